@@ -1,0 +1,43 @@
+"""Everything sdlora refuses or fails with, as a sentence that a person can act on.
+
+SdloraError
+├── BadInput          the request is wrong: settings, files, ids               exit 2
+├── BaseUnusable      the base model is missing, changed or not one we know     exit 2
+├── DiskFull          no room to save the state: free some and resume           exit 74
+├── OutOfMemory       the step does not fit this machine with these settings    exit 71
+└── Diverged          loss or gradients are not finite any more                 exit 76
+"""
+
+from __future__ import annotations
+
+from sdlora.text import Text
+
+
+class SdloraError(Exception):
+    """Carries a `Text`: what happened, what was expected, what to do."""
+
+    exit_code = 1
+
+    def __init__(self, text: Text):
+        super().__init__(text.en)
+        self.text = text
+
+
+class BadInput(SdloraError):
+    exit_code = 2
+
+
+class BaseUnusable(SdloraError):
+    exit_code = 2
+
+
+class DiskFull(SdloraError):
+    exit_code = 74
+
+
+class OutOfMemory(SdloraError):
+    exit_code = 71
+
+
+class Diverged(SdloraError):
+    exit_code = 76

@@ -1,0 +1,121 @@
+"""Where everything lies: the workspace and one job's folder, and which ids may name a folder at all."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from sdlora.errors import BadInput
+from sdlora.text import Text
+
+_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,79}")
+
+
+def checked_id(text: str) -> str:
+    """`text` if it can be an id. Ids come from browsers and command lines: nothing else may become part of a path.
+
+    Raises:
+        BadInput: anything but lower-case letters, digits and dashes.
+    """
+    if not _ID.fullmatch(text):
+        raise BadInput(Text(f"{text[:80]!r} is not an id.", f"{text[:80]!r} は ID ではありません。"))
+    return text
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folder that holds all data sets, jobs and pictures of one installation."""
+
+    root: Path
+
+    @property
+    def datasets(self) -> Path:
+        return self.root / "datasets"
+
+    @property
+    def jobs(self) -> Path:
+        return self.root / "jobs"
+
+    @property
+    def previews(self) -> Path:
+        return self.root / "previews"
+
+    @property
+    def cache(self) -> Path:
+        return self.root / "cache"
+
+    def dataset(self, id: str) -> Path:
+        return self.datasets / checked_id(id)
+
+    def job(self, id: str) -> JobPaths:
+        return JobPaths(self.jobs / checked_id(id))
+
+    def make(self) -> Workspace:
+        for folder in (self.datasets, self.jobs, self.previews, self.cache):
+            folder.mkdir(parents=True, exist_ok=True)
+        return self
+
+
+def default_workspace() -> Path:
+    """`$SDLORA_WORKSPACE`, else `workspace/` in the current folder."""
+    return Path(os.environ.get("SDLORA_WORKSPACE") or "workspace").absolute()
+
+
+@dataclass(frozen=True)
+class JobPaths:
+    """One job's folder. Each file has one writer, named behind it."""
+
+    folder: Path
+
+    @property
+    def id(self) -> str:
+        return self.folder.name
+
+    @property
+    def workspace(self) -> Workspace:
+        return Workspace(self.folder.parent.parent)
+
+    @property
+    def job(self) -> Path:  # store, once
+        return self.folder / "job.json"
+
+    @property
+    def dataset(self) -> Path:  # store, once: the job's own links to its pictures
+        return self.folder / "dataset"
+
+    @property
+    def lock(self) -> Path:  # held by the worker for its life
+        return self.folder / ".lock"
+
+    @property
+    def stop(self) -> Path:  # runner
+        return self.folder / "stop"
+
+    @property
+    def events(self) -> Path:  # worker
+        return self.folder / "events.jsonl"
+
+    @property
+    def log(self) -> Path:  # worker's stdout and stderr
+        return self.folder / "log.txt"
+
+    @property
+    def state(self) -> Path:  # worker
+        return self.folder / "state"
+
+    @property
+    def checkpoints(self) -> Path:  # worker
+        return self.folder / "checkpoints"
+
+    @property
+    def samples(self) -> Path:  # worker
+        return self.folder / "samples"
+
+    @property
+    def outcome(self) -> Path:  # worker, last
+        return self.folder / "outcome.json"
+
+    def checkpoint(self, step: int) -> Path:
+        return self.checkpoints / f"step-{step:06d}.safetensors"

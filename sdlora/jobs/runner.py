@@ -1,0 +1,138 @@
+"""Start, stop, resume and watch jobs. Nothing is remembered: every answer is read off the job's folder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Literal
+
+from sdlora.errors import BadInput
+from sdlora.jobs import lock, store
+from sdlora.jobs.paths import JobPaths, Workspace
+from sdlora.jobs.spec import JobSpec, Outcome
+from sdlora.text import Text
+
+Status = Literal["queued", "running", "stopping", "interrupted", "done", "stopped", "failed"]
+
+
+def status(paths: JobPaths) -> Status:
+    """Lock held = running; an outcome = what it says; a log = interrupted; else queued."""
+    if lock.held(paths.lock):
+        return "stopping" if paths.stop.exists() else "running"
+    outcome = Outcome.read(paths)
+    if outcome:
+        return outcome.status
+    return "interrupted" if paths.log.exists() else "queued"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as lists show it. `place` counts from 1 for queued jobs, 0 for all others."""
+
+    spec: JobSpec
+    status: Status
+    place: int
+
+
+def jobs(workspace: Workspace) -> list[Job]:
+    """All jobs, newest first."""
+    found, place = [], 0
+    for spec in store.every(workspace):
+        state = status(workspace.job(spec.id))
+        place += state == "queued"
+        found.append(Job(spec, state, place if state == "queued" else 0))
+    return found[::-1]
+
+
+def start_next(workspace: Workspace) -> JobSpec | None:
+    """Start the oldest queued job if none runs. Called often, by any process: only one of them gets the queue's lock."""
+    workspace.make()
+    queue = lock.acquire(workspace.root / ".queue.lock", patience=0)
+    if queue is None:
+        return None
+    try:
+        now = [(s, status(workspace.job(s.id))) for s in store.every(workspace)]
+        waiting = [s for s, state in now if state == "queued"]
+        if not waiting or any(state in ("running", "stopping") for _, state in now):
+            return None
+        return waiting[0] if start(workspace.job(waiting[0].id)) else None
+    finally:
+        os.close(queue)
+
+
+def start(paths: JobPaths) -> bool:
+    """Start the worker process of a job; False if one runs already.
+
+    The worker inherits the lock's descriptor, so that the job counts as running from this line on,
+    and lives in a session of its own: closing the web process or its terminal does not reach it.
+    """
+    held = lock.acquire(paths.lock, patience=0.5)
+    if held is None:
+        return False
+    try:
+        with open(paths.log, "ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "sdlora.worker", str(paths.folder)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                pass_fds=(held,),
+                env={**os.environ, "SDLORA_LOCK_FD": str(held), **thread_environment()},
+                start_new_session=True,
+            )
+        _children.append(process)
+        return True
+    finally:
+        os.close(held)
+
+
+# Children of this process, kept only so that the ended ones can be reaped: no status is read from here.
+_children: list[subprocess.Popen[bytes]] = []
+
+
+def reap() -> None:
+    """Collect ended workers, so that none stays as a zombie."""
+    _children[:] = [c for c in _children if c.poll() is None]
+
+
+def thread_environment() -> dict[str, str]:
+    """OpenMP's threads must sleep while they wait: spinning ones stall each other on a busy machine."""
+    return {} if "OMP_WAIT_POLICY" in os.environ else {"OMP_WAIT_POLICY": "passive"}
+
+
+def stop(paths: JobPaths) -> None:
+    """Ask a running worker to finish its step, save and leave; a queued job is taken out of the queue.
+
+    Raises:
+        BadInput: the job has ended already.
+    """
+    state = status(paths)
+    if state == "queued":
+        Outcome("stopped", step=0, seconds=0.0).write(paths)
+    elif state in ("running", "stopping"):
+        paths.stop.touch()
+    else:
+        raise BadInput(Text(f"The job is not running (it is {state}).", "ジョブは実行中ではありません。"))
+
+
+def resume(paths: JobPaths) -> None:
+    """Put an interrupted, stopped or failed job back into the queue. Its last state decides where it goes on.
+
+    Raises:
+        BadInput: it is running, queued or done.
+    """
+    state = status(paths)
+    if state not in ("interrupted", "stopped", "failed"):
+        raise BadInput(Text(f"The job cannot be resumed (it is {state}).", f"ジョブは再開できません(状態: {state})。"))
+    paths.stop.unlink(missing_ok=True)
+    if paths.log.exists():  # attempts are counted by the logs they left
+        paths.log.rename(paths.folder / f"log-{attempts(paths)}.txt")
+    paths.outcome.unlink(missing_ok=True)
+
+
+def attempts(paths: JobPaths) -> int:
+    """How often a worker was started for this job."""
+    return len(list(paths.folder.glob("log*.txt")))
+

@@ -1,0 +1,1 @@
+"""Base models: which there are, what family they are of, how they are loaded."""

@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 
-
 def acquire(path: Path, patience: float = 1.0) -> int | None:
     """Take the lock; the open descriptor holds it until it is closed or the process ends.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from typing import Literal
 
@@ -82,19 +83,10 @@ def start(paths: JobPaths) -> bool:
                 env={**os.environ, "SDLORA_LOCK_FD": str(held), **thread_environment()},
                 start_new_session=True,
             )
-        _children.append(process)
+        threading.Thread(target=process.wait, daemon=True).start()  # so that no ended worker stays as a zombie
         return True
     finally:
         os.close(held)
-
-
-# Children of this process, kept only so that the ended ones can be reaped: no status is read from here.
-_children: list[subprocess.Popen[bytes]] = []
-
-
-def reap() -> None:
-    """Collect ended workers, so that none stays as a zombie."""
-    _children[:] = [c for c in _children if c.poll() is None]
 
 
 def thread_environment() -> dict[str, str]:
@@ -135,4 +127,3 @@ def resume(paths: JobPaths) -> None:
 def attempts(paths: JobPaths) -> int:
     """How often a worker was started for this job."""
     return len(list(paths.folder.glob("log*.txt")))
-

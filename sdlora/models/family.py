@@ -1,0 +1,63 @@
+"""Facts of the model families, in one table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sdlora.errors import BaseUnusable
+from sdlora.text import Text
+
+
+@dataclass(frozen=True)
+class Family:
+    """What differs between families in files and metadata."""
+
+    name: str
+    title: str
+    text_encoder_prefix: str  # of the kohya format's keys
+    architecture: str  # modelspec.architecture, for epsilon prediction
+    base_version: str  # ss_base_model_version, for epsilon prediction
+    v_architecture: str  # the same two for v-prediction
+    v_base_version: str
+    v2: bool  # ss_v2
+
+
+FAMILIES = {
+    "sd1": Family(
+        name="sd1",
+        title="Stable Diffusion 1.x",
+        text_encoder_prefix="lora_te",
+        architecture="stable-diffusion-v1/lora",
+        base_version="sd_v1",
+        v_architecture="stable-diffusion-v1/lora",
+        v_base_version="sd_v1",
+        v2=False,
+    ),
+    "sd2": Family(
+        name="sd2",
+        title="Stable Diffusion 2.x",
+        text_encoder_prefix="lora_te",
+        architecture="stable-diffusion-v2-512/lora",
+        base_version="sd_v2",
+        v_architecture="stable-diffusion-v2-768-v/lora",
+        v_base_version="sd_v2_v",
+        v2=True,
+    ),
+}
+
+
+def family_of(unet: dict[str, Any]) -> Family:
+    """The family by the UNet's config: SD 2.x has 1024-wide text, SDXL has added conditions; other widths count as SD 1.x layout.
+
+    Raises:
+        BaseUnusable: a family that cannot be trained yet.
+    """
+    if unet.get("addition_embed_type"):
+        raise BaseUnusable(
+            Text(
+                "This base needs added conditions (SDXL or newer), which cannot be trained yet. Use an SD 1.x or 2.x base.",
+                "この基礎モデル(SDXL 以降)はまだ学習に対応していません。SD 1.x または 2.x のモデルを使ってください。",
+            )
+        )
+    return FAMILIES["sd2" if unet.get("cross_attention_dim") == 1024 else "sd1"]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sdlora.errors import BaseUnusable
+from sdlora.models.family import family_of
 from sdlora.text import Text
 
 BUNDLED = Path(__file__).parent.parent / "bundled" / "emoji"
@@ -169,8 +170,6 @@ def facts(base: BaseRef) -> BaseFacts | None:
     Raises:
         BaseUnusable: a config is missing or the family is not one that can be trained.
     """
-    from sdlora.models.family import family_of
-
     if base.folder is None:
         return None
     try:

@@ -1,0 +1,53 @@
+"""Safetensors files whose bytes depend on nothing but tensors and metadata.
+
+`safetensors.torch.save_file` writes metadata in random order and does not fsync; the same training must give the same file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sdlora.files import write_bytes
+
+_NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64"}
+
+
+def to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
+    """Serialize: header with sorted keys padded to 8 bytes, then the data, larger element sizes first, then by name."""
+    order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+    header: dict[str, object] = {"__metadata__": dict(sorted((metadata or {}).items()))} if metadata else {}
+    blocks, offset = [], 0
+    for name in order:
+        tensor = tensors[name].detach().cpu().contiguous()
+        block = tensor.reshape(-1).view(torch.uint8).numpy().tobytes()
+        header[name] = {
+            "dtype": _NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [offset, offset + len(block)],
+        }
+        blocks.append(block)
+        offset += len(block)
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text + b"".join(blocks)
+
+
+def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    write_bytes(path, to_bytes(tensors, metadata))
+
+
+def data_of(serialized: bytes) -> bytes:
+    """The bytes after the header."""
+    (length,) = struct.unpack("<Q", serialized[:8])
+    return serialized[8 + length :]
+
+
+def sha256(serialized: bytes) -> str:
+    return hashlib.sha256(serialized).hexdigest()

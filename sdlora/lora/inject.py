@@ -1,0 +1,90 @@
+"""Put LoRA adapters into a base's attention through PEFT, and set how strongly they act."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+
+from sdlora.lora.targets import Part, Targets, pattern
+
+ADAPTER = "sdlora"
+
+
+@dataclass(frozen=True)
+class Adapters:
+    """All adapters of a LoRA while it is inside a base: part -> module path -> PEFT layer.
+
+    Each layer computes W x + strength * (alpha / rank) * B A x with A (rank, in) and B (out, rank), B = 0 at first
+    (arXiv 2106.09685, section 4.1). A and B are fp32 whatever the base is in.
+    """
+
+    parts: dict[Part, dict[str, LoraLayer]]
+
+    def matrices(self) -> dict[str, nn.Parameter]:
+        """Every A and B by a stable name: `unet.<path>.lora_A`."""
+        return {
+            f"{part}.{path}.{side}": getattr(layer, side)[ADAPTER].weight
+            for part, layers in self.parts.items()
+            for path, layer in layers.items()
+            for side in ("lora_A", "lora_B")
+        }
+
+    def parameters_of(self, part: Part) -> list[nn.Parameter]:
+        return [p for name, p in self.matrices().items() if name.startswith(f"{part}.")]
+
+    def parameter_count(self) -> int:
+        return sum(p.numel() for p in self.matrices().values())
+
+    def set_strength(self, strength: float) -> None:
+        """1 is what was trained; 0 gives the base's own output bit for bit."""
+        for layers in self.parts.values():
+            for layer in layers.values():
+                layer.set_scale(ADAPTER, strength)
+
+    @torch.no_grad()
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Copy matrices back in, as `matrices` names them. Raises KeyError where one is missing."""
+        for name, parameter in self.matrices().items():
+            parameter.copy_(tensors[name])
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What decides an adapter's form."""
+
+    rank: int
+    alpha: float
+    targets: Targets
+    dropout: float = 0.0
+
+
+def inject(models: dict[Part, nn.Module], shape: Shape, seed: int) -> Adapters:
+    """Add untrained adapters to each model, in place. The global random state is left as it was.
+
+    Raises:
+        ValueError: a model has no module that the targets name.
+    """
+    parts: dict[Part, dict[str, LoraLayer]] = {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for part, model in models.items():
+            inject_adapter_in_model(_peft_config(part, shape), model, adapter_name=ADAPTER)
+            parts[part] = {path: m for path, m in model.named_modules() if isinstance(m, LoraLayer)}
+    adapters = Adapters(parts)
+    for parameter in adapters.matrices().values():
+        parameter.data = parameter.data.float()
+    return adapters
+
+
+def _peft_config(part: Part, shape: Shape) -> LoraConfig:
+    return LoraConfig(
+        r=shape.rank,
+        lora_alpha=shape.alpha,
+        target_modules=pattern(part, shape.targets),
+        lora_dropout=shape.dropout,
+        bias="none",
+    )

@@ -1,0 +1,119 @@
+"""Load a base model's parts through diffusers and transformers, safetensors only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from sdlora.errors import BaseUnusable
+from sdlora.files import read_json
+from sdlora.models.bases import BaseRef, native_resolution
+from sdlora.models.family import Family, family_of
+from sdlora.text import Text
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# What a base consists of on the hub; everything else there (pickles, single-file copies) is never fetched.
+_WANTED = ["*.json", "*.txt", "unet/*.safetensors", "vae/*.safetensors", "text_encoder/*.safetensors", "tokenizer/*"]
+
+
+@dataclass(frozen=True)
+class Base:
+    """A loaded base: all weights frozen, in evaluation mode, on `device`."""
+
+    folder: Path
+    family: Family
+    prediction: str  # "epsilon" or "v_prediction"
+    resolution: int  # pixels of a side that it was trained on
+    factor: int  # pixels a latent stands for, along a side
+    tokenizer: CLIPTokenizer
+    text_encoder: CLIPTextModel
+    vae: AutoencoderKL
+    unet: UNet2DConditionModel
+    scheduler: dict[str, Any]  # its config, as diffusers reads it
+    device: torch.device
+    dtype: torch.dtype  # of UNet and text encoder
+
+
+def pick_device() -> torch.device:
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def pick_dtype(precision: Precision, device: torch.device) -> torch.dtype:
+    """`auto` is bf16 where the device computes in it, else fp16 on a GPU and fp32 on a CPU."""
+    if precision != "auto":
+        return _DTYPES[precision]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if device.type == "cpu":
+        return torch.bfloat16 if torch.cpu.get_capabilities().get("avx512_bf16") else torch.float32
+    return torch.float32
+
+
+def load_base(ref: BaseRef, dtype: torch.dtype, device: torch.device, prediction: str = "auto") -> Base:
+    """Load all parts. A hub id that is not on this machine yet is downloaded first.
+
+    Raises:
+        BaseUnusable: parts missing or damaged, no safetensors, or the hub cannot be reached.
+    """
+    folder = ref.folder or _download(ref)
+    try:
+        unet_config, scheduler = (
+            read_json(folder / "unet/config.json"),
+            read_json(folder / "scheduler/scheduler_config.json"),
+        )
+        family = family_of(unet_config)
+        kind: dict[str, Any] = {"use_safetensors": True, "local_files_only": True, "low_cpu_mem_usage": True}
+        # The VAE overflows in fp16 on many bases: it gets bf16 or fp32, never fp16.
+        vae_dtype = torch.float32 if dtype == torch.float16 else dtype
+        vae = AutoencoderKL.from_pretrained(folder, subfolder="vae", torch_dtype=vae_dtype, **kind)
+        unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet", torch_dtype=dtype, **kind)
+        text_encoder = CLIPTextModel.from_pretrained(
+            folder, subfolder="text_encoder", dtype=dtype, use_safetensors=True, local_files_only=True
+        )
+        tokenizer = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer", local_files_only=True)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise BaseUnusable(
+            Text(f"The base {ref.name} cannot be loaded: {reason}", f"基礎モデル {ref.name} を読み込めません: {reason}")
+        ) from error
+    for part in (vae, unet, text_encoder):
+        part.to(device).eval().requires_grad_(False)
+    return Base(
+        folder=folder,
+        family=family,
+        prediction=scheduler.get("prediction_type", "epsilon") if prediction == "auto" else prediction,
+        resolution=native_resolution(unet_config, dict(vae.config)),
+        factor=2 ** (len(vae.config.block_out_channels) - 1),
+        tokenizer=tokenizer,
+        text_encoder=text_encoder,
+        vae=vae,
+        unet=unet,
+        scheduler=scheduler,
+        device=device,
+        dtype=dtype,
+    )
+
+
+def _download(ref: BaseRef) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    try:
+        return Path(snapshot_download(ref.source, allow_patterns=_WANTED))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        raise BaseUnusable(
+            Text(
+                f"The base {ref.name} is not on this machine and could not be downloaded. Check the name and the network, or give a folder.",
+                f"基礎モデル {ref.name} はこのマシンになく、ダウンロードもできませんでした。名前とネットワークを確認するか、フォルダーを指定してください。",
+            )
+        ) from error

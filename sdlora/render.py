@@ -1,0 +1,140 @@
+"""Prompt, LoRA and strength in, picture out: diffusers' own pipeline around a base that stays loaded."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from diffusers import StableDiffusionPipeline
+from PIL import Image
+from torch import Tensor
+
+from sdlora.errors import BadInput
+from sdlora.lora.inject import Adapters
+from sdlora.models.load import Base
+from sdlora.text import Text
+
+_LOADED = "sdlora_preview"  # long and distinct: transformers looks for adapter keys by substring
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What to draw. The same values with diffusers' pipeline and `torch.Generator().manual_seed(seed)` give the same picture."""
+
+    prompt: str
+    negative: str = ""
+    seed: int = 0
+    steps: int = 25
+    guidance: float = 6.0
+
+
+class Cancelled(Exception):
+    """The picture is not wanted any more."""
+
+
+@dataclass
+class Renderer:
+    """A base kept ready to draw. Setting the strength touches one number a layer; nothing is loaded or encoded again."""
+
+    base: Base
+    adapters: Adapters | None = None  # live ones of a training run; else `load` brings a file
+    file: Path | None = None
+    _strength: float = 1.0
+    _texts: OrderedDict[tuple[str, Path | None, float], Tensor] = field(default_factory=OrderedDict)
+
+    def __post_init__(self) -> None:
+        self.pipe = StableDiffusionPipeline.from_pretrained(
+            self.base.folder,
+            vae=self.base.vae,
+            text_encoder=self.base.text_encoder,
+            tokenizer=self.base.tokenizer,
+            unet=self.base.unet,
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+            local_files_only=True,
+        )
+        self.pipe.set_progress_bar_config(disable=True)
+        if self.base.scheduler.get("prediction_type", "epsilon") != self.base.prediction:
+            self.pipe.scheduler.register_to_config(prediction_type=self.base.prediction)
+
+    def load(self, file: Path | None) -> None:
+        """Put this LoRA file in place of the last one; None = the base alone.
+
+        Raises:
+            BadInput: not a LoRA that diffusers can load into this base.
+        """
+        if file == self.file:
+            return
+        if self.file is not None:
+            self.pipe.unload_lora_weights()
+        self.file, self._strength = None, 1.0
+        if file is not None:
+            try:
+                self.pipe.load_lora_weights(
+                    str(file.parent), weight_name=file.name, adapter_name=_LOADED, local_files_only=True
+                )
+            except (ValueError, KeyError, RuntimeError, OSError, TypeError) as error:
+                self.pipe.unload_lora_weights()
+                raise BadInput(
+                    Text(
+                        f"{file.name} does not fit this base: {_first_line(error)}",
+                        f"{file.name} はこの基礎モデルに読み込めません: {_first_line(error)}",
+                    )
+                ) from error
+            self.file = file
+
+    def set_strength(self, strength: float) -> None:
+        """0 is the base, 1 what was trained."""
+        if self.adapters is not None:
+            self.adapters.set_strength(strength)
+        elif self.file is not None and strength != self._strength:
+            names = self.pipe.get_active_adapters() or [_LOADED]
+            self.pipe.set_adapters(names, strength)
+        self._strength = strength
+
+    @torch.no_grad()
+    def draw(self, picture: Picture, on_step: Callable[[int, int], None] = lambda done, total: None) -> Image.Image:
+        """One picture at the base's own size. `on_step(done, total)` may raise `Cancelled`; it is called after each denoising step."""
+        guided = picture.guidance > 1
+
+        def after(pipe: object, step: int, timestep: int, values: dict[str, Tensor]) -> dict[str, Tensor]:
+            on_step(step + 1, picture.steps)
+            return values
+
+        return self.pipe(
+            prompt_embeds=self._text(picture.prompt),
+            negative_prompt_embeds=self._text(picture.negative) if guided else None,
+            num_inference_steps=picture.steps,
+            guidance_scale=picture.guidance,
+            generator=torch.Generator().manual_seed(picture.seed),
+            height=self.base.resolution,
+            width=self.base.resolution,
+            callback_on_step_end=after,
+        ).images[0]
+
+    def _text(self, prompt: str) -> Tensor:
+        """The prompt's embedding (1, T, width); kept, unless live adapters may have changed it."""
+        if self.adapters is not None:
+            return self._encode(prompt)
+        key = (prompt, self.file, self._strength if self._text_encoder_adapted() else 0.0)
+        if key not in self._texts:
+            self._texts[key] = self._encode(prompt)
+            if len(self._texts) > 256:
+                self._texts.popitem(last=False)
+        return self._texts[key]
+
+    def _encode(self, prompt: str) -> Tensor:
+        return self.pipe.encode_prompt(
+            prompt, self.base.device, num_images_per_prompt=1, do_classifier_free_guidance=False
+        )[0]
+
+    def _text_encoder_adapted(self) -> bool:
+        return self.file is not None and "text_encoder" in self.pipe.get_list_adapters()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

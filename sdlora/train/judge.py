@@ -1,0 +1,103 @@
+"""Which checkpoint is best, and at which strength: by the loss on pictures that were never trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sdlora.train.latents import Latent
+from sdlora.train.loop import Trainer, sample_losses
+from sdlora.train.randomness import Draw, generator
+
+TIMESTEPS = 8  # noise levels each held-out picture is judged at
+FEWEST = 8  # pictures in a set from which on some are held out
+STRENGTHS = (0.4, 0.6, 0.8, 1.0, 1.2, 1.4)
+
+
+def split(count: int, share: float, seed: int) -> tuple[list[int], list[int]]:
+    """Indexes to train on and to hold out. Nothing is held out of a set that is too small to spare any."""
+    if count < FEWEST or share == 0:
+        return list(range(count)), []
+    order = torch.randperm(count, generator=generator(seed, "judge")).tolist()
+    held = max(1, round(count * share))
+    return sorted(order[held:]), sorted(order[:held])
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Mean held-out loss beside the base's; `noise` is the standard error of the paired difference."""
+
+    loss: float
+    base_loss: float
+    noise: float
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Held-out pictures with fixed noise and noise levels: every checkpoint answers exactly the same questions."""
+
+    latents: list[Latent]
+    captions: list[str]
+    draws: list[list[Draw]]  # by picture
+    base_losses: Tensor  # (pictures × TIMESTEPS,)
+
+    @staticmethod
+    def of(trainer: Trainer, latents: list[Latent], captions: list[str]) -> Judge:
+        total, seed = trainer.diffusion.timesteps, trainer.settings.train.seed
+        levels = [int((k + 0.5) * total / TIMESTEPS) for k in range(TIMESTEPS)]
+        draws = [
+            [
+                Draw(t, torch.randn(latent.plain.shape, generator=generator(seed, "judge", i, k)), 1.0, 1.0)
+                for k, t in enumerate(levels)
+            ]
+            for i, latent in enumerate(latents)
+        ]
+        judge = Judge(latents, captions, draws, torch.empty(0))
+        return Judge(latents, captions, draws, judge.losses(trainer, strength=0.0))
+
+    @torch.no_grad()
+    def losses(self, trainer: Trainer, strength: float = 1.0) -> Tensor:
+        """Loss of every (picture, noise level) pair: (pictures × TIMESTEPS,). Leaves the adapters at strength 1."""
+        modes = [module.training for module in trainer.modules]
+        for module in trainer.modules:
+            module.eval()
+        trainer.adapters.set_strength(strength)
+        try:
+            parts = [
+                sample_losses(trainer, torch.stack([latent.plain] * TIMESTEPS), draws, [caption] * TIMESTEPS)
+                for latent, caption, draws in zip(self.latents, self.captions, self.draws, strict=True)
+            ]
+            return torch.cat(parts).cpu()
+        finally:
+            trainer.adapters.set_strength(1.0)
+            for module, mode in zip(trainer.modules, modes, strict=True):
+                module.train(mode)
+
+    def judge(self, trainer: Trainer) -> Judgement:
+        losses = self.losses(trainer)
+        difference = losses - self.base_losses
+        noise = difference.std() / len(difference) ** 0.5
+        return Judgement(losses.mean().item(), self.base_losses.mean().item(), noise.item())
+
+    def best_strength(self, trainer: Trainer) -> float:
+        """The strength with the lowest held-out loss, from the parabola through the best of `STRENGTHS` and its neighbours.
+
+        The loss is smooth in the strength, so three points around the lowest place it better than the grid; rounded to 0.05.
+        """
+        means = [self.losses(trainer, s).mean().item() for s in STRENGTHS]
+        k = min(max(means.index(min(means)), 1), len(STRENGTHS) - 2)
+        low, mid, high = means[k - 1 : k + 2]
+        bend = low - 2 * mid + high
+        shift = 0.5 * (low - high) / bend if bend > 0 else 0.0
+        width = STRENGTHS[1] - STRENGTHS[0]
+        strength = STRENGTHS[k] + width * max(-1.0, min(1.0, shift))
+        return round(round(strength / 0.05) * 0.05, 2)
+
+
+def best_step(judged: dict[int, Judgement]) -> int:
+    """The step with the lowest held-out loss; the last one where the two differ by less than the noise."""
+    last = max(judged)
+    best = min(judged, key=lambda step: judged[step].loss)
+    return last if judged[last].loss - judged[best].loss < judged[last].noise else best

@@ -1,0 +1,103 @@
+"""Pictures as latents: encoded once, cached on disk, kept in memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from sdlora.data import fit
+from sdlora.errors import BadInput
+from sdlora.lora import canonical
+from sdlora.text import Text
+
+_VERSION = 1  # of how a picture becomes a latent; part of the cache's key
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture to train on."""
+
+    path: Path
+    sha256: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Latent:
+    """One picture's latent and its mirrored picture's (the VAE does not commute with mirroring): (C, h, w), fp32."""
+
+    plain: Tensor
+    flipped: Tensor
+
+
+def encode_pictures(
+    vae: AutoencoderKL,
+    pictures: Sequence[Picture],
+    size: int,
+    cache: Path,
+    vae_fingerprint: str,
+    on_progress: Callable[[int, int], None],
+) -> list[Latent]:
+    """Latents of all pictures, cut to `size` × `size` pixels.
+
+    The mean of the posterior is used, not a draw from it: its deviation is a thousandth of a latent's own.
+    Pictures are encoded one at a time, so that a latent's bytes do not depend on what was cached before a crash.
+
+    Raises:
+        BadInput: a latent is not finite; names the picture.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    latents = []
+    for done, picture in enumerate(pictures):
+        on_progress(done, len(pictures))
+        latents.append(_cached(vae, picture, size, cache / _key(picture, size, vae_fingerprint, vae.dtype)))
+    on_progress(len(pictures), len(pictures))
+    return latents
+
+
+def _key(picture: Picture, size: int, vae_fingerprint: str, dtype: torch.dtype) -> str:
+    parts = f"{picture.sha256} {vae_fingerprint} {size} {dtype} {_VERSION}"
+    return hashlib.sha256(parts.encode()).hexdigest()[:40] + ".safetensors"
+
+
+def _cached(vae: AutoencoderKL, picture: Picture, size: int, file: Path) -> Latent:
+    if file.exists():
+        try:
+            return Latent(**load_file(file))
+        except (SafetensorError, OSError, TypeError):
+            file.unlink()  # damaged: made again below
+    pixels = _pixels(picture.path, size)
+    both = [encode(vae, p[None])[0] for p in (pixels, pixels.flip(-1))]
+    if not all(torch.isfinite(latent).all() for latent in both):
+        raise BadInput(
+            Text(
+                f"The base cannot encode the picture {picture.path.name}: its latent is not finite. Remove it, or train in fp32.",
+                f"画像 {picture.path.name} をエンコードできません(潜在表現が有限値になりません)。画像を外すか fp32 で学習してください。",
+            )
+        )
+    canonical.write(file, {"plain": both[0], "flipped": both[1]})
+    return Latent(*both)
+
+
+def _pixels(path: Path, size: int) -> Tensor:
+    """(3, size, size) in [-1, 1]."""
+    with Image.open(path) as picture:
+        array = np.asarray(fit(picture.convert("RGB"), size, size))
+    return torch.from_numpy(array.copy()).permute(2, 0, 1).float() / 127.5 - 1
+
+
+@torch.no_grad()
+def encode(vae: AutoencoderKL, pixels: Tensor) -> Tensor:
+    """(B, 3, H, W) in [-1, 1] to scaled latents (B, C, h, w), fp32 on the CPU."""
+    mean = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist.mode()
+    return (mean.float() * vae.config.scaling_factor).cpu()

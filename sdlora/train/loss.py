@@ -1,0 +1,54 @@
+"""The diffusion loss: noise a latent, predict, weigh by signal-to-noise ratio."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import DDPMScheduler
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Diffusion:
+    """The base's forward process q(x_t | x_0) = N(sqrt(ā_t) x_0, (1 - ā_t) I) and what its network predicts."""
+
+    alphas_cumprod: Tensor  # (T,), ā_t, fp32
+    prediction: str  # "epsilon" or "v_prediction"
+
+    @staticmethod
+    def of(scheduler: dict[str, Any], prediction: str) -> Diffusion:
+        return Diffusion(DDPMScheduler.from_config(scheduler).alphas_cumprod, prediction)
+
+    @property
+    def timesteps(self) -> int:
+        return len(self.alphas_cumprod)
+
+    def noised(self, x_0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """x_t for x_0 and noise (B, C, h, w) and t (B,)."""
+        a = self._at(t)
+        return a.sqrt() * x_0 + (1 - a).sqrt() * noise
+
+    def target(self, x_0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """What the network should answer: the noise, or v = sqrt(ā) ε - sqrt(1 - ā) x_0 (arXiv 2202.00512, appendix D)."""
+        if self.prediction == "epsilon":
+            return noise
+        a = self._at(t)
+        return a.sqrt() * noise - (1 - a).sqrt() * x_0
+
+    def weight(self, t: Tensor, gamma: float) -> Tensor:
+        """Min-SNR-γ weights (B,): min(SNR, γ) / SNR for ε, / (SNR + 1) for v (arXiv 2303.09556, section 3.4). γ = 0: all 1."""
+        a = self.alphas_cumprod[t]
+        if gamma == 0:
+            return torch.ones_like(a)
+        snr = a / (1 - a)
+        return snr.clamp(max=gamma) / (snr if self.prediction == "epsilon" else snr + 1)
+
+    def _at(self, t: Tensor) -> Tensor:
+        return self.alphas_cumprod[t].view(-1, 1, 1, 1)
+
+
+def loss_per_sample(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error in fp32 over all but the first dimension: (B,)."""
+    return (prediction.float() - target.float()).square().flatten(1).mean(1)

@@ -1,0 +1,57 @@
+"""Randomness by counter: every draw is a function of (seed, stream, integers), so no generator state is ever stored.
+
+Step k needs nothing but the state and k: a step can be repeated, a run resumed at once, and two processes see the same samples as one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+# init: adapters' first values · perm: order of an epoch · sample: one training sample · dropout: adapter dropout of a
+# forward pass · judge: held-out noise
+Stream = Literal["init", "perm", "sample", "dropout", "judge"]
+
+
+def key(seed: int, stream: Stream, *numbers: int) -> int:
+    """A 63-bit seed from BLAKE2b over the names and numbers."""
+    text = ":".join((str(seed), stream, *map(str, numbers)))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
+def generator(seed: int, stream: Stream, *numbers: int) -> torch.Generator:
+    """A CPU generator, so that every device sees the same draws."""
+    return torch.Generator().manual_seed(key(seed, stream, *numbers))
+
+
+def picture_at(index: int, pictures: int, seed: int) -> int:
+    """Which picture the global sample `index` shows: each epoch is a fresh permutation, so all are seen equally often."""
+    epoch, position = divmod(index, pictures)
+    return _order(pictures, seed, epoch)[position]
+
+
+@lru_cache(maxsize=2)
+def _order(pictures: int, seed: int, epoch: int) -> list[int]:
+    return torch.randperm(pictures, generator=generator(seed, "perm", epoch)).tolist()
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The random choices of one training sample, drawn in a fixed order whether or not a setting uses them."""
+
+    timestep: int
+    noise: Tensor  # (C, h, w)
+    flip: float  # uniform in [0, 1)
+    caption: float  # uniform in [0, 1)
+
+
+def draw(index: int, shape: tuple[int, ...], timesteps: int, seed: int) -> Draw:
+    g = generator(seed, "sample", index)
+    timestep = int(torch.randint(timesteps, (), generator=g))
+    flip, caption = torch.rand(2, generator=g).tolist()
+    return Draw(timestep, torch.randn(shape, generator=g), flip, caption)

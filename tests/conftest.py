@@ -1,0 +1,41 @@
+"""What tests share: a tiny random base in Stable Diffusion's layout, pictures, a workspace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageDraw
+
+COLOURS = ["red", "green", "blue", "orange", "purple", "black", "teal", "brown", "gold", "pink"]
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base of 0.3 M parameters that draws noise."""
+    from tests.tiny import make_base
+
+    return make_base(tmp_path_factory.mktemp("bases") / "tiny")
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    return draw_pictures(tmp_path / "pictures", 10)
+
+
+def draw_pictures(folder: Path, count: int, size: int = 64) -> Path:
+    """Discs on white, each with a caption file."""
+    folder.mkdir(parents=True)
+    for k in range(count):
+        colour = COLOURS[k % len(COLOURS)]
+        picture = Image.new("RGB", (size, size), "white")
+        ImageDraw.Draw(picture).ellipse((8 + k, 8, size - 8, size - 8 - k), fill=colour, outline="black", width=3)
+        picture.save(folder / f"disc{k}.png")
+        (folder / f"disc{k}.txt").write_text(f"{colour} disc {k}")
+    return folder
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SDLORA_WORKSPACE", str(tmp_path / "workspace"))
+    return tmp_path / "workspace"

@@ -44,7 +44,7 @@ def create(workspace: Workspace, dataset: Dataset, settings: Config, name: str =
         preset=preset,
         dataset=dataset.id,
         base=base.source,
-        base_fingerprint=fingerprint(base),
+        base_fingerprint=fingerprint(base.folder) if base.folder else "",
         settings=settings,
         versions=_versions(),
     )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from sdlora.errors import Diverged
@@ -67,3 +68,15 @@ def write(path: Path, adapters: Adapters, about: About, dtype: str) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, serialized)
     return canonical.sha256(serialized)
+
+
+def read_into(path: Path, adapters: Adapters, family: Family) -> dict[str, Tensor]:
+    """A file written by `write`, back as the names that `Adapters.load` takes."""
+    content = load_file(path)
+    found: dict[str, Tensor] = {}
+    for part, layers in adapters.parts.items():
+        for module in layers:
+            name = module_name(part, module, family)
+            found[f"{part}.{module}.lora_A"] = content[f"{name}.lora_down.weight"]
+            found[f"{part}.{module}.lora_B"] = content[f"{name}.lora_up.weight"]
+    return found

@@ -108,21 +108,20 @@ def weight_files(folder: Path) -> list[Path]:
     return found
 
 
-def fingerprint(base: BaseRef) -> str:
-    """A hash that changes when the base does; "" for a base not on this machine yet.
+def fingerprint(folder: Path, part: str = "") -> str:
+    """A hash that changes when the base (or one part of it, such as `vae`) does.
 
     Files up to 64 MB are hashed whole. Larger ones by size, their first megabyte (names and shapes of all tensors)
     and 256 blocks of 64 KB spread over the rest: a fine-tune moves every tensor, and reading 7 GB before each job
     would cost more than it protects.
     """
-    if base.folder is None:
-        return ""
     total = hashlib.sha256()
-    configs = [p for part in base.folder.iterdir() if part.is_dir() for p in part.glob("*.json")]
-    for path in sorted([*configs, *weight_files(base.folder)]):
-        total.update(f"{path.relative_to(base.folder)} {path.stat().st_size}\n".encode())
-        for block in _blocks(path):
-            total.update(block)
+    configs = [p for inner in folder.iterdir() if inner.is_dir() for p in inner.glob("*.json")]
+    for path in sorted([*configs, *weight_files(folder)]):
+        if path.parent.name.startswith(part):
+            total.update(f"{path.relative_to(folder)} {path.stat().st_size}\n".encode())
+            for block in _blocks(path):
+                total.update(block)
     return total.hexdigest()
 
 

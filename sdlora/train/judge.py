@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sdlora.train.latents import Latent
-from sdlora.train.loop import Trainer, sample_losses
+from sdlora.train.loop import Trainer, evaluating, sample_losses
 from sdlora.train.randomness import Draw, generator
 
 TIMESTEPS = 8  # noise levels each held-out picture is judged at
@@ -60,20 +60,12 @@ class Judge:
     @torch.no_grad()
     def losses(self, trainer: Trainer, strength: float = 1.0) -> Tensor:
         """Loss of every (picture, noise level) pair: (pictures × TIMESTEPS,). Leaves the adapters at strength 1."""
-        modes = [module.training for module in trainer.modules]
-        for module in trainer.modules:
-            module.eval()
-        trainer.adapters.set_strength(strength)
-        try:
+        with evaluating(trainer, strength):
             parts = [
                 sample_losses(trainer, torch.stack([latent.plain] * TIMESTEPS), draws, [caption] * TIMESTEPS)
                 for latent, caption, draws in zip(self.latents, self.captions, self.draws, strict=True)
             ]
             return torch.cat(parts).cpu()
-        finally:
-            trainer.adapters.set_strength(1.0)
-            for module, mode in zip(trainer.modules, modes, strict=True):
-                module.train(mode)
 
     def judge(self, trainer: Trainer) -> Judgement:
         losses = self.losses(trainer)

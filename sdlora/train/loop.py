@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -57,6 +58,21 @@ class Trainer:
     @property
     def modules(self) -> list[nn.Module]:
         return [self.base.unet, self.base.text_encoder]
+
+
+@contextmanager
+def evaluating(trainer: Trainer, strength: float = 1.0) -> Iterator[None]:
+    """No dropout and the adapters at `strength` inside; training as it was, at strength 1, after."""
+    modes = [module.training for module in trainer.modules]
+    for module in trainer.modules:
+        module.eval()
+    trainer.adapters.set_strength(strength)
+    try:
+        yield
+    finally:
+        trainer.adapters.set_strength(1.0)
+        for module, mode in zip(trainer.modules, modes, strict=True):
+            module.train(mode)
 
 
 Emit = Callable[[Event], None]

@@ -1,0 +1,37 @@
+"""Data sets: strange files in, pictures with captions out. Pillow and the standard library only."""
+
+from sdlora.data.captions import add_prefix, add_suffix, replace, with_trigger
+from sdlora.data.dataset import Dataset, Item, Skipped
+from sdlora.data.doctor import Finding, check
+from sdlora.data.ingest import import_pictures
+from sdlora.data.pictures import fit
+from sdlora.data.store import (
+    copy_dataset,
+    delete_dataset,
+    list_datasets,
+    open_dataset,
+    verify,
+    with_captions,
+    without_items,
+)
+
+__all__ = [
+    "Dataset",
+    "Finding",
+    "Item",
+    "Skipped",
+    "add_prefix",
+    "add_suffix",
+    "check",
+    "copy_dataset",
+    "delete_dataset",
+    "fit",
+    "import_pictures",
+    "list_datasets",
+    "open_dataset",
+    "replace",
+    "verify",
+    "with_captions",
+    "with_trigger",
+    "without_items",
+]

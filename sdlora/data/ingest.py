@@ -1,0 +1,194 @@
+"""Import: files, folders and zips become one data set, or a sentence why not. One bad picture does not stop the rest."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from sdlora.data import limits
+from sdlora.data.caption_files import Captions, read_captions, repeats_of, some
+from sdlora.data.dataset import Dataset, Item, Skipped
+from sdlora.data.decoder import Decoder
+from sdlora.data.limits import Refused
+from sdlora.data.names import clean_name, natural, readable
+from sdlora.data.sources import Budget, Entry, Found, chunks, collect
+from sdlora.data.store import PICTURES, building, describe, publish
+from sdlora.errors import BadInput
+from sdlora.files import sha256_of
+from sdlora.text import Text
+
+CHANGES = {
+    "frames": Text("only the first frame or page was taken", "最初のコマ (ページ) だけを使いました"),
+    "cmyk": Text(
+        "print colours (CMYK) were turned into screen colours", "印刷用の色 (CMYK) を画面用の色に変換しました"
+    ),
+    "grey16": Text(
+        "16-bit or finer grey was scaled to 8 bits", "16 ビット以上のグレースケールを 8 ビットに変換しました"
+    ),
+    "alpha": Text("transparent parts are white now", "透明な部分を白にしました"),
+}
+
+
+@dataclass
+class _Import:
+    """What lives through one import."""
+
+    folder: Path
+    decoder: Decoder
+    captions: Captions
+    budget: Budget
+    changes: dict[str, list[str]] = field(default_factory=dict)
+
+    def take(self, entry: Entry) -> Item:
+        """One picture into the folder. Raises Refused."""
+        raw, decoded = self.folder / ".raw", self.folder / ".decoded"
+        with open(raw, "wb") as file:
+            for chunk in chunks(entry, limits.PICTURE_BYTES, self.budget):
+                file.write(chunk)
+        result = self.decoder.decode(raw, decoded)
+        _sync(decoded)
+        sha256 = sha256_of(decoded)
+        path = f"{PICTURES}/{sha256}.png"
+        decoded.replace(self.folder / path)
+        raw.unlink()
+        name = clean_name(entry.name)
+        for note in result.notes:
+            self.changes.setdefault(note, []).append(name)
+        return Item(name, path, sha256, result.width, result.height, self.captions.of(entry))
+
+    def notes(self) -> list[Text]:
+        notes = []
+        for code, change in CHANGES.items():
+            if names := self.changes.get(code):
+                notes.append(Text(f"{some(names)}: {change.en}.", f"{some(names)}: {change.ja}。"))
+        return notes
+
+
+def import_pictures(
+    sources: Sequence[Path],
+    datasets: Path,
+    name: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Dataset:
+    """Import picture files, caption files, folders and zips into `datasets`/<id>.
+
+    `progress(done, of)` counts pictures. The same content again is the same data set: the one on disk is kept, and what
+    is returned tells what was skipped and noted this time. Raises BadInput for an unsafe or damaged zip, for too much
+    of anything, and where no picture is usable; DiskFull. Then nothing is left behind.
+    """
+    sources = [Path(source) for source in sources]
+    budget = Budget()
+    with ExitStack() as stack:
+        found = collect(sources, stack)
+        pictures = sorted(found.pictures, key=_order)
+        _check_count(len(pictures))
+        captions = read_captions(found, lambda entry, limit: b"".join(chunks(entry, limit, budget)))
+        temporary = stack.enter_context(building(datasets))
+        job = _Import(temporary, stack.enter_context(Decoder()), captions, budget)
+        items = _take_all(job, pictures, found, progress)
+        if not items:
+            raise _nothing_usable(len(pictures), found)
+        notes = (*job.notes(), *captions.notes, *captions.leftovers(), *_repeats(pictures))
+        dataset = describe(_name_of(sources, name), items, datasets)
+        dataset = replace(dataset, folder=datasets / dataset.id, skipped=tuple(found.skipped), notes=notes)
+        (temporary / ".raw").unlink(missing_ok=True)
+        (temporary / ".decoded").unlink(missing_ok=True)
+        kept = publish(temporary, dataset)
+    return kept if kept is dataset else _again(kept, dataset)
+
+
+def _take_all(
+    job: _Import, pictures: Sequence[Entry], found: Found, progress: Callable[[int, int], None] | None
+) -> list[Item]:
+    items = []
+    for done, entry in enumerate(pictures):
+        if progress:
+            progress(done, len(pictures))
+        try:
+            items.append(job.take(entry))
+        except Refused as refused:
+            job.captions.of(entry)  # its caption file has its picture, if a bad one
+            found.skip(entry.name, refused.text)
+    if progress:
+        progress(len(pictures), len(pictures))
+    return items
+
+
+def _order(entry: Entry) -> tuple:
+    """As a person counts, by folder then name: independent of the order in a zip or of an upload."""
+    return ([natural(readable(part)) for part in entry.place[1:]], natural(readable(entry.name)), entry.place[0])
+
+
+def _check_count(count: int) -> None:
+    if count > limits.PICTURES:
+        raise BadInput(
+            Text(
+                f"There are {count:,} pictures; a data set holds at most {limits.PICTURES:,}. Divide them.",
+                f"画像が {count:,} 枚あります。1 つのデータセットは {limits.PICTURES:,} 枚までです。分けてください。",
+            )
+        )
+
+
+def _nothing_usable(pictures: int, found: Found) -> BadInput:
+    reasons = Counter(one.reason for one in found.skipped)
+    others = len(found.skipped) - pictures if len(found.skipped) > pictures else 0
+    if not pictures and not found.skipped:
+        return BadInput(
+            Text(
+                "There are 0 pictures in what was given. Add PNG, JPEG, WebP, BMP, GIF or TIFF files.",
+                "画像が 0 枚です。PNG, JPEG, WebP, BMP, GIF, TIFF のいずれかのファイルを追加してください。",
+            )
+        )
+    why_en = " ".join(f"{_example(found.skipped, reason)} ({n}): {reason.en}" for reason, n in reasons.most_common(3))
+    why_ja = " ".join(f"{_example(found.skipped, reason)} ({n}): {reason.ja}" for reason, n in reasons.most_common(3))
+    return BadInput(
+        Text(
+            f"0 of {pictures} picture(s) can be used, {others} other file(s) were left out. {why_en}",
+            f"画像 {pictures} 枚のうち使えるものは 0 枚でした (ほかに除外したファイル {others} 個)。{why_ja}",
+        )
+    )
+
+
+def _example(skipped: Sequence[Skipped], reason: Text) -> str:
+    return next(one.name for one in skipped if one.reason == reason)
+
+
+def _repeats(pictures: Sequence[Entry]) -> list[Text]:
+    repeats = {repeats_of(entry) for entry in pictures} - {None}
+    if len(repeats) < 2:
+        return []
+    return [
+        Text(
+            "The folders ask for different numbers of repeats; here every picture is shown equally often.",
+            "フォルダー名の繰り返し回数が異なりますが、ここではすべての画像を同じ回数だけ学習します。",
+        )
+    ]
+
+
+def _again(kept: Dataset, wanted: Dataset) -> Dataset:
+    note = Text(
+        f"The same pictures and captions are there already, as “{kept.name}”.",
+        f"同じ画像とキャプションが「{kept.name}」としてすでにあります。",
+    )
+    return replace(kept, skipped=wanted.skipped, notes=(*wanted.notes, note))
+
+
+def _name_of(sources: Sequence[Path], name: str | None) -> str:
+    if name and name.strip():
+        return clean_name(name.replace("/", "-").replace("\\", "-"))
+    first = sources[0]
+    if len(sources) == 1:
+        return clean_name(first.resolve().name if first.is_dir() else first.stem)
+    return clean_name(f"{first.stem} +{len(sources) - 1}")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,119 @@
+"""The doctor: each finding where it belongs, none for a healthy set, and no comparison of each with each."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from PIL import Image, ImageFilter
+
+from sdlora.data import Dataset, check, import_pictures, with_captions
+from sdlora.data.likeness import groups_alike
+from sdlora.data.looks import Look
+
+
+@pytest.fixture
+def healthy(draw, write, datasets):
+    sources = [draw(f"{n}.png", n, (160, 128)) for n in range(6)]
+    sources += [write(f"{n}.txt", f"picture number {n}") for n in range(6)]
+    return import_pictures(sources, datasets)
+
+
+@pytest.fixture
+def add(draw: Callable, healthy: Dataset, datasets) -> Callable[..., Dataset]:
+    """The healthy set and one more picture."""
+
+    def more(picture: Image.Image, name: str = "new.png") -> Dataset:
+        source = draw(name, 0).parent
+        picture.save(source / name)
+        (source / "new.txt").write_text("a new one")
+        return import_pictures([source], datasets)
+
+    return more
+
+
+def codes(findings):
+    return {finding.code for finding in findings}
+
+
+def finding(findings, code):
+    return next(finding for finding in findings if finding.code == code)
+
+
+def test_a_healthy_set_has_nothing(healthy):
+    assert check(healthy) == []
+    assert check(healthy, 128) == []
+
+
+def test_every_sentence_in_both_languages(three, datasets):
+    for one in check(with_captions(three, {0: "x " * 100}, datasets), 512):
+        assert one.text.en != one.text.ja
+        assert one.fix.en != one.fix.ja
+
+
+def test_few_pictures_and_empty_captions(three):
+    findings = check(three)
+    assert codes(findings) == {"few-pictures", "empty-captions"}
+    assert finding(findings, "empty-captions").items == ("c.png",)
+
+
+def test_same_and_long_captions(healthy, datasets):
+    same = check(with_captions(healthy, dict.fromkeys(range(6), "a cat"), datasets))
+    assert codes(same) == {"same-captions"}
+    long = with_captions(healthy, {0: "word " * 75, 1: "word " * 76, 2: "猫" * 76}, datasets)
+    assert finding(check(long), "long-captions").items == ("1.png", "2.png")
+
+
+def test_too_small_for_the_resolution(healthy):
+    findings = check(healthy, 129)
+    assert codes(findings) == {"too-small"}
+    assert len(findings[0].items) == 6
+
+
+def test_near_duplicates(add, healthy):
+    with Image.open(healthy.path(healthy.items[2])) as picture:
+        findings = check(add(picture.convert("RGB").resize((240, 192)).rotate(0), "new.jpg"))
+    assert codes(findings) == {"near-duplicates"}
+    assert findings[0].items == ("2.png", "new.jpg")
+
+
+def test_the_same_shape_in_another_colour_is_another_picture(add, healthy):
+    with Image.open(healthy.path(healthy.items[2])) as picture:
+        red, green, blue = picture.convert("RGB").split()
+    assert "near-duplicates" not in codes(check(add(Image.merge("RGB", (blue, green, red)))))
+
+
+def test_blur(add, healthy):
+    with Image.open(healthy.path(healthy.items[0])) as picture:
+        blurred = picture.resize((512, 410)).transpose(Image.Transpose.ROTATE_180).filter(ImageFilter.GaussianBlur(6))
+    findings = check(add(blurred))
+    assert finding(findings, "blurry").items == ("new.png",)
+    assert "blurry" not in codes(check(add(Image.new("RGB", (200, 200), "teal"))))
+
+
+def test_mixed_shapes(add):
+    wide = Image.effect_noise((600, 100), 90).convert("RGB")
+    assert codes(check(add(wide))) == {"mixed-shapes"}
+
+
+def test_a_damaged_picture_is_an_error_and_comes_first(three):
+    three.path(three.items[0]).write_bytes(b"x")
+    findings = check(three)
+    assert (findings[0].code, findings[0].severity, findings[0].items) == ("damaged", "error", ("a.png",))
+
+
+def test_many_pictures_are_compared_in_little_time():
+    chance = random.Random(1)
+    looks = [Look(chance.getrandbits(64), chance.randbytes(192), False) for _ in range(10_000)]
+    looks += [Look(0, bytes(chance.randrange(256) for _ in range(192)), False) for _ in range(500)]
+    looks += [
+        replace(looks[7], shapes=looks[7].shapes ^ 0b1001),
+        Look(0, bytes(192), False),
+        Look(1, bytes(192), False),
+    ]
+    start = time.monotonic()
+    assert groups_alike(looks) == [[7, 10_500], [10_501, 10_502]]
+    assert time.monotonic() - start < 5

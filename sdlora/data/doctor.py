@@ -16,6 +16,7 @@ FEW = 5
 LONG_WORDS = 75  # CLIP reads 75 tokens and drops the rest; a word is a token or more
 JAPANESE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")  # a letter is a word here: there are no spaces to count
 BLUR_SIZE = 512  # sharpness is judged at this longer edge where no resolution is given
+GROUPS = 10  # of duplicates that are told one by one
 MIXED = 3  # how many times wider the widest picture is than the narrowest
 
 Severity = Literal["note", "warning", "error"]
@@ -89,17 +90,8 @@ def _same_pixels(items: Sequence[Item]) -> list[Finding]:
         "Keep one of them; copies count double in the training.",
         "1 枚だけ残してください。重複した画像はその分だけ強く学習されます。",
     )
-    return [
-        Finding(
-            "duplicates",
-            "warning",
-            tuple(names),
-            Text(f"{_count(names)} are exactly the same.", f"{len(names)} 枚がまったく同じ画像です。"),
-            fix,
-        )
-        for names in groups.values()
-        if len(names) > 1
-    ]
+    same = Text("exactly the same", "まったく同じ画像")
+    return _of_groups("duplicates", [names for names in groups.values() if len(names) > 1], same, fix)
 
 
 def _alike(items: Sequence[Item], looks: dict[str, Look | None]) -> list[Finding]:
@@ -112,16 +104,25 @@ def _alike(items: Sequence[Item], looks: dict[str, Look | None]) -> list[Finding
         "Keep the best of them, unless the small difference is what you want to teach.",
         "わずかな違いを学習させたいのでなければ、いちばん良い 1 枚を残してください。",
     )
-    return [
-        Finding(
-            "near-duplicates",
-            "warning",
-            tuple(names[known[index][0]] for index in group),
-            Text(f"{_count(group)} look almost the same.", f"{len(group)} 枚がほぼ同じ画像です。"),
-            fix,
+    groups = [[names[known[index][0]] for index in group] for group in groups_alike([look for _, look in known])]
+    return _of_groups("near-duplicates", groups, Text("almost the same", "ほぼ同じ画像"), fix)
+
+
+def _of_groups(code: str, groups: Sequence[Sequence[str]], how: Text, fix: Text) -> list[Finding]:
+    """One finding a group; where there are very many, the rest in one: nobody reads a hundred lines."""
+    findings = []
+    for names in groups[:GROUPS]:
+        text = Text(f"{_count(names)} are {how.en}.", f"{len(names)} 枚が{how.ja}です。")
+        findings.append(Finding(code, "warning", tuple(names), text, fix))
+    rest = groups[GROUPS:]
+    if rest:
+        names = [name for group in rest for name in group]
+        text = Text(
+            f"{len(rest):,} more group(s), {_count(names)} in all, are {how.en} within the group.",
+            f"ほかにも{how.ja}の組が {len(rest):,} 組 (合計 {len(names):,} 枚) あります。",
         )
-        for group in groups_alike([look for _, look in known])
-    ]
+        findings.append(Finding(code, "warning", tuple(names), text, fix))
+    return findings
 
 
 def _small(items: Sequence[Item], resolution: int | None) -> list[Finding]:

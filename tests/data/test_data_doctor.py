@@ -73,6 +73,14 @@ def test_too_small_for_the_resolution(healthy):
     assert len(findings[0].items) == 6
 
 
+def test_a_set_given_twice_is_told_shortly(draw, datasets):
+    for n in range(14):
+        draw(f"a/{n}.png", n)
+        source = draw(f"b/{n}.png", n).parent.parent
+    findings = [one for one in check(import_pictures([source], datasets)) if one.code == "duplicates"]
+    assert [len(one.items) for one in findings] == [2] * 10 + [8]
+
+
 def test_near_duplicates(add, healthy):
     with Image.open(healthy.path(healthy.items[2])) as picture:
         findings = check(add(picture.convert("RGB").resize((240, 192)).rotate(0), "new.jpg"))

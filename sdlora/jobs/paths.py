@@ -117,5 +117,6 @@ class JobPaths:
     def outcome(self) -> Path:  # worker, last
         return self.folder / "outcome.json"
 
-    def checkpoint(self, step: int) -> Path:
-        return self.checkpoints / f"step-{step:06d}.safetensors"
+    def saved_step(self) -> int:
+        """Where resuming would go on, by the newest state's name; 0 where there is none."""
+        return max((int(p.name.removeprefix("step-")) for p in self.state.glob("step-*")), default=0)

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import diffusers
 import torch
+import transformers
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -59,12 +61,21 @@ def pick_dtype(precision: Precision, device: torch.device) -> torch.dtype:
     return torch.float32
 
 
+def _quiet() -> None:
+    """Our own progress and words are shown; the libraries' bars and notes about torchvision are not."""
+    diffusers.utils.logging.set_verbosity_error()
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+
+
 def load_base(ref: BaseRef, dtype: torch.dtype, device: torch.device, prediction: str = "auto") -> Base:
     """Load all parts. A hub id that is not on this machine yet is downloaded first.
 
     Raises:
         BaseUnusable: parts missing or damaged, no safetensors, or the hub cannot be reached.
     """
+    _quiet()
     folder = ref.folder or _download(ref)
     try:
         unet_config, scheduler = (

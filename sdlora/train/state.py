@@ -76,12 +76,6 @@ def newest(folder: Path) -> State | None:
     return None
 
 
-def saved_step(folder: Path) -> int:
-    """The step of the newest state by its name, without reading it; 0 where there is none."""
-    found = _found(folder)
-    return int(found[0].name.removeprefix("step-")) if found else 0
-
-
 def _found(folder: Path) -> list[Path]:
     """States by step, newest first."""
     return sorted(folder.glob("step-*"), reverse=True) if folder.is_dir() else []

@@ -1,0 +1,41 @@
+"""The command line: every name in it is a promise to scripts."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from sdlora.cli import datasets, demo, facts, pictures, training
+from sdlora.errors import SdloraError
+
+app = typer.Typer(
+    name="sdlora",
+    help="Train Stable Diffusion LoRAs: python app.py opens the web page, these commands do the same from scripts.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(datasets.app, name="dataset")
+for command in (
+    demo.demo,
+    training.train,
+    training.resume,
+    training.stop,
+    training.jobs,
+    pictures.preview,
+    facts.inspect,
+    facts.settings,
+    facts.doctor,
+):
+    app.command()(command)
+
+
+def main() -> None:
+    """Run a command. A refusal is one sentence on stderr and the error's exit code, never a traceback."""
+    try:
+        app()
+    except SdloraError as error:
+        print(error.text.en, file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -1,0 +1,93 @@
+"""`demo`: the whole main job without a browser, on the bundled base and the bundled pictures."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import typer
+
+from sdlora import config
+from sdlora.chart import loss_chart
+from sdlora.cli.datasets import import_with_bar, progress_bar
+from sdlora.cli.follow import follow
+from sdlora.cli.options import JsonOption, WorkspaceOption, open_workspace, print_json
+from sdlora.events import Follower
+from sdlora.files import write_bytes
+from sdlora.jobs import store
+from sdlora.jobs.paths import JobPaths
+from sdlora.jobs.runner import thread_environment
+from sdlora.jobs.spec import Outcome
+from sdlora.models.bases import BUNDLED
+from sdlora.sheet import sheet
+
+PICTURES = BUNDLED.parent / "pictures"
+PROMPTS = ("red apple", "cat face", "sailboat")
+STRENGTHS = (0.0, 0.5, 1.0, 1.5)
+
+
+def demo(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """Import, train, judge, draw and export on what is bundled; takes a few minutes and no network."""
+    place = open_workspace(workspace)
+    dataset = import_with_bar([PICTURES], place, "demo")
+    settings = config.resolve("style")
+    spec = store.create(place, dataset, settings, name="demo", preset="style")
+    paths = place.job(spec.id)
+    if follow(paths) != "done":
+        outcome = Outcome.read(paths)
+        print(outcome.reason_en if outcome else f"The worker was killed; its log is {paths.log}", file=sys.stderr)
+        raise typer.Exit(1)
+    outcome = Outcome.read(paths)
+    assert outcome is not None
+    files = _export(paths, outcome, place.root / "demo" / spec.name)
+    report = {
+        "job": spec.id,
+        "status": outcome.status,
+        "steps": outcome.step,
+        "seconds": round(outcome.seconds, 3),
+        "sha256": outcome.sha256,
+        "best_step": outcome.best_step,
+        "recommended_strength": outcome.recommended_strength,
+        **{name: str(path) for name, path in files.items()},
+    }
+    if as_json:
+        print_json(report)
+        return
+    print(
+        f"Trained {outcome.step} steps in {outcome.seconds:.0f} s; recommended strength {outcome.recommended_strength}."
+    )
+    for name, path in files.items():
+        print(f"{name:5} {path}")
+
+
+def _export(paths: JobPaths, outcome: Outcome, folder: Path) -> dict[str, Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {
+        "file": folder / f"{folder.name}.safetensors",
+        "loss": folder / "loss.svg",
+        "sheet": folder / "strengths.png",
+    }
+    write_bytes(files["file"], (paths.folder / outcome.file).read_bytes())
+    follower = Follower(paths.events)
+    follower.poll()
+    write_bytes(files["loss"], loss_chart(follower).encode())
+    _draw_sheet(files["file"], files["sheet"])
+    return files
+
+
+def _draw_sheet(lora: Path, out: Path) -> None:
+    """Prompts down, strengths across, one seed a row."""
+    os.environ |= thread_environment()  # before torch loads OpenMP
+    from sdlora.render import Picture, open_renderer
+
+    with progress_bar("drawing") as advance:
+        renderer = open_renderer("emoji")
+        renderer.load(lora)
+        columns = []
+        for number, strength in enumerate(STRENGTHS):
+            renderer.set_strength(strength)
+            columns.append([renderer.draw(Picture(prompt, seed=row)) for row, prompt in enumerate(PROMPTS)])
+            advance(number + 1, len(STRENGTHS))
+    rows = [list(row) for row in zip(*columns, strict=True)]
+    sheet(rows, [f"{s:g}" for s in STRENGTHS]).save(out, "PNG")

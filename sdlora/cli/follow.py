@@ -1,0 +1,95 @@
+"""Watch a job on the terminal until it ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from sdlora.events import Follower, Phase
+from sdlora.jobs import runner
+from sdlora.jobs.paths import JobPaths
+
+_PHASES = {
+    "loading": "loading the base",
+    "caching": "encoding pictures",
+    "training": "training",
+    "judging": "judging",
+}
+
+
+def follow(paths: JobPaths) -> runner.Status:
+    """Start the job when its turn comes and show it. Ctrl-C asks the worker to save and stop; a second one leaves it running."""
+    console = Console(stderr=True)
+    follower = Follower(paths.events)
+    show = _bar(console) if console.is_terminal else _Lines(console)
+    stopping = False
+    with show:
+        while True:
+            try:
+                state = _tick(paths, follower, show.update)
+                if state not in ("queued", "running", "stopping"):
+                    return state
+                time.sleep(0.2)
+            except KeyboardInterrupt:
+                if stopping:
+                    raise
+                stopping = True
+                console.print("Stopping after this step; press Ctrl-C again to leave it running.")
+                runner.stop(paths)
+
+
+def _tick(paths: JobPaths, follower: Follower, update: Callable[[str, int, int], None]) -> runner.Status:
+    state = runner.status(paths)  # before the events, so that none is missed at the end
+    if state == "queued":
+        runner.start_next(paths.workspace)
+    seen = follower.poll()
+    for warning in follower.warnings:
+        update(warning.en, follower.step, 0)
+    follower.warnings.clear()
+    if seen:
+        _show(follower, update)
+    return state
+
+
+def _show(follower: Follower, update: Callable[[str, int, int], None]) -> None:
+    phase = follower.phase or Phase("loading")
+    if phase.name == "judging" or not follower.steps:
+        update(_PHASES.get(phase.name, phase.name), phase.done, phase.total)
+        return
+    assert follower.started is not None
+    last = follower.steps[follower.step]
+    update(f"training, loss {last.loss:.4f}", follower.step, follower.started.steps)
+
+
+class _Bar(Progress):
+    def update(self, words: str, done: int, total: int) -> None:  # type: ignore[override]
+        task = self.tasks[0].id if self.tasks else self.add_task(words)
+        super().update(task, description=words, completed=done, total=total or None)
+
+
+def _bar(console: Console) -> _Bar:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return _Bar(*columns, console=console, transient=True)
+
+
+@dataclass
+class _Lines:
+    """Where nobody watches: a line every ten seconds."""
+
+    console: Console
+    last: float = 0.0
+
+    def __enter__(self) -> _Lines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+    def update(self, words: str, done: int, total: int) -> None:
+        if time.monotonic() - self.last > 10:
+            self.last = time.monotonic()
+            self.console.print(f"{words} ({done} of {total})" if total else words)

@@ -60,14 +60,14 @@ class Captions:
             shown = some(files)
             notes.append(
                 Text(
-                    f"{len(files)} caption file(s) belong to no picture: {shown}.",
-                    f"対応する画像がないキャプションファイルが {len(files)} 個あります: {shown}。",
+                    f"Caption files without a picture: {len(files)} ({shown}).",
+                    f"対応する画像がないキャプションファイルが {len(files)} 個あります ({shown})。",
                 )
             )
         if rows:
             notes.append(
                 Text(
-                    f"{rows} line(s) of the metadata file were not used: no such picture, or it has a caption file.",
+                    f"Lines of the metadata file without use: {rows} (no such picture, or it has a caption file).",
                     f"メタデータの {rows} 行は、画像がない、またはキャプションファイルがあるため使いませんでした。",
                 )
             )
@@ -185,7 +185,7 @@ def _add_rows(captions: Captions, entry: Entry, rows: Rows, bad: int) -> list[Te
     name = clean_name(entry.name)
     return [
         Text(
-            f"{bad} line(s) of {name} could not be used: each needs file_name and text.",
+            f"Lines of {name} that cannot be used: {bad} (each needs file_name and text).",
             f"{name} の {bad} 行は使えませんでした。各行に file_name と text が必要です。",
         )
     ]

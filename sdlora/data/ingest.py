@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from sdlora.data import limits
 from sdlora.data.caption_files import Captions, read_captions, repeats_of, some
-from sdlora.data.dataset import Dataset, Item, Skipped
+from sdlora.data.dataset import Dataset, Item
 from sdlora.data.decoder import Decoder
 from sdlora.data.limits import Refused
 from sdlora.data.names import clean_name, natural, readable
@@ -134,27 +133,27 @@ def _check_count(count: int) -> None:
 
 
 def _nothing_usable(pictures: int, found: Found) -> BadInput:
-    reasons = Counter(one.reason for one in found.skipped)
-    others = len(found.skipped) - pictures if len(found.skipped) > pictures else 0
-    if not pictures and not found.skipped:
+    """With counts and the three most frequent reasons. Every picture that was given is among the skipped here."""
+    if not found.skipped:
         return BadInput(
             Text(
                 "There are 0 pictures in what was given. Add PNG, JPEG, WebP, BMP, GIF or TIFF files.",
                 "画像が 0 枚です。PNG, JPEG, WebP, BMP, GIF, TIFF のいずれかのファイルを追加してください。",
             )
         )
-    why_en = " ".join(f"{_example(found.skipped, reason)} ({n}): {reason.en}" for reason, n in reasons.most_common(3))
-    why_ja = " ".join(f"{_example(found.skipped, reason)} ({n}): {reason.ja}" for reason, n in reasons.most_common(3))
+    others = len(found.skipped) - pictures
+    names: dict[Text, list[str]] = {}
+    for one in found.skipped:
+        names.setdefault(one.reason, []).append(one.name)
+    worst = sorted(names.items(), key=lambda pair: -len(pair[1]))[:3]
+    why_en = " ".join(f"{some(those)}: {reason.en}" for reason, those in worst)
+    why_ja = " ".join(f"{some(those)}: {reason.ja}" for reason, those in worst)
     return BadInput(
         Text(
-            f"0 of {pictures} picture(s) can be used, {others} other file(s) were left out. {why_en}",
-            f"画像 {pictures} 枚のうち使えるものは 0 枚でした (ほかに除外したファイル {others} 個)。{why_ja}",
+            f"Usable pictures: 0 of {pictures}. Other files left out: {others}. {why_en}",
+            f"使える画像は {pictures} 枚中 0 枚でした。ほかに除外したファイルは {others} 個です。{why_ja}",
         )
     )
-
-
-def _example(skipped: Sequence[Skipped], reason: Text) -> str:
-    return next(one.name for one in skipped if one.reason == reason)
 
 
 def _repeats(pictures: Sequence[Entry]) -> list[Text]:

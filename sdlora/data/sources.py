@@ -111,9 +111,9 @@ def collect(sources: Sequence[Path], stack: ExitStack) -> Found:
     found = Found()
     loose = []
     for number, source in enumerate(sources):
-        if source.is_dir():
+        if os.path.isdir(source):  # not Path.is_dir: that raises for names no file system takes
             _add_folder(source, number, found)
-        elif not source.exists():
+        elif not os.path.exists(source):
             name = clean_name(source.name)
             raise BadInput(
                 Text(
@@ -121,7 +121,7 @@ def collect(sources: Sequence[Path], stack: ExitStack) -> Found:
                     f"「{name}」が見つかりません。パスを確認してください。",
                 )
             )
-        elif not source.is_file():
+        elif not os.path.isfile(source):
             found.skip(source.name, NOT_A_FILE)
         elif suffix_of(source.name) == ".zip":
             _add_zip(source, number, found, stack)

@@ -136,8 +136,8 @@ def building(parent: Path) -> Iterator[Path]:
             raise
         raise DiskFull(
             Text(
-                "The disk is full: the pictures were not imported. Free some space and try again.",
-                "ディスクの空きがないため、画像を読み込めませんでした。空きを作ってからもう一度お試しください。",
+                "The disk is full: the data set was not saved. Free some space and try again.",
+                "ディスクの空きがないため、データセットを保存できませんでした。空きを作ってからもう一度お試しください。",
             )
         ) from error
     finally:

@@ -60,8 +60,8 @@ class _BoundedReader(io.BufferedReader):
 
 def open_zip(path: Path, stack: ExitStack) -> zipfile.ZipFile:
     """Raises BadInput where the file is not a whole zip."""
-    stream = stack.enter_context(_BoundedReader(io.FileIO(path)))
     try:
+        stream = stack.enter_context(_BoundedReader(io.FileIO(path)))
         return stack.enter_context(zipfile.ZipFile(stream))
     except (zipfile.BadZipFile, ValueError, OSError, EOFError, NotImplementedError, struct.error) as error:
         name = clean_name(path.name)

@@ -61,7 +61,7 @@ def test_pairing_by_stem(draw, write, datasets):
     dataset = import_pictures([source], datasets)
     found = [(item.name, item.caption) for item in dataset.items]
     assert found == [("B.PNG", "bee"), ("c.png", "whole name"), ("が.png", "ga"), ("c.png", "from txt")]
-    assert any("belong to no picture" in note.en and "d.txt" in note.en for note in dataset.notes)
+    assert any("without a picture" in note.en and "d.txt" in note.en for note in dataset.notes)
 
 
 def test_loose_files_of_many_folders(draw, write, datasets):
@@ -89,8 +89,8 @@ def test_metadata_jsonl(draw, write, datasets):
     dataset = import_pictures([source], datasets)
     assert captions(dataset) == {"a.png": "first\ufffd", "b.png": "second", "c.png": "beside wins"}
     text = " ".join(note.en for note in dataset.notes)
-    assert "4 line(s) of metadata.jsonl could not be used" in text
-    assert "2 line(s) of the metadata file were not used" in text
+    assert "Lines of metadata.jsonl that cannot be used: 4" in text
+    assert "Lines of the metadata file without use: 2" in text
 
 
 def test_metadata_csv(draw, write, datasets):

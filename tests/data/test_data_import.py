@@ -6,6 +6,7 @@ import os
 import struct
 import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from PIL import Image
@@ -84,6 +85,14 @@ def test_leftovers_of_a_killed_import_are_cleared(draw, datasets):
     (datasets / ".import-killed" / "pictures").mkdir(parents=True)
     dataset = import_pictures([draw("a.png", 1)], datasets)
     assert left_behind(datasets) == [dataset.id]
+
+
+def test_two_imports_of_the_same_at_once(draw, datasets):
+    sources = [draw(f"{n}.png", n) for n in range(3)]
+    with ThreadPoolExecutor(4) as pool:
+        ids = {dataset.id for dataset in pool.map(lambda _: import_pictures(sources, datasets), range(4))}
+    assert left_behind(datasets) == sorted(ids)
+    assert len(ids) == 1
 
 
 def test_a_damaged_set_is_repaired_by_importing_again(draw, datasets):
@@ -196,9 +205,9 @@ def test_a_picture_of_too_many_bytes_stays_out(draw, write, datasets, monkeypatc
 
 
 def test_nothing_usable_is_refused_with_counts(write, datasets):
-    with pytest.raises(BadInput, match=r"0 of 2 picture\(s\) can be used, 1 other") as caught:
+    with pytest.raises(BadInput, match=r"0 of 2\. Other files left out: 1\.") as caught:
         import_pictures([write("a.png", b"x"), write("b.jpg", b"y"), write("c.doc", b"z")], datasets)
-    assert "2 枚のうち" in caught.value.text.ja
+    assert "2 枚中 0 枚" in caught.value.text.ja
     assert left_behind(datasets) == []
 
 
@@ -207,8 +216,9 @@ def test_no_pictures_at_all(write, datasets, tmp_path):
     for sources in ([], [tmp_path / "empty"], [write("a.txt", "only a caption")]):
         with pytest.raises(BadInput, match="0 pictures"):
             import_pictures(sources, datasets)
-    with pytest.raises(BadInput, match="no file or folder"):
-        import_pictures([tmp_path / "missing.png"], datasets)
+    for missing in ("missing.png", "x" * 5000, "null\0"):
+        with pytest.raises(BadInput, match="no file or folder"):
+            import_pictures([tmp_path / missing], datasets)
 
 
 def test_too_many_of_anything(draw, datasets, monkeypatch):

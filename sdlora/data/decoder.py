@@ -60,9 +60,10 @@ class Decoder:
         Raises `Refused` for a picture that cannot be used and OSError where the disk is at fault. A child that dies is
         given the same picture once more: it may have been killed for a reason that has nothing to do with it.
         """
+        request = {"source": str(source.absolute()), "target": str(target.absolute())}  # the child has its own folder
         for _ in range(2):
             try:
-                answer = self._ask(json.dumps({"source": str(source), "target": str(target)}).encode() + b"\n")
+                answer = self._ask(json.dumps(request).encode() + b"\n")
             except _Hung:
                 self._end()
                 raise Refused(TOO_SLOW) from None

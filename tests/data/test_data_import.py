@@ -7,6 +7,7 @@ import struct
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -60,6 +61,15 @@ def test_other_caption_or_name_is_another_set(draw, write, datasets):
     ids = {import_pictures([a], datasets).id, import_pictures([a, write("a.txt", "new")], datasets).id}
     ids.add(import_pictures([a.rename(a.with_name("b.png"))], datasets).id)
     assert len(ids) == 3
+
+
+def test_relative_paths(draw, tmp_path, monkeypatch):
+    draw("a.png", 1)
+    monkeypatch.chdir(tmp_path)
+    dataset = import_pictures([Path("in")], Path("workspace/datasets"))
+    assert dataset.path(dataset.items[0]).is_file()
+    monkeypatch.chdir(tmp_path / "in")
+    assert import_pictures([Path(".")], Path("../workspace/datasets")).name == "in"
 
 
 def test_progress_counts_pictures(draw, datasets):

@@ -14,24 +14,23 @@ from sdlora.files import write_bytes
 from sdlora.lora import canonical
 from sdlora.lora.inject import Adapters
 from sdlora.lora.metadata import About, metadata
-from sdlora.models.family import Family
 from sdlora.text import Text
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
-def module_name(part: str, path: str, family: Family) -> str:
-    """`lora_unet_…` or `lora_te_text_model_…` with the module path's dots as underscores.
+def module_name(part: str, path: str, prefix: str) -> str:
+    """`lora_unet_…` or `<prefix>_text_model_…` (the prefix is the family's) with the module path's dots as underscores.
 
     transformers 5.6 dropped `text_model.` from CLIPTextModel's paths; every published file has it.
     """
     if part == "unet":
         return "lora_unet_" + path.replace(".", "_")
     path = path if path.startswith("text_model.") else f"text_model.{path}"
-    return f"{family.text_encoder_prefix}_{path.replace('.', '_')}"
+    return f"{prefix}_{path.replace('.', '_')}"
 
 
-def tensors(adapters: Adapters, alpha: float, family: Family, dtype: torch.dtype) -> dict[str, Tensor]:
+def tensors(adapters: Adapters, alpha: float, prefix: str, dtype: torch.dtype) -> dict[str, Tensor]:
     """`lora_down` (rank, in), `lora_up` (out, rank) and a 0-dimensional `alpha` for each layer.
 
     Raises:
@@ -41,7 +40,7 @@ def tensors(adapters: Adapters, alpha: float, family: Family, dtype: torch.dtype
     matrices = adapters.matrices()
     for part, layers in adapters.parts.items():
         for path in layers:
-            name = module_name(part, path, family)
+            name = module_name(part, path, prefix)
             found[f"{name}.lora_down.weight"] = matrices[f"{part}.{path}.lora_A"].data.to(dtype)
             found[f"{name}.lora_up.weight"] = matrices[f"{part}.{path}.lora_B"].data.to(dtype)
             found[f"{name}.alpha"] = torch.tensor(alpha, dtype=dtype)
@@ -60,9 +59,9 @@ def _refuse_not_finite(found: Mapping[str, Tensor]) -> None:
         )
 
 
-def write(path: Path, adapters: Adapters, about: About, dtype: str) -> str:
+def write(path: Path, adapters: Adapters, prefix: str, about: About, dtype: str) -> str:
     """Write the file by the canonical writer. Returns its sha256."""
-    content = tensors(adapters, float(about.settings["lora.alpha"]), about.family, _DTYPES[dtype])
+    content = tensors(adapters, float(about.settings["lora.alpha"]), prefix, _DTYPES[dtype])
     data = canonical.data_of(canonical.to_bytes(content))
     serialized = canonical.to_bytes(content, metadata(about, data))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,13 +69,13 @@ def write(path: Path, adapters: Adapters, about: About, dtype: str) -> str:
     return canonical.sha256(serialized)
 
 
-def read_into(path: Path, adapters: Adapters, family: Family) -> dict[str, Tensor]:
+def read_into(path: Path, adapters: Adapters, prefix: str) -> dict[str, Tensor]:
     """A file written by `write`, back as the names that `Adapters.load` takes."""
     content = load_file(path)
     found: dict[str, Tensor] = {}
     for part, layers in adapters.parts.items():
         for module in layers:
-            name = module_name(part, module, family)
+            name = module_name(part, module, prefix)
             found[f"{part}.{module}.lora_A"] = content[f"{name}.lora_down.weight"]
             found[f"{part}.{module}.lora_B"] = content[f"{name}.lora_up.weight"]
     return found

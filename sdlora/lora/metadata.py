@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from sdlora import __version__
-from sdlora.models.family import Family
 
 
 @dataclass(frozen=True)
@@ -19,8 +18,10 @@ class About:
     """Facts of a run that its file carries. `created` is the job's start: a resumed run must write the same bytes."""
 
     name: str
-    family: Family
-    prediction: str
+    architecture: str  # modelspec.architecture
+    base_version: str  # ss_base_model_version
+    v2: bool
+    prediction: str  # "epsilon" or "v_prediction"
     base_name: str
     resolution: int
     created: float  # unix time, seconds
@@ -31,13 +32,13 @@ class About:
 
 def metadata(about: About, data: bytes) -> dict[str, str]:
     """Keys of sd-scripts (`ss_`), of its hashes (`sshs_`) and of ModelSpec 1.0.1. `data`: the file's bytes after the header."""
-    s, family, v = about.settings, about.family, about.prediction == "v_prediction"
+    s = about.settings
     digest = hashlib.sha256(data).hexdigest()
     size = f"{about.resolution}x{about.resolution}"
     created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(about.created))
     found = {
-        "ss_base_model_version": family.v_base_version if v else family.base_version,
-        "ss_v2": str(family.v2),
+        "ss_base_model_version": about.base_version,
+        "ss_v2": str(about.v2),
         "ss_network_module": "networks.lora",
         "ss_network_dim": str(s["lora.rank"]),
         "ss_network_alpha": str(s["lora.alpha"]),
@@ -63,12 +64,12 @@ def metadata(about: About, data: bytes) -> dict[str, str]:
         "ss_clip_skip": "None",
         "sshs_model_hash": digest,
         "modelspec.sai_model_spec": "1.0.1",
-        "modelspec.architecture": family.v_architecture if v else family.architecture,
+        "modelspec.architecture": about.architecture,
         "modelspec.implementation": "diffusers",
         "modelspec.title": about.name,
         "modelspec.resolution": size,
         "modelspec.date": created,
-        "modelspec.prediction_type": "v" if v else "epsilon",
+        "modelspec.prediction_type": "v" if about.prediction == "v_prediction" else "epsilon",
         "modelspec.hash_sha256": f"0x{digest}",
         "sdlora.version": __version__,
         "sdlora.settings": json.dumps(_public(s), ensure_ascii=False, sort_keys=True),

@@ -11,15 +11,13 @@ from sdlora.text import Text
 
 @dataclass(frozen=True)
 class Family:
-    """What differs between families in files and metadata."""
+    """What differs between families in files and metadata. The dicts are by prediction type."""
 
     name: str
     title: str
     text_encoder_prefix: str  # of the kohya format's keys
-    architecture: str  # modelspec.architecture, for epsilon prediction
-    base_version: str  # ss_base_model_version, for epsilon prediction
-    v_architecture: str  # the same two for v-prediction
-    v_base_version: str
+    architecture: dict[str, str]  # modelspec.architecture
+    base_version: dict[str, str]  # ss_base_model_version
     v2: bool  # ss_v2
 
 
@@ -28,20 +26,16 @@ FAMILIES = {
         name="sd1",
         title="Stable Diffusion 1.x",
         text_encoder_prefix="lora_te",
-        architecture="stable-diffusion-v1/lora",
-        base_version="sd_v1",
-        v_architecture="stable-diffusion-v1/lora",
-        v_base_version="sd_v1",
+        architecture={"epsilon": "stable-diffusion-v1/lora", "v_prediction": "stable-diffusion-v1/lora"},
+        base_version={"epsilon": "sd_v1", "v_prediction": "sd_v1"},
         v2=False,
     ),
     "sd2": Family(
         name="sd2",
         title="Stable Diffusion 2.x",
         text_encoder_prefix="lora_te",
-        architecture="stable-diffusion-v2-512/lora",
-        base_version="sd_v2",
-        v_architecture="stable-diffusion-v2-768-v/lora",
-        v_base_version="sd_v2_v",
+        architecture={"epsilon": "stable-diffusion-v2-512/lora", "v_prediction": "stable-diffusion-v2-768-v/lora"},
+        base_version={"epsilon": "sd_v2", "v_prediction": "sd_v2_v"},
         v2=True,
     ),
 }

@@ -216,7 +216,9 @@ def _checkpoint(here: Run, step: int) -> Path:
     request, base = here.request, here.trainer.base
     about = About(
         name=request.name,
-        family=base.family,
+        architecture=base.family.architecture[base.prediction],
+        base_version=base.family.base_version[base.prediction],
+        v2=base.family.v2,
         prediction=base.prediction,
         base_name=Path(request.base.name).name,
         resolution=_resolution(request.settings, base),
@@ -227,7 +229,7 @@ def _checkpoint(here: Run, step: int) -> Path:
     )
     file = here.folders.checkpoints / f"step-{step:06d}.safetensors"
     try:
-        kohya.write(file, here.trainer.adapters, about, request.settings.export.dtype)
+        kohya.write(file, here.trainer.adapters, base.family.text_encoder_prefix, about, request.settings.export.dtype)
     except OSError as error:
         raise _full(error, file.parent) from error
     here.emit(Saved(step, str(file.relative_to(here.folders.root))))
@@ -317,4 +319,5 @@ def _finish(here: Run) -> Result:
 def _load_checkpoint(here: Run, step: int) -> None:
     """Put a written checkpoint's weights back into the adapters: what is judged is what is shipped."""
     path = here.folders.checkpoints / f"step-{step:06d}.safetensors"
-    here.trainer.adapters.load(kohya.read_into(path, here.trainer.adapters, here.trainer.base.family))
+    prefix = here.trainer.base.family.text_encoder_prefix
+    here.trainer.adapters.load(kohya.read_into(path, here.trainer.adapters, prefix))

@@ -1,0 +1,101 @@
+"""Imports point down, each process carries only what it needs, and forbidden words stay out."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "sdlora"
+
+# Rows of the drawing in sdlora/README.md, lowest first. Names in one inner set may import each other.
+ROWS: list[list[set[str]]] = [
+    [{"errors", "files", "text", "bundled"}],
+    [{"config", "events"}, {"chart"}, {"sheet"}],
+    [{"models"}, {"lora"}, {"data"}],
+    [{"render"}],
+    [{"jobs"}, {"train"}],
+    [{"worker"}, {"previewer"}],
+    [{"web"}],
+    [{"cli"}],
+    [{"__main__"}],
+]
+PLAIN = {"models", "lora", "data"}  # take plain arguments: never config or events
+
+
+def _imports(path: Path) -> set[str]:
+    """The first part below `sdlora` of each import; `from sdlora import x` counts as x."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("sdlora.")}
+        elif isinstance(node, ast.ImportFrom) and node.module == "sdlora":
+            found |= {a.name for a in node.names if not a.name.startswith("__")}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sdlora."):
+            found.add(str(node.module).split(".")[1])
+    return found
+
+
+def _place(name: str) -> tuple[int, int]:
+    return next((r, c) for r, row in enumerate(ROWS) for c, cell in enumerate(row) if name in cell)
+
+
+def test_imports_point_down() -> None:
+    wrong = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if own == "__init__":
+            continue
+        for other in _imports(path) - {own}:
+            below = _place(other)[0] < _place(own)[0] or _place(other) == _place(own)
+            if not below or (own in PLAIN and other in {"config", "events"}):
+                wrong.append(f"{path.relative_to(PACKAGE)} imports {other}")
+    # events.Follower is what a chart draws: the one arrow inside a row
+    assert set(wrong) <= {"chart.py imports events"}
+
+
+def test_every_module_has_a_place() -> None:
+    names = {p.relative_to(PACKAGE).parts[0].removesuffix(".py") for p in PACKAGE.rglob("*.py")} - {"__init__"}
+    assert names <= set().union(*(cell for row in ROWS for cell in row))
+
+
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("sdlora.web.build", {"torch", "diffusers", "transformers", "peft", "accelerate"}),
+        ("sdlora.cli", {"torch", "diffusers", "transformers", "peft", "gradio"}),
+        ("sdlora.jobs.runner", {"torch", "diffusers", "gradio", "numpy"}),
+        ("sdlora.train.run", {"gradio", "fastapi", "pandas"}),
+        ("sdlora.previewer", {"torch", "gradio"}),
+    ],
+)
+def test_each_process_is_lean(module: str, heavy: set[str]) -> None:
+    code = f"import sys, {module}; print(' '.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not heavy & set(done.stdout.split())
+
+
+def test_nothing_is_executed_that_came_from_outside() -> None:
+    forbidden = re.compile(
+        r"shell=True|os\.system\(|[^a-z_.]eval\(|[^a-z_.]exec\(|torch\.load\(|import pickle|share=True"
+    )
+    hits = [
+        f"{path.name}:{number}"
+        for path in [*PACKAGE.rglob("*.py"), *(PACKAGE.parent / "base").rglob("*.py"), PACKAGE.parent / "app.py"]
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if forbidden.search(line)
+    ]
+    assert not hits
+
+
+def test_only_the_two_edges_catch_everything() -> None:
+    hits = [
+        str(path.relative_to(PACKAGE))
+        for path in PACKAGE.rglob("*.py")
+        if re.search(r"except (Exception|BaseException)\b(?!.*\n(.*\n){0,3}\s+raise)", path.read_text())
+    ]
+    assert set(hits) <= {"worker.py", "web/messages.py"}

@@ -1,0 +1,214 @@
+"""What LoRA promises: an untrained one is the base, its effect is linear in strength, its file means the same elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from PIL import Image, ImageChops, ImageStat
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from sdlora import config
+from sdlora.errors import BadInput, Diverged
+from sdlora.lora import canonical, kohya
+from sdlora.lora.inject import Adapters, Shape, inject
+from sdlora.lora.inspect import inspect_file
+from sdlora.lora.metadata import About
+from sdlora.lora.targets import adapter_parameters
+from sdlora.models.bases import facts, resolve_base
+from sdlora.models.load import Base, load_base
+from sdlora.render import Picture, Renderer
+
+CPU = torch.device("cpu")
+
+
+def load(folder: Path, dtype: torch.dtype = torch.float32) -> Base:
+    return load_base(resolve_base(str(folder)), dtype, CPU)
+
+
+def adapted(base: Base, targets: str = "attention", rank: int = 4, alpha: float = 2.0) -> Adapters:
+    return inject({"unet": base.unet, "text_encoder": base.text_encoder}, Shape(rank, alpha, targets), seed=1)  # type: ignore[arg-type]
+
+
+def fill(adapters: Adapters, size: float = 0.3) -> None:
+    """As if trained: B is not zero any more."""
+    g = torch.Generator().manual_seed(7)
+    for name, p in adapters.matrices().items():
+        if name.endswith("lora_B"):
+            p.data.copy_(torch.randn(p.shape, generator=g) * size)
+
+
+def about(name: str = "disc") -> About:
+    return About(
+        name=name,
+        architecture="stable-diffusion-v1/lora",
+        base_version="sd_v1",
+        v2=False,
+        prediction="epsilon",
+        base_name="tiny",
+        resolution=32,
+        created=1_700_000_000.5,
+        settings=config.values_of(config.from_values({"lora.rank": 4, "lora.alpha": 2.0, "data.trigger": "zz"})),
+        captions=["red disc, round", "blue disc, round"],
+        step=10,
+    )
+
+
+def difference(a: Image.Image, b: Image.Image) -> float:
+    return sum(ImageStat.Stat(ImageChops.difference(a, b)).mean) / 3
+
+
+@pytest.mark.parametrize(("targets", "expected"), [("attention", 797_184), ("attention+ff", 0)])
+def test_parameter_count_on_the_real_unet(targets: str, expected: int) -> None:
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
+    assert sum(p.numel() for p in unet.parameters()) == 859_520_964
+    shapes = {name: tuple(p.shape) for name, p in unet.named_parameters()}
+    by_names = adapter_parameters(shapes, "unet", targets, rank=4)  # type: ignore[arg-type]
+    assert by_names == inject({"unet": unet}, Shape(4, 4.0, targets), seed=0).parameter_count()  # type: ignore[arg-type]
+    if targets == "attention":
+        assert by_names == expected
+        assert f"{by_names / 859_520_964:.2%}" == "0.09%"
+
+
+def test_counts_from_files_equal_the_models(tiny_base: Path) -> None:
+    known, base = facts(resolve_base(str(tiny_base))), load(tiny_base)
+    assert known is not None
+    assert known.unet_parameters == sum(p.numel() for p in base.unet.parameters())
+    assert known.text_encoder_parameters == sum(p.numel() for p in base.text_encoder.parameters())
+    for targets in ("attention", "attention+ff"):
+        counted = adapter_parameters(known.unet_shapes, "unet", targets, 4)  # type: ignore[arg-type]
+        counted += adapter_parameters(known.text_encoder_shapes, "text_encoder", targets, 4)  # type: ignore[arg-type]
+        assert counted == adapted(load(tiny_base), targets).parameter_count()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_untrained_and_strength_0_are_the_base_bit_for_bit(tiny_base: Path, dtype: torch.dtype) -> None:
+    drawing = Picture("red disc", steps=3)
+    plain = Renderer(load(tiny_base, dtype)).draw(drawing).tobytes()
+    base = load(tiny_base, dtype)
+    adapters = adapted(base, "attention+ff")
+    renderer = Renderer(base, adapters)
+    assert renderer.draw(drawing).tobytes() == plain
+    fill(adapters)
+    assert renderer.draw(drawing).tobytes() != plain
+    renderer.set_strength(0.0)
+    assert renderer.draw(drawing).tobytes() == plain
+
+
+def test_strength_is_linear_in_the_weights(tiny_base: Path) -> None:
+    base = load(tiny_base)
+    adapters = adapted(base)
+    fill(adapters)
+    layer = adapters.parts["unet"]["down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"]
+    a, b = layer.lora_A["sdlora"].weight, layer.lora_B["sdlora"].weight
+    x = torch.randn(2, 5, a.shape[1])
+    for strength in (-1.0, 0.5, 1.0, 1.5):
+        adapters.set_strength(strength)
+        expected = x @ (layer.base_layer.weight + strength * (2.0 / 4) * (b @ a)).T
+        torch.testing.assert_close(layer(x), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_same_seed_same_adapters_whatever_the_global_generator(tiny_base: Path) -> None:
+    made = []
+    for state in (1, 2):
+        torch.manual_seed(state)
+        made.append(adapted(load(tiny_base)).matrices())
+        assert torch.initial_seed() == state
+    assert all(torch.equal(made[0][name], made[1][name]) for name in made[0])
+
+
+@pytest.mark.parametrize("targets", ["attention", "attention+ff"])
+def test_the_file_is_the_same_lora_in_diffusers(tiny_base: Path, tmp_path: Path, targets: str) -> None:
+    base = load(tiny_base)
+    adapters = adapted(base, targets)
+    fill(adapters)
+    file = tmp_path / "disc.safetensors"
+    kohya.write(file, adapters, "lora_te", about(), "fp32")
+    drawing = Picture("red disc", seed=3, steps=4)
+    ours = Renderer(base, adapters).draw(drawing)
+
+    pipe = StableDiffusionPipeline.from_pretrained(tiny_base, safety_checker=None, local_files_only=True)
+    pipe.set_progress_bar_config(disable=True)
+    without = pipe(
+        "red disc", num_inference_steps=4, guidance_scale=6.0, generator=torch.Generator().manual_seed(3)
+    ).images[0]
+    pipe.load_lora_weights(str(tmp_path), weight_name=file.name, adapter_name="independent")
+    theirs = pipe(
+        "red disc", num_inference_steps=4, guidance_scale=6.0, generator=torch.Generator().manual_seed(3)
+    ).images[0]
+    assert difference(ours, theirs) < 0.05
+    assert difference(without, theirs) > 1
+
+
+def test_kohya_names_alphas_and_metadata(tiny_base: Path, tmp_path: Path) -> None:
+    base = load(tiny_base)
+    adapters = adapted(base, "attention+ff")
+    fill(adapters)
+    file = tmp_path / "disc.safetensors"
+    sha = kohya.write(file, adapters, "lora_te", about(), "fp16")
+    names = set(load_file(file))
+    start = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_out_0"
+    assert {f"{start}.lora_down.weight", f"{start}.lora_up.weight", f"{start}.alpha"} <= names
+    assert "lora_te_text_model_encoder_layers_0_self_attn_q_proj.lora_down.weight" in names
+    assert len(names) == 3 * sum(len(layers) for layers in adapters.parts.values())
+    assert load_file(file)[f"{start}.alpha"].shape == ()
+    with safe_open(file, "pt") as opened:
+        metadata = opened.metadata()
+    assert metadata["ss_network_dim"] == "4"
+    assert metadata["ss_network_alpha"] == "2.0"
+    assert metadata["ss_base_model_version"] == "sd_v1"
+    assert metadata["modelspec.trigger_phrase"] == "zz"
+    assert metadata["modelspec.hash_sha256"] == "0x" + metadata["sshs_model_hash"]
+    found = inspect_file(file)
+    assert (found.format, found.family, found.rank, found.alpha, found.dtype) == ("kohya", "sd1", 4, 2.0, "fp16")
+    assert found.parameters == adapters.parameter_count()
+    assert found.sha256 == sha
+
+
+def test_what_was_written_reads_back(tiny_base: Path, tmp_path: Path) -> None:
+    adapters = adapted(load(tiny_base))
+    fill(adapters)
+    before = {name: p.data.clone() for name, p in adapters.matrices().items()}
+    kohya.write(tmp_path / "a.safetensors", adapters, "lora_te", about(), "fp32")
+    fill(adapters, 9.0)
+    adapters.load(kohya.read_into(tmp_path / "a.safetensors", adapters, "lora_te"))
+    assert all(torch.equal(before[name], p.data) for name, p in adapters.matrices().items())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e6])
+def test_what_is_not_finite_never_reaches_the_disk(tiny_base: Path, tmp_path: Path, value: float) -> None:
+    adapters = adapted(load(tiny_base))
+    next(iter(adapters.matrices().values())).data[0, 0] = value
+    with pytest.raises(Diverged):
+        kohya.write(tmp_path / "a.safetensors", adapters, "lora_te", about(), "fp16")
+    assert not list(tmp_path.iterdir())
+
+
+def test_canonical_bytes(tmp_path: Path) -> None:
+    tensors = {"b": torch.ones(3, dtype=torch.bfloat16), "a": torch.arange(6.0).reshape(2, 3).T, "n": torch.tensor(7)}
+    once = canonical.to_bytes(tensors, {"y": "2", "x": "１"})
+    assert once == canonical.to_bytes(dict(reversed(tensors.items())), {"x": "１", "y": "2"})
+    canonical.write(tmp_path / "t.safetensors", tensors, {"x": "１"})
+    back = load_file(tmp_path / "t.safetensors")
+    assert all(torch.equal(back[name], tensors[name]) for name in tensors)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"PK\x03\x04 not a tensor file",
+        b"\xff" * 8 + b"{}",
+        (50).to_bytes(8, "little") + b"{}",
+        (2).to_bytes(8, "little") + b"[]",
+        (67).to_bytes(8, "little") + b'{"a":{"dtype":"F32","shape":[9],"data_offsets":[0,36]}}            ',
+    ],
+)
+def test_files_that_are_no_lora_are_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.safetensors").write_bytes(content)
+    with pytest.raises(BadInput):
+        inspect_file(tmp_path / "x.safetensors")

@@ -1,0 +1,257 @@
+"""What training promises: only adapters move, randomness is by counter, a state brings back the same future."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from sdlora import config
+from sdlora.data import import_pictures
+from sdlora.errors import BadInput, BaseUnusable, Diverged
+from sdlora.events import Event, Judged, Saved, Started, Stepped
+from sdlora.models.bases import fingerprint, resolve_base
+from sdlora.train import run as run_module
+from sdlora.train import state
+from sdlora.train.judge import Judgement, best_step, split
+from sdlora.train.latents import Picture
+from sdlora.train.loop import schedule
+from sdlora.train.loss import Diffusion
+from sdlora.train.randomness import draw, key, picture_at
+from sdlora.train.run import Folders, Request, Result, run
+from tests.conftest import draw_pictures
+
+FAST = {
+    "train.steps": 6,
+    "train.batch_size": 2,
+    "train.unet_lr": 1e-2,
+    "train.precision": "fp32",
+    "train.state_every": 2,
+    "lora.rank": 4,
+    "sample.steps": 2,
+    "data.caption_dropout": 0.2,
+}
+
+
+class Trained:
+    """A run in this process, with everything it said."""
+
+    def __init__(self, root: Path, base: Path, stop_at: int | None = None, **changes: Any):
+        pictures = root / "pictures"
+        if not pictures.exists():
+            draw_pictures(pictures, 9)
+        dataset = import_pictures([pictures], root / "datasets")
+        ref = resolve_base(str(base))
+        settings = config.from_values({**FAST, **changes})
+        self.request = Request(
+            name="disc",
+            created=1_700_000_000.0,
+            base=ref,
+            base_fingerprint=fingerprint(base),
+            settings=settings,
+            pictures=[Picture(dataset.path(i), i.sha256, i.caption) for i in dataset.items],
+        )
+        self.folders = Folders(root, root / "state", root / "checkpoints", root / "samples", root / "cache")
+        self.events: list[Event] = []
+        self.stop_at = stop_at
+
+    def __call__(self) -> Result:
+        return run(self.request, self.folders, self.events.append, self._should_stop, keep=lambda: True)
+
+    def _should_stop(self) -> bool:
+        return self.stop_at is not None and len(self.of(Stepped)) >= self.stop_at
+
+    def of(self, kind: type) -> list[Any]:
+        return [e for e in self.events if isinstance(e, kind)]
+
+
+def weights(module: torch.nn.Module) -> dict[str, Tensor]:
+    return {
+        name.replace(".base_layer", ""): p.detach().clone()
+        for name, p in module.named_parameters()
+        if "lora_" not in name
+    }
+
+
+@pytest.mark.parametrize("text_encoder_lr", [0.0, 1e-2])
+def test_only_adapters_change(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text_encoder_lr: float
+) -> None:
+    seen = {}
+    prepare = run_module._prepare
+
+    def remember(*args: Any) -> Any:
+        here = prepare(*args)
+        seen["base"] = here.trainer.base
+        seen["adapters"] = here.trainer.adapters
+        seen["before"] = {part: weights(getattr(here.trainer.base, part)) for part in ("unet", "text_encoder", "vae")}
+        seen["first"] = {name: p.detach().clone() for name, p in here.trainer.adapters.matrices().items()}
+        return here
+
+    monkeypatch.setattr(run_module, "_prepare", remember)
+    Trained(tmp_path, tiny_base, **{"train.text_encoder_lr": text_encoder_lr})()
+    for part, before in seen["before"].items():
+        after = weights(getattr(seen["base"], part))
+        assert before.keys() == after.keys()
+        assert all(torch.equal(before[name], after[name]) for name in before), part
+    moved = {name for name, p in seen["adapters"].matrices().items() if not torch.equal(p, seen["first"][name])}
+    assert moved == set(seen["first"])
+    assert any(name.startswith("text_encoder.") for name in moved) == (text_encoder_lr > 0)
+
+
+def test_a_run_tells_what_it_does(tiny_base: Path, tmp_path: Path) -> None:
+    trained = Trained(tmp_path, tiny_base)
+    result = trained()
+    (started,) = trained.of(Started)
+    assert (started.pictures, started.held_out, started.steps) == (8, 1, 6)
+    assert 0 < started.trained_parameters < started.full_parameters
+    assert [e.step for e in trained.of(Stepped)] == [1, 2, 3, 4, 5, 6]
+    assert [e.step for e in trained.of(Saved)] == [e.step for e in trained.of(Judged)] == [1, 2, 3, 4, 5, 6]
+    assert result.finished
+    assert result.file is not None
+    assert result.file.name == f"step-{result.best_step:06d}.safetensors"
+    strengths = sorted({p.stem[-3:] for p in (tmp_path / "samples").glob("*.png")})
+    assert strengths == ["000", "050", "100"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"lora.dropout": 0.3, "train.text_encoder_lr": 1e-3, "train.gradient_checkpointing": True},
+        {"train.gradient_accumulation": 2, "lora.targets": "attention", "train.schedule": "linear"},
+    ],
+)
+def test_a_run_that_goes_on_from_its_state_ends_in_the_same_bytes(
+    tiny_base: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    whole = Trained(tmp_path / "whole", tiny_base, **changes)()
+    broken = Trained(tmp_path / "broken", tiny_base, stop_at=3, **changes)
+    assert not broken().finished
+    shared = tmp_path / "broken" / "state"
+    assert [p.name for p in sorted(shared.iterdir())] == ["step-000002", "step-000003"]
+    # as after a kill: what came after the state of step 2 never happened
+    for gone in (shared / "step-000003").iterdir():
+        gone.unlink()
+    (shared / "step-000003").rmdir()
+    resumed = Trained(tmp_path / "broken", tiny_base, **changes)
+    result = resumed()
+    assert resumed.of(Started)[0].step == 2
+    assert (result.sha256, result.best_step, result.recommended_strength) == (
+        whole.sha256,
+        whole.best_step,
+        whole.recommended_strength,
+    )
+
+
+def test_a_stopped_run_leaves_a_usable_file(tiny_base: Path, tmp_path: Path) -> None:
+    result = Trained(tmp_path, tiny_base, stop_at=3)()
+    assert (result.finished, result.step) == (False, 3)
+    assert result.file is not None
+    assert result.file.name == "step-000003.safetensors"
+
+
+def test_divergence_stops_with_advice(tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "sdlora.train.loop.sample_losses", lambda *_: torch.full((2,), float("nan"), requires_grad=True)
+    )
+    trained = Trained(tmp_path, tiny_base)
+    with pytest.raises(Diverged, match="learning rate"):
+        trained()
+    assert not trained.of(Saved) or trained.of(Saved)[-1].step < 3
+
+
+def test_a_changed_base_is_refused(tiny_base: Path, tmp_path: Path) -> None:
+    trained = Trained(tmp_path, tiny_base)
+    trained.request = Request(**{**vars(trained.request), "base_fingerprint": "0" * 64})
+    with pytest.raises(BaseUnusable, match="has changed"):
+        trained()
+
+
+def test_randomness_is_a_function_of_its_numbers() -> None:
+    assert key(0, "sample", 1, 2) == key(0, "sample", 1, 2)
+    assert len({key(s, stream, n) for s in (0, 1) for stream in ("sample", "perm") for n in (0, 1)}) == 8  # type: ignore[arg-type]
+    a, b = draw(5, (4, 2, 2), 1000, seed=3), draw(5, (4, 2, 2), 1000, seed=3)
+    assert a.timestep == b.timestep
+    assert torch.equal(a.noise, b.noise)
+    for epoch in range(3):
+        assert sorted(picture_at(epoch * 7 + k, 7, seed=1) for k in range(7)) == list(range(7))
+
+
+def test_schedule_is_a_function_of_the_step() -> None:
+    t = config.from_values({"train.steps": 100, "train.warmup_steps": 10, "train.schedule": "cosine"}).train
+    assert schedule(0, t) == 0.1
+    assert schedule(9, t) == schedule(10, t) == 1.0
+    assert 0 < schedule(99, t) < 0.01
+    constant = config.from_values({"train.schedule": "constant"}).train
+    assert {schedule(k, constant) for k in (0, 500, 999)} == {1.0}
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_targets_and_weights_follow_the_papers(prediction: str) -> None:
+    scheduler = {
+        "num_train_timesteps": 1000,
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "beta_schedule": "scaled_linear",
+    }
+    diffusion = Diffusion.of(scheduler, prediction)
+    t = torch.tensor([10, 500, 990])
+    x_0, noise = torch.randn(3, 4, 2, 2), torch.randn(3, 4, 2, 2)
+    a = diffusion.alphas_cumprod[t].view(-1, 1, 1, 1)
+    x_t, target = diffusion.noised(x_0, noise, t), diffusion.target(x_0, noise, t)
+    # the prediction must give x_0 back: x_0 = (x_t - sqrt(1-a) eps) / sqrt(a), or sqrt(a) x_t - sqrt(1-a) v
+    back = (
+        (x_t - (1 - a).sqrt() * target) / a.sqrt()
+        if prediction == "epsilon"
+        else a.sqrt() * x_t - (1 - a).sqrt() * target
+    )
+    torch.testing.assert_close(back, x_0, atol=1e-3, rtol=1e-3)
+    # in units of x_0's error, which is eps's divided by the SNR, every weight is at most gamma
+    snr = (a / (1 - a)).flatten()
+    in_x0 = diffusion.weight(t, 5.0) * (snr if prediction == "epsilon" else snr + 1)
+    torch.testing.assert_close(in_x0, snr.clamp(max=5.0))
+    assert torch.equal(diffusion.weight(t, 0.0), torch.ones(3))
+
+
+def test_the_best_step_needs_more_than_noise() -> None:
+    judged = {10: Judgement(0.9, 1.0, 0.01), 20: Judgement(0.8, 1.0, 0.01), 30: Judgement(0.85, 1.0, 0.01)}
+    assert best_step(judged) == 20
+    assert best_step({**judged, 30: Judgement(0.805, 1.0, 0.01)}) == 30
+
+
+def test_small_sets_hold_nothing_out() -> None:
+    assert split(7, 0.1, seed=0) == (list(range(7)), [])
+    learn, held = split(24, 0.1, seed=0)
+    assert (len(learn), len(held)) == (22, 2)
+    assert sorted(learn + held) == list(range(24))
+
+
+class TestState:
+    def saved(self, folder: Path, *steps: int) -> None:
+        for step in steps:
+            state.save(folder, state.State(step, {"a": torch.full((3,), float(step))}, {"skipped": []}))
+
+    def test_newest_valid_one_wins_and_two_are_kept(self, tmp_path: Path) -> None:
+        self.saved(tmp_path, 5, 10, 15)
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["step-000010", "step-000015"]
+        newest = tmp_path / "step-000015" / "tensors.safetensors"
+        newest.write_bytes(newest.read_bytes()[:-1] + b"\x01")
+        found = state.newest(tmp_path)
+        assert found is not None
+        assert found.step == 10
+        assert found.tensors["a"].tolist() == [10.0] * 3
+
+    def test_all_damaged_is_said(self, tmp_path: Path) -> None:
+        self.saved(tmp_path, 5, 10)
+        for file in tmp_path.glob("*/manifest.json"):
+            file.write_text("{}")
+        with pytest.raises(BadInput, match="damaged"):
+            state.newest(tmp_path)
+
+    def test_none_is_none_and_leftovers_go(self, tmp_path: Path) -> None:
+        (tmp_path / ".step-000003.tmp").mkdir()
+        assert state.newest(tmp_path) is None
+        assert not list(tmp_path.iterdir())

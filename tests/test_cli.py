@@ -25,6 +25,11 @@ def last_json(done: subprocess.CompletedProcess[str]) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def opened(path: Path) -> Image.Image:
+    with Image.open(path) as picture:
+        return picture.convert("RGB")
+
+
 FAST = [
     *("--set", "train.steps=20", "--set", "lora.rank=2", "--set", "sample.steps=1", "--set", "train.precision=fp32"),
     *("--set", "train.unet_lr=0.01", "--set", "lora.targets=attention"),
@@ -68,10 +73,11 @@ def test_from_pictures_to_preview(workspace: Path, pictures: Path, tiny_base: Pa
         tmp_path / "s.png",
     )
     sdlora("preview", "--prompt", "red disc", "--base", tiny_base, "--steps", 2, "--out", tmp_path / "base.png")
-    assert Image.open(tmp_path / "s.png").width > 3 * 128
-    without = Image.open(tmp_path / "base.png").tobytes()
-    assert Image.open(tmp_path / "s-0.00.png").tobytes() == without
-    assert Image.open(tmp_path / "s-1.00.png").tobytes() != without
+    pictures_by_name = {path.stem: opened(path) for path in tmp_path.glob("*.png")}
+    assert pictures_by_name["s"].width > 3 * 128
+    without = pictures_by_name["base"].tobytes()
+    assert pictures_by_name["s-0.00"].tobytes() == without
+    assert pictures_by_name["s-1.00"].tobytes() != without
 
     sdlora("resume", trained["job"], code=2)
     sdlora("stop", trained["job"], code=2)

@@ -81,7 +81,8 @@ def _work(paths: JobPaths, terminated: threading.Event, began: float) -> Outcome
     """The job from folder to outcome; None where SIGTERM ended it: no outcome, so that it can be resumed."""
     spec = JobSpec.read(paths)
     from sdlora.train.latents import Picture
-    from sdlora.train.run import Folders, Request, run
+    from sdlora.train.prepare import Folders, Request
+    from sdlora.train.run import run
 
     dataset = open_dataset(paths.dataset)
     trigger = spec.settings.data.trigger

@@ -20,8 +20,9 @@ from sdlora.train.judge import Judgement, best_step, split
 from sdlora.train.latents import Picture
 from sdlora.train.loop import schedule
 from sdlora.train.loss import Diffusion
+from sdlora.train.prepare import Folders, Request
 from sdlora.train.randomness import draw, key, picture_at
-from sdlora.train.run import Folders, Request, Result, run
+from sdlora.train.run import Result, run
 from tests.conftest import draw_pictures
 
 FAST = {
@@ -81,7 +82,7 @@ def test_only_adapters_change(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text_encoder_lr: float
 ) -> None:
     seen = {}
-    prepare = run_module._prepare
+    prepare = run_module.prepare
 
     def remember(*args: Any) -> Any:
         here = prepare(*args)
@@ -91,7 +92,7 @@ def test_only_adapters_change(
         seen["first"] = {name: p.detach().clone() for name, p in here.trainer.adapters.matrices().items()}
         return here
 
-    monkeypatch.setattr(run_module, "_prepare", remember)
+    monkeypatch.setattr(run_module, "prepare", remember)
     Trained(tmp_path, tiny_base, **{"train.text_encoder_lr": text_encoder_lr})()
     for part, before in seen["before"].items():
         after = weights(getattr(seen["base"], part))

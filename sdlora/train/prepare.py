@@ -1,0 +1,139 @@
+"""Everything a run needs before its first step: the base, latents, adapters, the judge and a renderer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import nn
+
+from sdlora.config import Config
+from sdlora.errors import BaseUnusable
+from sdlora.events import Phase
+from sdlora.lora.inject import Shape, inject
+from sdlora.lora.targets import Part
+from sdlora.models.bases import BaseRef, fingerprint
+from sdlora.models.load import Base, load_base, pick_device, pick_dtype
+from sdlora.models.prompt import encode_once
+from sdlora.render import Renderer
+from sdlora.text import Text
+from sdlora.train.judge import Judge, Judgement, split
+from sdlora.train.latents import Latent, Picture, encode_pictures
+from sdlora.train.loop import Emit, Trainer, TrainingSet
+from sdlora.train.randomness import key
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where a run writes; `root` is what event paths are relative to."""
+
+    root: Path
+    state: Path
+    checkpoints: Path
+    samples: Path
+    cache: Path
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to train, on which pictures."""
+
+    name: str
+    created: float  # unix time; written into the files
+    base: BaseRef
+    base_fingerprint: str  # "" = not known yet
+    settings: Config
+    pictures: Sequence[Picture]
+
+
+@dataclass
+class Run:
+    """The parts of a run once they are ready."""
+
+    request: Request
+    folders: Folders
+    trainer: Trainer
+    judge: Judge | None
+    renderer: Renderer
+    emit: Emit
+    judged: dict[int, Judgement] = field(default_factory=dict)
+    warned: set[str] = field(default_factory=set)
+
+    @property
+    def steps(self) -> int:
+        return self.request.settings.train.steps
+
+
+def load(request: Request) -> Base:
+    """The base as it was when the job was made, or a refusal."""
+    folder, t = request.base.folder, request.settings.train
+    if folder and request.base_fingerprint and fingerprint(folder) != request.base_fingerprint:
+        raise BaseUnusable(
+            Text(
+                f"Blocked: the base model {request.base.name} has changed since this job was made. Put the old one back, or start a new job.",
+                f"ブロック: 基礎モデル {request.base.name} がジョブ作成後に変更されています。元に戻すか、新しいジョブを始めてください。",
+            )
+        )
+    device = pick_device()
+    base = load_base(request.base, pick_dtype(t.precision, device), device, request.settings.model.prediction)
+    if t.gradient_checkpointing:
+        base.unet.enable_gradient_checkpointing()
+    return base
+
+
+def encode(request: Request, base: Base, folders: Folders, emit: Emit) -> list[Latent]:
+    size = resolution(request.settings, base)
+    return encode_pictures(
+        base.vae,
+        request.pictures,
+        size,
+        folders.cache / "latents",
+        fingerprint(base.folder, "vae"),
+        _now_and_then(emit),
+    )
+
+
+def resolution(settings: Config, base: Base) -> int:
+    """Pixels of a side: what the setting or the base says, in whole multiples of what the UNet can halve."""
+    wanted = settings.train.resolution or base.resolution
+    unit = base.factor * 2 ** (len(base.unet.config.block_out_channels) - 1)
+    return max(unit, wanted // unit * unit)
+
+
+def prepare(request: Request, base: Base, latents: list[Latent], folders: Folders, emit: Emit) -> Run:
+    settings = request.settings
+    trained: dict[Part, nn.Module] = {}
+    if settings.train.unet_lr > 0:
+        trained["unet"] = base.unet
+    if settings.train.text_encoder_lr > 0:
+        trained["text_encoder"] = base.text_encoder
+    captions = [p.caption for p in request.pictures]
+    texts = None
+    if "text_encoder" not in trained:
+        texts = encode_once(base.tokenizer, base.text_encoder, [*captions, ""])
+    lora = settings.lora
+    adapters = inject(
+        trained, Shape(lora.rank, lora.alpha, lora.targets, lora.dropout), key(settings.train.seed, "init")
+    )
+    learn, held = split(len(latents), settings.data.held_out, settings.train.seed)
+    shown = TrainingSet([latents[i] for i in learn], [captions[i] for i in learn], texts)
+    trainer = Trainer(base, adapters, shown, settings)
+    for module in trained.values():
+        module.train()
+    judge = Judge.of(trainer, [latents[i] for i in held], [captions[i] for i in held]) if held else None
+    return Run(request, folders, trainer, judge, Renderer(base, adapters), emit)
+
+
+def _now_and_then(emit: Emit, seconds: float = 0.5) -> Callable[[int, int], None]:
+    """Progress of caching as events: the first, the last, and a few in between however many pictures there are."""
+    last = float("-inf")
+
+    def progress(done: int, total: int) -> None:
+        nonlocal last
+        if done == total or time.monotonic() - last > seconds:
+            last = time.monotonic()
+            emit(Phase("caching", done, total))
+
+    return progress

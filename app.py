@@ -1,0 +1,60 @@
+"""The web app: `python app.py [--host H] [--port P] [--workspace DIR] [--password-file F] [--open]`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import socket
+import sys
+import webbrowser
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI
+
+from sdlora.errors import SdloraError
+from sdlora.jobs.paths import Workspace, default_workspace
+from sdlora.web.build import make_app
+
+
+def main() -> None:
+    options = parse()
+    try:
+        listener = socket.create_server((options.host, options.port), backlog=128)
+        app = make_app(Workspace(options.workspace.absolute()))
+    except (OSError, SdloraError) as error:
+        sys.exit(refuse(f"sdlora cannot start on {options.host}:{options.port}: {error}"))
+    asyncio.run(serve(app, listener, options.host, options.open))
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="app.py", description="Train Stable Diffusion LoRAs in the browser.")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this computer only)")
+    parser.add_argument("--port", type=int, default=7860, help="0 takes a free one (default: 7860)")
+    parser.add_argument("--workspace", type=Path, default=default_workspace(), help="where data sets, jobs and pictures lie")
+    parser.add_argument("--password-file", type=Path, help="file that holds the password; asked for on every page")
+    parser.add_argument("--open", action="store_true", help="open the page in a browser")
+    return parser.parse_args()
+
+
+async def serve(app: FastAPI, listener: socket.socket, host: str, show: bool) -> None:
+    """Run until SIGINT or SIGTERM; an open page keeps the server for two seconds at most."""
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2, server_header=False))
+    running = asyncio.create_task(server.serve(sockets=[listener]))
+    while not server.started and not running.done():
+        await asyncio.sleep(0.02)
+    if server.started:
+        address = f"http://{host}:{listener.getsockname()[1]}"
+        print(f"sdlora is ready on {address}", flush=True)
+        if show:
+            webbrowser.open(address)
+    await running
+
+
+def refuse(sentence: str) -> int:
+    print(sentence, file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,205 @@
+"""The loss chart as an SVG: raw loss thin, smoothed thick, held-out loss in a panel of its own. No library, no browser."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+from sdlora.text import Language, Text
+
+WIDTH, LEFT, RIGHT = 720, 62, 18
+TOP, LOSS_HEIGHT, GAP, HELD_HEIGHT, BOTTOM = 30, 190, 50, 110, 40
+RAW_POINTS, SMOOTH_POINTS = 240, 120  # drawn at most, however long the run
+
+LOSS = Text("loss", "損失")
+STEP = Text("step", "ステップ")
+RAW = Text("each step", "各ステップ")
+SMOOTHED = Text("smoothed", "平滑化")
+HELD_OUT = Text("held-out loss", "検証損失")
+BASE = Text("base model", "基礎モデル")
+BEST = Text("best: step {step}", "最良: ステップ {step}")
+TITLE = Text("Loss over {steps} steps", "{steps} ステップの損失")
+
+# Middle tones that stand out on white and on black; text and axes take the colour of the text around them.
+STYLE = (
+    ".raw{fill:none;stroke:#7d9aa8;stroke-width:1;opacity:.55}"
+    ".smooth{fill:none;stroke:#2f8f78;stroke-width:2.6;stroke-linejoin:round;stroke-linecap:round}"
+    ".held{fill:none;stroke:#c9772e;stroke-width:2}.dot{fill:#c9772e}.bestdot{fill:#c9772e;stroke:currentColor;stroke-width:2}"
+    ".base{stroke:currentColor;stroke-dasharray:5 4;opacity:.55}.grid{stroke:currentColor;opacity:.13}"
+    ".best{stroke:#c9772e;stroke-dasharray:3 3}text{fill:currentColor;font-size:12px;opacity:.8}"
+)
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """A judged checkpoint: loss on pictures never trained on, beside the base model's on the same."""
+
+    step: int
+    loss: float
+    base: float
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """A plotting area: where it lies (pixels) and what it spans (steps, losses)."""
+
+    top: float
+    height: float
+    steps: tuple[float, float]
+    losses: tuple[float, float]
+
+    def x(self, step: float) -> float:
+        low, high = self.steps
+        return LEFT + (step - low) / (high - low) * (WIDTH - LEFT - RIGHT)
+
+    def y(self, loss: float) -> float:
+        low, high = self.losses
+        inside = min(max((loss - low) / (high - low), 0.0), 1.0)
+        return self.top + (1 - inside) * self.height
+
+
+def loss_chart(
+    losses: Sequence[tuple[int, float]],
+    held_out: Sequence[HeldOut] = (),
+    best: int = 0,
+    steps: int = 0,
+    language: Language = "en",
+    paper: bool = False,
+) -> str:
+    """The chart of (step, loss) pairs in order; "" without any.
+
+    `steps` is where the run will end (0 = the last step so far). `paper` gives it a white ground, for a file of its own.
+    """
+    finite = [(step, loss) for step, loss in losses if math.isfinite(loss)]
+    if not finite:
+        return ""
+    span = (0.0, float(max(steps, finite[-1][0], 2)))
+    main = _Panel(TOP, LOSS_HEIGHT, span, _range([loss for _, loss in finite]))
+    height = TOP + LOSS_HEIGHT + BOTTOM
+    parts = [_axes(main, LOSS.say(language)), _line("raw", main, _extremes(finite, RAW_POINTS // 2))]
+    parts.append(_line("smooth", main, _thinned(smoothed(finite), SMOOTH_POINTS)))
+    parts.append(_legend(language, bool(held_out)))
+    last = main
+    if held_out:
+        height += GAP + HELD_HEIGHT
+        last = _Panel(TOP + LOSS_HEIGHT + GAP, HELD_HEIGHT, span, _range([v for h in held_out for v in (h.loss, h.base)], 0.15))
+        parts += _held_out(last, held_out, best, language)
+    parts.append(_steps_axis(last, STEP.say(language)))
+    title = escape(TITLE.fill(steps=finite[-1][0]).say(language))
+    ground = f'<rect width="{WIDTH}" height="{height}" fill="#fff"/>' if paper else ""
+    colour = ' style="color:#222;font-family:sans-serif"' if paper else ""
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{title}" class="chart"{colour}>'
+        f"<style>{_scoped(STYLE)}</style>{ground}{''.join(parts)}</svg>"
+    )
+
+
+def smoothed(points: Sequence[tuple[int, float]]) -> list[Point]:
+    """Exponential mean over about a twentieth of the run (10 steps at least), started without a bias to the first value."""
+    keep = 1 - 2 / (max(10, len(points) / 20) + 1)
+    total = weight = 0.0
+    out: list[Point] = []
+    for step, loss in points:
+        total = keep * total + (1 - keep) * loss
+        weight = keep * weight + (1 - keep)
+        out.append((step, total / weight))
+    return out
+
+
+def _extremes(points: Sequence[tuple[int, float]], buckets: int) -> list[Point]:
+    """The lowest and the highest point of each bucket, in order of step: spikes stay visible."""
+    if len(points) <= 2 * buckets:
+        return list(points)
+    out: list[Point] = []
+    for k in range(buckets):
+        part = points[len(points) * k // buckets : len(points) * (k + 1) // buckets]
+        out += sorted({min(part, key=lambda p: p[1]), max(part, key=lambda p: p[1])})
+    return out
+
+
+def _thinned(points: Sequence[Point], count: int) -> list[Point]:
+    if len(points) <= count:
+        return list(points)
+    return [points[round(k * (len(points) - 1) / (count - 1))] for k in range(count)]
+
+
+def _range(values: Sequence[float], margin: float = 0.05) -> tuple[float, float]:
+    """What the axis spans: all but the highest hundredth, so that one spike does not flatten the rest."""
+    ordered = sorted(values)
+    low, high = ordered[0], ordered[min(len(ordered) - 1, math.ceil(len(ordered) * 0.99))]
+    pad = (high - low) * margin or abs(high) * 0.1 or 1.0
+    return (low - pad if low < 0 else max(0.0, low - pad)), high + pad
+
+
+def _ticks(low: float, high: float, count: int) -> list[float]:
+    """Round numbers inside the range: 1, 2 or 5 times a power of ten apart."""
+    rough = (high - low) / count
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * m for m in (1, 2, 5, 10) if power * m >= rough * 0.999)
+    return [k * step for k in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+
+
+def _axes(panel: _Panel, label: str) -> str:
+    rows = "".join(
+        f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{panel.y(v):.1f}" y2="{panel.y(v):.1f}"/>'
+        f'<text x="{LEFT - 8}" y="{panel.y(v) + 4:.1f}" text-anchor="end">{v:.4g}</text>'
+        for v in _ticks(*panel.losses, max(2, round(panel.height / 45)))
+    )
+    return f'{rows}<text x="{LEFT}" y="{panel.top - 12}" font-weight="600">{escape(label)}</text>'
+
+
+def _steps_axis(panel: _Panel, label: str) -> str:
+    y = panel.top + panel.height
+    ticks = [t for t in _ticks(*panel.steps, 6) if t == int(t)]
+    marks = "".join(f'<text x="{panel.x(t):.1f}" y="{y + 18}" text-anchor="middle">{int(t):,}</text>' for t in ticks)
+    return (
+        f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>{marks}'
+        f'<text x="{WIDTH - RIGHT}" y="{y + 34}" text-anchor="end">{escape(label)}</text>'
+    )
+
+
+def _line(name: str, panel: _Panel, points: Sequence[Point]) -> str:
+    path = " ".join(f"{panel.x(step):.1f},{panel.y(loss):.1f}" for step, loss in points)
+    return f'<polyline class="{name}" points="{path}"/>'
+
+
+def _held_out(panel: _Panel, held_out: Sequence[HeldOut], best: int, language: Language) -> list[str]:
+    base = held_out[-1].base
+    parts = [
+        _axes(panel, HELD_OUT.say(language)),
+        f'<line class="base" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{panel.y(base):.1f}" y2="{panel.y(base):.1f}"/>',
+        f'<text x="{WIDTH - RIGHT}" y="{panel.y(base) - 6:.1f}" text-anchor="end">{escape(BASE.say(language))}</text>',
+        _line("held", panel, [(h.step, h.loss) for h in held_out]),
+    ]
+    for h in held_out:
+        kind, radius = ("bestdot", 5) if h.step == best else ("dot", 3.5)
+        parts.append(f'<circle class="{kind}" cx="{panel.x(h.step):.1f}" cy="{panel.y(h.loss):.1f}" r="{radius}"/>')
+    if best:
+        x = panel.x(best)
+        anchor = "end" if x > WIDTH * 0.7 else "start"
+        text = escape(BEST.fill(step=best).say(language))
+        parts.append(f'<line class="best" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{panel.top + panel.height}"/>')
+        parts.append(f'<text x="{x + (-7 if anchor == "end" else 7):.1f}" y="{panel.top - 12}" text-anchor="{anchor}">{text}</text>')
+    return parts
+
+
+def _legend(language: Language, held_out: bool) -> str:
+    del held_out  # its panel has a title of its own
+    parts, x = [], WIDTH - RIGHT - 190
+    for name, text in (("raw", RAW), ("smooth", SMOOTHED)):
+        parts.append(f'<line class="{name}" x1="{x}" x2="{x + 22}" y1="14" y2="14"/>')
+        parts.append(f'<text x="{x + 28}" y="18">{escape(text.say(language))}</text>')
+        x += 100
+    return "".join(parts)
+
+
+def _scoped(style: str) -> str:
+    """An SVG inside a page shares the page's name space: every rule is bound to the chart."""
+    return "".join(
+        ",".join(f".chart {one}" for one in names.split(",")) + "{" + rules + "}"
+        for names, _, rules in (rule.partition("{") for rule in style.split("}") if rule)
+    )

@@ -1,0 +1,172 @@
+"""Puts the page and the server together: two languages, one media route, one guard in front."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import gradio as gr
+from fastapi import FastAPI, Request
+from fastapi.responses import RedirectResponse, Response
+from markupsafe import Markup
+
+from sdlora.jobs import runner
+from sdlora.jobs.paths import Workspace
+from sdlora.text import Language, Text
+from sdlora.web import live, look, pictures, settings, training, tryout, words
+from sdlora.web.context import Page, Site
+from sdlora.web.media import Media
+from sdlora.web.messages import event
+from sdlora.web.previews import Previews
+from sdlora.web.watch import Watch
+
+LANGUAGES: tuple[Language, ...] = ("en", "ja")
+UPLOADS = "uploads"  # in the workspace; emptied at the start and after each import
+UPLOAD_LIMIT = 4 << 30
+
+
+def make_app(workspace: Workspace) -> FastAPI:
+    """The whole server. It owns two helpers for its life: the queue's clock and the previewer."""
+    workspace.make()
+    site = Site(workspace, Media(workspace.root), Previews(workspace.previews), Watch())
+    _prepare_uploads(workspace)
+    app = FastAPI(lifespan=_life(site), docs_url=None, redoc_url=None, openapi_url=None)
+
+    @app.get("/")
+    def home(request: Request) -> Response:
+        return RedirectResponse(f"/{wanted_language(request)}/", status_code=307)
+
+    @app.get("/media/{key}")
+    def media(key: str) -> Response:
+        return site.media.respond(key)
+
+    for language in LANGUAGES:
+        blocks = make_page(Page(site, language))
+        gr.mount_gradio_app(
+            app,
+            blocks,
+            path=f"/{language}",
+            allowed_paths=[],
+            max_file_size=UPLOAD_LIMIT,
+            show_error=False,
+            ssr_mode=False,
+            run_history=False,
+            footer_links=[],
+            theme=look.theme(),
+            css=look.style(),
+            head=look.head(language),
+        )
+    return app
+
+
+def make_page(page: Page) -> gr.Blocks:
+    """Four steps in the order of the work, then what happens when the page is opened."""
+    with gr.Blocks(title="sdlora", analytics_enabled=False, fill_width=True) as blocks:
+        gr.HTML(_header(page), elem_id="header")
+        with _section(page, 1, "pictures", words.PICTURES, words.PICTURES_LEAD):
+            step1 = pictures.build(page)
+        with _section(page, 2, "settings", words.SETTINGS, words.SETTINGS_LEAD):
+            step2 = settings.build(page, step1)
+        with _section(page, 3, "train", words.TRAIN, words.TRAIN_LEAD):
+            step3 = training.build(page, step1, step2)
+        with _section(page, 4, "try", words.TRY, words.TRY_LEAD):
+            step4 = tryout.build(page, step3)
+        live.build(page, step1, step3, step4)
+        blocks.load(
+            event(page, opened, step2),
+            [step1.remembered, step2.draft, step3.job],
+            [*step1.shown, step2.preset, *step2.form.fields.values(), step3.job],
+            show_progress="hidden",
+        ).then(event(page, pictures.examine), step1.current, step1.doctor, show_progress="hidden").then(
+            event(page, live.greet), step3.job, [step4.prompt, step4.picture], show_progress="hidden"
+        )
+    blocks.queue(max_size=64, default_concurrency_limit=4)
+    return blocks
+
+
+def opened(page: Page, step2: settings.Settings, dataset: Any, draft: Any, job: Any) -> list[Any]:
+    """Find again what was being done: in this browser, else in any."""
+    shown_job = live.current_job(page, job)
+    current = pictures.found_again(page, dataset, shown_job)
+    history = [current.id] if current else []
+    return [*pictures.show(page, current, history), *settings.restore(page, step2, draft), shown_job]
+
+
+def _header(page: Page) -> Markup:
+    steps = (("pictures", words.PICTURES), ("settings", words.SETTINGS), ("train", words.TRAIN), ("try", words.TRY))
+    links = Markup("").join(
+        Markup('<a href="#{}"><b>{}</b><span>{}</span></a>').format(anchor, number, page.say(title))
+        for number, (anchor, title) in enumerate(steps, 1)
+    )
+    other = "ja" if page.language == "en" else "en"
+    return Markup(
+        '<a class="skip" href="#pictures">{}</a><header class="top"><a class="brand" href="/{}/">sdlora</a><nav class="steps">{}</nav>'
+        '<button id="theme" type="button" aria-label="{}" title="{}"></button>'
+        '<a id="language" href="/{}/" lang="{}" title="{}">{}</a></header>'
+        '<div class="hero"><h1>{}</h1><p>{}</p></div>'
+    ).format(
+        page.say(words.SKIP_LINK),
+        page.language,
+        links,
+        page.say(words.THEME),
+        page.say(words.THEME),
+        other,
+        other,
+        page.say(words.OTHER_LANGUAGE_HINT),
+        page.say(words.OTHER_LANGUAGE),
+        page.say(words.TAGLINE),
+        page.say(words.LEAD),
+    )
+
+
+def _section(page: Page, number: int, anchor: str, title: Text, lead: Text) -> gr.Column:
+    column = gr.Column(elem_id=anchor, elem_classes="step")
+    with column:
+        gr.HTML(
+            Markup('<h2><b aria-label="{}">{}</b>{}</h2><p class="lead">{}</p>').format(
+                page.say(words.STEP, n=number), number, page.say(title), page.say(lead)
+            )
+        )
+    return column
+
+
+def wanted_language(request: Request) -> Language:
+    """The one chosen before, else the first of the browser's that we speak."""
+    chosen = request.cookies.get("sdlora-language")
+    accepted = [part.split(";")[0].strip()[:2].lower() for part in request.headers.get("accept-language", "").split(",")]
+    for language in (chosen, *accepted):
+        if language in LANGUAGES:
+            return language
+    return "en"
+
+
+def _prepare_uploads(workspace: Workspace) -> None:
+    """Uploads go into the workspace, where there is room; what a killed server left there is removed."""
+    folder = workspace.root / UPLOADS
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    os.environ["GRADIO_TEMP_DIR"] = str(folder)  # gradio reads it at each upload
+
+
+def _life(site: Site) -> Callable[[FastAPI], Any]:
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        ended = threading.Event()
+        clock = threading.Thread(target=_clock, args=(site, ended), name="queue", daemon=True)
+        clock.start()
+        yield
+        ended.set()
+        site.previews.close()
+
+    return life
+
+
+def _clock(site: Site, ended: threading.Event) -> None:
+    """Queued jobs start with no page open; an idle previewer goes."""
+    while not ended.wait(1.0):
+        runner.start_next(site.workspace)
+        site.previews.end_if_idle()

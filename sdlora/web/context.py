@@ -1,0 +1,39 @@
+"""What every screen is built with: the site behind it and the language it speaks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sdlora.jobs.paths import Workspace
+from sdlora.text import Language, Text
+from sdlora.web.media import Media
+from sdlora.web.previews import Previews
+from sdlora.web.watch import Watch
+
+MEMORY = "sdlora"  # gradio wants a key to scramble what it keeps in the browser; nothing secret is kept there
+
+
+@dataclass(frozen=True)
+class Site:
+    """One installation: shared by the pages of all languages and by all browsers."""
+
+    workspace: Workspace
+    media: Media
+    previews: Previews
+    watch: Watch
+
+
+@dataclass(frozen=True)
+class Page:
+    """The site in one language."""
+
+    site: Site
+    language: Language
+
+    @property
+    def workspace(self) -> Workspace:
+        return self.site.workspace
+
+    def say(self, text: Text, **values: Any) -> str:
+        return (text.fill(**values) if values else text).say(self.language)

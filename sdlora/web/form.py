@@ -1,0 +1,83 @@
+"""The settings as a form, derived from `config.settings()`: adding a setting there adds its field here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from sdlora import config
+from sdlora.config import Setting
+from sdlora.errors import BadInput
+from sdlora.text import Text
+from sdlora.web import words
+from sdlora.web.context import Page
+
+Values = Mapping[Component, Any]  # what gradio hands over for a set of inputs
+
+
+@dataclass(frozen=True)
+class Form:
+    """The fields by the path of their setting. Values travel by name: a field more shifts nothing."""
+
+    fields: dict[str, Component]
+
+    def read(self, values: Values) -> dict[str, Any]:
+        """Flat settings as they stand in the browser. Types are put right where nothing is lost, else left to `config`."""
+        return {s.path: typed(s, values[self.fields[s.path]]) for s in config.settings()}
+
+    def show(self, values: Mapping[str, Any]) -> list[Any]:
+        """What the fields shall hold, in the order of `list(fields.values())`; fields not named stay."""
+        return [values.get(path, gr.skip()) for path in self.fields]
+
+
+def field(page: Page, path: str, value: Any) -> Component:
+    """The field of one setting, at the place in the page where it is called."""
+    setting = next(s for s in config.settings() if s.path == path)
+    common: dict[str, Any] = {
+        "label": page.say(setting.label),
+        "info": page.say(setting.help),
+        "elem_id": element_id(setting),
+        "interactive": True,
+    }
+    if setting.kind == "bool":
+        return gr.Checkbox(value, **common)
+    if setting.kind == "choice":
+        return gr.Dropdown(list(setting.choices), value=value, filterable=False, **common)
+    if setting.kind == "str":
+        return gr.Textbox(value, lines=3 if path == "sample.prompts" else 1, max_lines=6, **common)
+    # No limits here: the browser would clamp silently what shall be refused with a sentence.
+    return gr.Number(value, step=1 if setting.kind == "int" else 0.00001, min_width=140, **common)
+
+
+def element_id(setting: Setting) -> str:
+    """`rank` for lora.rank on the first level; `train-seed` below, where names repeat."""
+    return (setting.path.partition(".")[2] if setting.first else setting.path).replace("_", "-").replace(".", "-")
+
+
+def typed(setting: Setting, value: Any) -> Any:
+    """JavaScript has one kind of number: 16.0 is the 16 of an integer setting, 3.7 is not."""
+    if setting.kind == "int" and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if setting.kind == "float" and type(value) is int:
+        return float(value)
+    if setting.kind in ("int", "float") and value is None:
+        raise BadInput(
+            Text(
+                words.NO_NUMBER.en.format(label=setting.label.en),
+                words.NO_NUMBER.ja.format(label=setting.label.ja),
+            )
+        )
+    return value
+
+
+def named(text: Text) -> Text:
+    """Refusals of `config` speak of `lora.rank`; the page calls it by its label."""
+    en, ja = text.en, text.ja
+    for setting in config.settings():
+        en = en.replace(f"{setting.path} ", f"“{setting.label.en}” ")
+        ja = ja.replace(f"{setting.path} ", f"「{setting.label.ja}」")
+    return Text(en, ja)

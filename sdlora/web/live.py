@@ -1,0 +1,129 @@
+"""The one timer of the page: reads what the worker wrote and sends only the parts that changed."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from sdlora import data
+from sdlora.events import Follower
+from sdlora.jobs import runner
+from sdlora.jobs.paths import JobPaths
+from sdlora.jobs.spec import Outcome
+from sdlora.web import progress, training, verdict, words
+from sdlora.web.context import Page
+from sdlora.web.gallery import empty
+from sdlora.web.messages import event
+from sdlora.web.pictures import Pictures
+from sdlora.web.training import Training
+from sdlora.web.tryout import Tryout
+
+SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Sight:
+    """One look at everything that the live parts are drawn from."""
+
+    jobs: list[runner.Job]
+    job: runner.Job | None  # the one that the page shows
+    paths: JobPaths | None
+    outcome: Outcome | None
+    pictures: bool
+    choice: Any  # of the checkpoint field
+
+
+def build(page: Page, pictures: Pictures, train: Training, try_it: Tryout) -> None:
+    sent = gr.State({})  # fingerprints of what this page shows
+    parts: dict[str, Component] = {
+        "start": train.start,
+        "stop": train.stop,
+        "resume": train.resume,
+        "hint": train.hint,
+        "status": train.status,
+        "loss": train.loss,
+        "samples": train.samples,
+        "log": train.log,
+        "jobs": train.jobs,
+        "checkpoint": try_it.checkpoint,
+        "strength": try_it.strength,
+        "verdict": try_it.verdict,
+        "draw": try_it.button,
+    }
+    how: dict[str, Any] = {
+        "fn": event(page, tick, tuple(parts)),
+        "inputs": [train.job, *pictures.current, try_it.checkpoint, sent],
+        "outputs": [*parts.values(), sent],
+        "show_progress": "hidden",
+        "concurrency_limit": 16,
+    }
+    gr.Timer(SECONDS).tick(**how, queue=False, trigger_mode="once")
+    gr.on([train.job.change, try_it.checkpoint.input], **how)
+    train.job.change(event(page, greet), train.job, [try_it.prompt, try_it.picture], show_progress="hidden")
+
+
+def tick(
+    page: Page, parts: tuple[str, ...], job_id: Any, history: list[str], remembered: Any, choice: Any, sent: dict[str, str]
+) -> list[Any]:
+    """The parts that changed since the last time, and what this page shows from now on."""
+    sight = look(page, job_id, bool(history or remembered), choice)
+    with page.site.watch.follow(sight.paths or _nowhere(page)) as follower:
+        stamp = f"{sight} {follower.offset} {sight.paths.log.stat().st_size if sight.paths and sight.paths.log.exists() else 0}"
+        if sent.get("stamp") == stamp:
+            return [gr.skip()] * (len(parts) + 1)
+        values = draw(page, sight, follower)
+    prints = {part: hashlib.sha256(repr(values[part]).encode()).hexdigest() for part in parts}
+    changed = [values[part] if prints[part] != sent.get(part) else gr.skip() for part in parts]
+    return [*changed, {**prints, "stamp": stamp}]
+
+
+def look(page: Page, job_id: Any, pictures: bool, choice: Any) -> Sight:
+    jobs = runner.jobs(page.workspace)
+    job = next((j for j in jobs if j.spec.id == job_id), None)  # an id from the browser names a job, or nothing
+    paths = page.workspace.job(job.spec.id) if job else None
+    return Sight(jobs, job, paths, Outcome.read(paths) if paths else None, pictures, choice)
+
+
+def draw(page: Page, sight: Sight, follower: Follower) -> dict[str, Any]:
+    """Every live part by its name."""
+    job, outcome = sight.job, sight.outcome
+    busy = any(j.status in ("running", "stopping", "queued") for j in sight.jobs)
+    strength = outcome.recommended_strength if outcome and outcome.status == "done" else 1.0
+    return {
+        **training.buttons(page, job, follower.step, sight.pictures, busy),
+        "status": progress.status(page, job, follower, outcome),
+        "loss": progress.loss(page, follower, outcome),
+        "samples": progress.samples(page, sight.paths, follower),
+        "log": progress.log(page, sight.paths),
+        "jobs": progress.jobs(page, sight.jobs, job.spec.id if job else ""),
+        "checkpoint": gr.update(choices=verdict.choices(page, follower, outcome)),
+        "strength": gr.update(value=round(strength * 20) / 20),  # the slider's own steps
+        "verdict": verdict.view(page, job, follower, outcome, sight.choice),
+        "draw": gr.update(interactive=bool(follower.saved)),
+    }
+
+
+def greet(page: Page, job_id: Any) -> list[Any]:
+    """Another job is shown: a prompt to begin with, and no picture of the one before."""
+    sight = look(page, job_id, False, "")
+    if sight.job is None or sight.paths is None:
+        return [gr.skip(), empty(page.say(words.TRY_EMPTY), page.say(words.TRY_EMPTY_HINT))]
+    caption = data.open_dataset(sight.paths.dataset).items[0].caption
+    prompt = data.with_trigger(caption, sight.job.spec.settings.data.trigger)
+    return [prompt, empty(page.say(words.DRAW_FIRST), page.say(words.DRAW_FIRST_HINT))]
+
+
+def current_job(page: Page, remembered: Any) -> str:
+    """What a page shows when it is opened, in any browser: the job that runs, else the one it showed, else the last one."""
+    jobs = runner.jobs(page.workspace)
+    running = [j.spec.id for j in jobs if j.status in ("running", "stopping")]
+    known = [j.spec.id for j in jobs if j.spec.id == remembered]
+    return next(iter([*running, *known, *(j.spec.id for j in jobs)]), "")
+
+
+def _nowhere(page: Page) -> JobPaths:
+    return JobPaths(page.workspace.jobs / "none")

@@ -1,0 +1,72 @@
+"""How the page looks and what it does by itself in the browser: theme, style sheet, the little JavaScript there is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from gradio.themes import Base, Color
+
+from sdlora.text import Language
+
+HERE = Path(__file__).parent
+FONT = [
+    "system-ui", "-apple-system", "Segoe UI", "Roboto", "Hiragino Sans", "Hiragino Kaku Gothic ProN",
+    "Noto Sans JP", "Noto Sans CJK JP", "Yu Gothic UI", "Meiryo", "sans-serif",
+]  # fmt: skip
+MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "Noto Sans Mono CJK JP", "monospace"]
+
+GREEN = Color("#eef7f3", "#d7ece4", "#b0d9ca", "#83c1ab", "#57a58b", "#3b8a71", "#2c705b", "#255a4a", "#20483c", "#1b3b32", "#0e211c")
+STONE = Color("#faf9f7", "#f3f1ed", "#e7e3dc", "#d4cec4", "#a59e92", "#78726a", "#5a554f", "#403d39", "#2a2927", "#1d1d1c", "#131313")
+
+# A click or a change of an element that carries `data-do` becomes an event of the HTML component around it.
+ACTIONS = """
+const told = (e) => e.target.closest('[data-do]');
+const kinds = {remove: 'delete', open: 'select', page: 'select', caption: 'input'};
+element.addEventListener('click', (e) => {
+  const at = told(e);
+  if (at && at.tagName === 'BUTTON' && !at.disabled) trigger(kinds[at.dataset.do], {...at.dataset});
+});
+element.addEventListener('change', (e) => {
+  const at = told(e);
+  if (at && at.tagName === 'TEXTAREA') trigger(kinds[at.dataset.do], {...at.dataset, caption: at.value});
+});
+"""
+
+
+def theme() -> Base:
+    """Gradio's own variables, in our colours. System fonts only: nothing is fetched."""
+    return Base(primary_hue=GREEN, secondary_hue=GREEN, neutral_hue=STONE, font=FONT, font_mono=MONO).set(
+        body_background_fill="*neutral_50",
+        body_background_fill_dark="*neutral_950",
+        block_background_fill="white",
+        block_background_fill_dark="*neutral_900",
+        block_border_width="0px",
+        block_shadow="none",
+        block_padding="0",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        button_primary_background_fill_dark="*primary_500",
+        button_primary_background_fill_hover_dark="*primary_400",
+        button_primary_text_color="white",
+        button_primary_text_color_dark="*neutral_950",
+        input_background_fill="white",
+        input_background_fill_dark="*neutral_950",
+        input_border_color="*neutral_300",
+        input_border_color_dark="*neutral_700",
+        input_border_width="1px",
+        slider_color="*primary_600",
+        slider_color_dark="*primary_400",
+    )
+
+
+def style() -> str:
+    return (HERE / "page.css").read_text(encoding="utf-8")
+
+
+def head(language: Language) -> str:
+    """Goes into <head> before gradio's own script, which reads the browser's language when it starts."""
+    script = (HERE / "page.js").read_text(encoding="utf-8")
+    return f"<script>const LANGUAGE = {json.dumps(language)};\n{script}</script>"
+
+

@@ -1,0 +1,68 @@
+"""The wrapper around every event of the page: what goes wrong becomes a sentence, and the page stays usable."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gradio as gr
+from markupsafe import escape
+
+from sdlora.errors import SdloraError
+from sdlora.text import Text
+from sdlora.web import words
+from sdlora.web.context import Page
+
+log = logging.getLogger("sdlora.web")
+
+
+def event(page: Page, handler: Callable[..., Any], *parts: Any) -> Callable[..., Any]:
+    """`handler(page, *parts, *inputs)` as gradio calls it: with the inputs only, and never raising.
+
+    A refusal is told as a message and leaves all outputs as they are.
+    """
+    run = _generator(page, handler, parts) if inspect.isgeneratorfunction(handler) else _function(page, handler, parts)
+    signature = inspect.signature(handler)
+    given = 1 + len(parts)
+    # gradio reads the signature to find where it has to put the request, the event's data and the progress bar.
+    run.__signature__ = signature.replace(parameters=list(signature.parameters.values())[given:])  # type: ignore[attr-defined]
+    return run
+
+
+def _function(page: Page, handler: Callable[..., Any], parts: tuple[Any, ...]) -> Callable[..., Any]:
+    @functools.wraps(handler)
+    def run(*inputs: Any) -> Any:
+        try:
+            return handler(page, *parts, *inputs)
+        except Exception as error:
+            _tell(page, error)
+            return gr.skip()
+
+    return run
+
+
+def _generator(page: Page, handler: Callable[..., Any], parts: tuple[Any, ...]) -> Callable[..., Any]:
+    @functools.wraps(handler)
+    def run(*inputs: Any) -> Iterator[Any]:
+        try:
+            yield from handler(page, *parts, *inputs)
+        except Exception as error:
+            _tell(page, error)
+            yield gr.skip()
+
+    return run
+
+
+def _tell(page: Page, error: Exception) -> None:
+    gr.Warning(str(escape(page.say(sentence(error)))), duration=None, title=page.say(words.REFUSED))
+
+
+def sentence(error: Exception) -> Text:
+    """A refusal in its own words. Anything else is a fault of the program: it goes to the log, whole."""
+    if isinstance(error, SdloraError):
+        return error.text
+    log.error("An event of the page failed", exc_info=error)
+    return words.UNEXPECTED

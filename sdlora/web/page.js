@@ -1,0 +1,55 @@
+// What the page does by itself: its language, light or dark, the strength slider by keyboard, the step links.
+
+document.documentElement.lang = LANGUAGE;
+// Gradio's built-in words follow the browser's language; here they follow the page's.
+Object.defineProperty(navigator, "language", { get: () => LANGUAGE });
+Object.defineProperty(navigator, "languages", { get: () => [LANGUAGE] });
+document.cookie = `sdlora-language=${LANGUAGE}; path=/; max-age=31536000; SameSite=Lax`;
+
+const isDark = () => {
+  const chosen = localStorage.getItem("sdlora-theme");
+  return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+};
+const paint = () => {
+  document.documentElement.style.colorScheme = isDark() ? "dark" : "light";
+  if (document.body && document.body.classList.contains("dark") !== isDark()) {
+    document.body.classList.toggle("dark", isDark());
+  }
+};
+paint();
+addEventListener("DOMContentLoaded", () => {
+  paint();
+  // Gradio sets the class anew when it starts.
+  new MutationObserver(paint).observe(document.body, { attributes: true, attributeFilter: ["class"] });
+});
+
+addEventListener("click", (event) => {
+  if (event.target.closest?.("#theme")) {
+    localStorage.setItem("sdlora-theme", isDark() ? "light" : "dark");
+    paint();
+  }
+  if (event.target.closest?.("a[aria-disabled=true]")) event.preventDefault();
+});
+
+// Gradio tells that a slider was let go by pointer only.
+addEventListener("keyup", (event) => {
+  const moved = ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "End", "PageUp", "PageDown"];
+  if (event.target.matches?.("#strength input[type=range]") && moved.includes(event.key)) {
+    event.target.dispatchEvent(new PointerEvent("pointerup", { bubbles: true }));
+  }
+});
+
+// The link of the step that is being read.
+const follow = () => {
+  const links = [...document.querySelectorAll(".steps a")];
+  const passed = links.filter((link) => {
+    const section = document.querySelector(link.getAttribute("href"));
+    return section && section.getBoundingClientRect().top < innerHeight * 0.4;
+  });
+  const current = passed.at(-1) ?? links[0];
+  for (const link of links) {
+    if (link === current) link.setAttribute("aria-current", "step");
+    else link.removeAttribute("aria-current");
+  }
+};
+addEventListener("scroll", () => requestAnimationFrame(follow), { passive: true });

@@ -1,0 +1,240 @@
+"""Step 1, Pictures: import, look, edit captions, undo. Data sets never change: each edit leads to another one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from sdlora import data
+from sdlora.data import Dataset
+from sdlora.errors import BadInput
+from sdlora.jobs.paths import checked_id
+from sdlora.web import gallery, look, words
+from sdlora.web.context import MEMORY, Page
+from sdlora.web.form import field
+from sdlora.web.messages import event
+
+EDITS = "edits"  # one edit at a time, in the order they came: each builds on the one before
+UNDO_KEPT = 50
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The components that other steps read, and those that show a data set."""
+
+    remembered: gr.BrowserState  # id of the current data set: survives a reload and a restart of the server
+    history: gr.State  # ids, the current one last; what undo goes back along
+    trigger: Component
+    views: tuple[Component, ...]  # gallery, report, earlier, undo
+    doctor: gr.HTML
+
+    @property
+    def shown(self) -> list[Component]:
+        return [self.remembered, self.history, *self.views]
+
+    @property
+    def current(self) -> list[Component]:
+        return [self.history, self.remembered]
+
+
+def build(page: Page) -> Pictures:
+    remembered = gr.BrowserState("", storage_key=f"{MEMORY}-dataset", secret=MEMORY)
+    history = gr.State([])
+    upload = gr.File(
+        label=page.say(words.UPLOAD), file_count="multiple", elem_id="upload", height=150, show_label=False, buttons=[]
+    )
+    cards = gr.HTML(gallery.gallery(page, None), elem_id="dataset-gallery", js_on_load=look.ACTIONS)
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=3, min_width=300):
+            report = gr.HTML("")
+            doctor = gr.HTML("", elem_id="doctor")
+        with gr.Column(scale=2, min_width=280):
+            trigger = field(page, "data.trigger", "")
+    with gr.Accordion(page.say(words.CAPTIONS), open=False, elem_id="captions"):
+        edits = _caption_tools(page)
+    with gr.Accordion(page.say(words.EARLIER), open=False):
+        earlier = gr.HTML("", elem_id="earlier", js_on_load=look.ACTIONS)
+    screen = Pictures(remembered, history, trigger, (cards, report, earlier, edits["undo"]), doctor)
+    _connect(page, screen, upload, edits)
+    return screen
+
+
+def _caption_tools(page: Page) -> dict[str, Component]:
+    with gr.Row(equal_height=True):
+        add = gr.Textbox(label=page.say(words.CAPTION_WORDS), elem_id="caption-text", scale=3)
+        prefix = gr.Button(page.say(words.PREFIX), elem_id="caption-prefix", scale=1, min_width=150)
+        suffix = gr.Button(page.say(words.SUFFIX), elem_id="caption-suffix", scale=1, min_width=150)
+    with gr.Row(equal_height=True):
+        find = gr.Textbox(label=page.say(words.FIND), elem_id="caption-find", scale=2)
+        by = gr.Textbox(label=page.say(words.REPLACE_BY), elem_id="caption-by", scale=2)
+        replace = gr.Button(page.say(words.REPLACE), elem_id="caption-replace", scale=1, min_width=150)
+    undo = gr.Button(page.say(words.UNDO), elem_id="caption-undo", interactive=False, size="sm")
+    return {"add": add, "prefix": prefix, "suffix": suffix, "find": find, "by": by, "replace": replace, "undo": undo}
+
+
+def _connect(page: Page, screen: Pictures, upload: gr.File, tools: dict[str, Component]) -> None:
+    cards, _, earlier, undo = screen.views
+    current = screen.current
+
+    def edit(trigger: Callable[..., Any], handler: Callable[..., Any], extra: Sequence[Component] = ()) -> None:
+        trigger(
+            event(page, handler),
+            [*current, *extra],
+            screen.shown,
+            show_progress="hidden",
+            trigger_mode="multiple",
+            concurrency_id=EDITS,
+            concurrency_limit=1,
+        ).then(event(page, examine), current, screen.doctor, show_progress="hidden", concurrency_limit=4)
+
+    upload.upload(
+        event(page, take_in), upload, [upload, *screen.shown], show_progress_on=upload, concurrency_id=EDITS
+    ).then(event(page, examine), current, screen.doctor, show_progress="hidden", concurrency_limit=4)
+    edit(cards.input, change_caption)
+    edit(cards.delete, remove)
+    edit(earlier.select, open_earlier)
+    edit(tools["prefix"].click, put_in_front, [tools["add"]])
+    edit(tools["suffix"].click, put_behind, [tools["add"]])
+    edit(tools["replace"].click, find_and_replace, [tools["find"], tools["by"]])
+    edit(undo.click, go_back)
+    cards.select(event(page, turn_page), current, cards, show_progress="hidden")
+
+
+def show(page: Page, dataset: Dataset | None, history: list[str]) -> list[Any]:
+    """Values for `Pictures.shown`."""
+    current = dataset.id if dataset else ""
+    steps = len(history) - 1
+    undo = page.say(words.UNDO_COUNT, count=steps) if steps > 0 else page.say(words.UNDO)
+    return [
+        current,
+        history[-UNDO_KEPT:],
+        gallery.gallery(page, dataset),
+        gallery.report(page, dataset),
+        gallery.earlier(page, data.list_datasets(page.workspace.datasets), current),
+        gr.update(value=undo, interactive=steps > 0),
+    ]
+
+
+def find(page: Page, history: list[str], remembered: Any) -> Dataset:
+    """The data set that the page works on. The server's memory comes first: it knows edits still on their way to the browser.
+
+    Raises:
+        BadInput: none yet, or not there any more.
+    """
+    id = history[-1] if history else remembered
+    if not isinstance(id, str) or not id:
+        raise BadInput(words.NO_PICTURES)
+    return data.open_dataset(page.workspace.dataset(checked_id(id)))
+
+
+def take_in(page: Page, files: list[str] | None, progress: gr.Progress = gr.Progress()) -> list[Any]:  # noqa: B008 (gradio's way)
+    """What was dropped becomes a data set; the uploaded files are deleted in any case."""
+    sources = [Path(file) for file in files or []]
+
+    def tell(done: int, total: int) -> None:
+        progress((done, total), desc=page.say(words.READING, done=done, total=total))
+
+    try:
+        dataset = data.import_pictures(sources, page.workspace.datasets, progress=tell)
+    finally:
+        for source in sources:
+            with contextlib.suppress(OSError):
+                os.unlink(source)
+    return [None, *show(page, dataset, [dataset.id])]
+
+
+def change_caption(page: Page, history: list[str], remembered: str, given: gr.EventData) -> list[Any]:
+    """One caption was typed into its card. The gallery is not sent again: it would take the cursor away."""
+    before = find(page, history, remembered)
+    index = _index(before, given)
+    after = data.with_captions(before, {index: str(given.caption)}, page.workspace.datasets)
+    shown = show(page, after, _grown(before, after, history))
+    shown[2] = gr.skip()
+    return shown
+
+
+def remove(page: Page, history: list[str], remembered: str, given: gr.EventData) -> list[Any]:
+    before = find(page, history, remembered)
+    after = data.without_items(before, [_index(before, given)], page.workspace.datasets)
+    return show(page, after, _grown(before, after, history))
+
+
+def _index(dataset: Dataset, given: gr.EventData) -> int:
+    """The number of a card, checked against the picture it showed: the list may have moved on meanwhile."""
+    fields = given._data if isinstance(given._data, dict) else {}
+    number, picture = str(fields.get("index")), fields.get("picture")
+    if not number.isascii() or not number.isdigit() or int(number) >= len(dataset.items):
+        raise BadInput(words.OUTDATED)
+    if dataset.items[int(number)].sha256 != picture:
+        raise BadInput(words.OUTDATED)
+    return int(number)
+
+
+def _grown(before: Dataset, after: Dataset, history: list[str]) -> list[str]:
+    past = history or [before.id]
+    return past if after.id == before.id else [*past, after.id]
+
+
+def put_in_front(page: Page, history: list[str], remembered: str, text: str) -> list[Any]:
+    return _all_captions(page, history, remembered, lambda captions: data.add_prefix(captions, text))
+
+
+def put_behind(page: Page, history: list[str], remembered: str, text: str) -> list[Any]:
+    return _all_captions(page, history, remembered, lambda captions: data.add_suffix(captions, text))
+
+
+def find_and_replace(page: Page, history: list[str], remembered: str, wanted: str, by: str) -> list[Any]:
+    return _all_captions(page, history, remembered, lambda captions: data.replace(captions, wanted, by))
+
+
+def _all_captions(
+    page: Page, history: list[str], remembered: str, change: Callable[[Sequence[str]], list[str]]
+) -> list[Any]:
+    before = find(page, history, remembered)
+    old = [item.caption for item in before.items]
+    changed = {i: new for i, (was, new) in enumerate(zip(old, change(old), strict=True)) if new != was}
+    if not changed:
+        raise BadInput(words.NOTHING_CHANGED)
+    after = data.with_captions(before, changed, page.workspace.datasets)
+    return show(page, after, _grown(before, after, history))
+
+
+def go_back(page: Page, history: list[str], remembered: str) -> list[Any]:
+    if len(history) < 2:
+        raise BadInput(words.NOTHING_TO_UNDO)
+    return show(page, find(page, history[:-1], ""), history[:-1])
+
+
+def open_earlier(page: Page, history: list[str], remembered: str, given: gr.EventData) -> list[Any]:
+    dataset = find(page, [], given.id)
+    return show(page, dataset, [dataset.id])
+
+
+def turn_page(page: Page, history: list[str], remembered: str, given: gr.EventData) -> Any:
+    first = str(given.first)
+    return gallery.gallery(page, find(page, history, remembered), int(first) if first.isdecimal() else 0)
+
+
+def examine(page: Page, history: list[str], remembered: str) -> Any:
+    """The doctor looks at every picture: it runs behind, when the gallery is already there."""
+    if not history and not remembered:
+        return ""
+    return gallery.findings(page, data.check(find(page, history, remembered)))
+
+
+def found_again(page: Page, remembered: Any, job: str) -> Dataset | None:
+    """The data set for a page just opened: the one it had, else that of the shown job, else the newest."""
+    from sdlora.jobs import store
+
+    wanted = [remembered, store.find(page.workspace, job).dataset if job else ""]
+    for id in wanted:
+        with contextlib.suppress(BadInput):
+            return find(page, [], id)
+    return next(iter(data.list_datasets(page.workspace.datasets)), None)

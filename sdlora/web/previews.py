@@ -1,0 +1,204 @@
+"""The client of the previewer process: one warm process for all browsers, pictures made once and kept."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sdlora.errors import SdloraError
+from sdlora.jobs import runner
+from sdlora.text import Text
+from sdlora.web import words
+
+IDLE_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A picture that somebody wants to see. `lora` None: the base alone."""
+
+    base: str
+    lora: Path | None
+    prompt: str
+    negative: str
+    seed: int
+    steps: int
+    guidance: float
+    strength: float
+
+    @property
+    def name(self) -> str:
+        """The same wish has the same name; a LoRA file written anew gives another one."""
+        facts = self.lora.stat() if self.lora else None
+        content = [str(v) for v in asdict(self).values()]
+        content += [str(facts.st_size), str(facts.st_mtime_ns)] if facts else []
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:40]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Denoising step `step` of `steps` is done."""
+
+    step: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class Drawn:
+    file: Path
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """Somebody waits for answers of this process, which may die."""
+
+    owner: str
+    process: subprocess.Popen[bytes]
+    answers: queue.SimpleQueue[dict[str, Any]]
+
+
+class Cancelled(Exception):  # noqa: N818 (nothing failed: a newer wish of the same page took its place)
+    """Nobody waits for this picture any more."""
+
+
+class Previews:
+    """Lives as long as the web process; the previewer comes and goes behind it."""
+
+    def __init__(self, folder: Path, idle_seconds: float = IDLE_SECONDS):
+        self._folder = folder
+        self._idle_seconds = idle_seconds
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._numbers = itertools.count(1)
+        self._waiting: dict[str, _Waiting] = {}
+        self._used = time.monotonic()
+
+    def draw(self, owner: str, wish: Wish) -> Iterator[Drawing | Drawn]:
+        """Draw a picture, telling each step; the last thing told is where it lies.
+
+        Raises:
+            Cancelled: `supersede` was called for the same owner meanwhile.
+            SdloraError: the previewer refused, or died.
+        """
+        target = self._folder / f"{wish.name}.png"
+        if target.is_file():
+            yield Drawn(target)
+            return
+        number = str(next(self._numbers))
+        temporary = target.with_name(f".{target.stem}.{number}.png")
+        answers = self._ask(owner, number, wish, temporary)
+        try:
+            for answer in self._listen(answers):
+                if "file" in answer:
+                    os.replace(temporary, target)
+                    yield Drawn(target)
+                    return
+                yield Drawing(int(answer["step"]), int(answer["steps"]))
+        finally:
+            self._forget(number)
+            temporary.unlink(missing_ok=True)
+
+    def supersede(self, owner: str) -> None:
+        """Cancel what this owner still waits for."""
+        with self._lock:
+            for number, waiting in self._waiting.items():
+                if waiting.owner == owner:
+                    waiting.answers.put({"cancelled": True})
+                    _send(waiting.process, {"cancel": number})
+
+    def warm_up(self) -> None:
+        """Start the process before it is needed: loading a base takes seconds."""
+        with self._lock:
+            self._living()
+
+    def end_if_idle(self) -> None:
+        """Give the memory back when nobody has asked for a picture for a while."""
+        with self._lock:
+            if not self._waiting and time.monotonic() - self._used > self._idle_seconds:
+                self._end()
+
+    def close(self) -> None:
+        with self._lock:
+            self._end()
+
+    def _ask(self, owner: str, number: str, wish: Wish, out: Path) -> queue.SimpleQueue[dict[str, Any]]:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        answers: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        request = {"id": number, **asdict(wish), "lora": str(wish.lora) if wish.lora else None, "out": str(out)}
+        with self._lock:
+            process = self._living()
+            self._waiting[number] = _Waiting(owner, process, answers)
+            _send(process, request)
+        return answers
+
+    def _listen(self, answers: queue.SimpleQueue[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Steps, then the file. An error or a cancellation ends it by an exception."""
+        while True:
+            answer = answers.get()
+            if "cancelled" in answer:
+                raise Cancelled
+            if "error" in answer:
+                raise SdloraError(Text(str(answer["error"]["en"]), str(answer["error"]["ja"])))
+            yield answer
+
+    def _forget(self, number: str) -> None:
+        with self._lock:
+            self._waiting.pop(number, None)
+            self._used = time.monotonic()
+
+    def _living(self) -> subprocess.Popen[bytes]:
+        """The process, started anew where there is none or it died. Called under the lock."""
+        self._used = time.monotonic()
+        if self._process is None or self._process.poll() is not None:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "sdlora.previewer"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={**os.environ, **runner.thread_environment()},
+            )
+            threading.Thread(target=self._read, args=(self._process,), daemon=True).start()
+        return self._process
+
+    def _read(self, process: subprocess.Popen[bytes]) -> None:
+        """Hand each line to the one who waits for it; when the process ends, tell all who wait for it."""
+        assert process.stdout
+        for line in process.stdout:
+            try:
+                answer = json.loads(line)
+            except ValueError:
+                continue  # a library printed something
+            with self._lock:
+                waiting = self._waiting.get(str(answer.get("id"))) if isinstance(answer, dict) else None
+            if waiting:
+                waiting.answers.put(answer)
+        process.wait()
+        died = {"error": {"en": words.PREVIEWER_DIED.en, "ja": words.PREVIEWER_DIED.ja}}
+        with self._lock:
+            for waiting in self._waiting.values():
+                if waiting.process is process:
+                    waiting.answers.put(died)
+
+    def _end(self) -> None:
+        if self._process:
+            self._process.terminate()
+            self._process = None
+
+
+def _send(process: subprocess.Popen[bytes], message: dict[str, Any]) -> None:
+    """One line. A process that just died is noticed by its reader."""
+    assert process.stdin
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.write(json.dumps(message).encode() + b"\n")
+        process.stdin.flush()

@@ -1,0 +1,178 @@
+"""A job as the page shows it: status, bar, loss chart, samples, log, the list of all jobs. Only HTML is made here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from markupsafe import Markup
+
+from sdlora import chart, files
+from sdlora.config import values_of
+from sdlora.events import Follower, Sampled
+from sdlora.jobs.paths import JobPaths
+from sdlora.jobs.runner import Job
+from sdlora.jobs.spec import Outcome
+from sdlora.text import Text
+from sdlora.web import numbers, words
+from sdlora.web.context import Page
+from sdlora.web.gallery import empty
+
+SHOWN_STEPS = 8  # rows of samples a prompt, newest first
+LOG_BYTES = 6000
+
+
+def status(page: Page, job: Job | None, follower: Follower, outcome: Outcome | None) -> Markup:
+    if job is None:
+        return empty(page.say(words.TRAIN_EMPTY), page.say(words.TRAIN_EMPTY_HINT))
+    state = page.say(words.STATUS[job.status].fill(place=job.place))
+    parts = [
+        Markup('<div class="job-head"><strong>{}</strong><em class="{}">{}</em></div>').format(
+            job.spec.name, job.status, state
+        )
+    ]
+    if job.status != "queued":
+        parts.append(_bar(page, job, follower))
+    parts += [Markup('<p class="explained">{}</p>').format(text) for text in _explained(page, job, outcome)]
+    parts += [Markup('<p class="warned">{}</p>').format(page.say(warning.text)) for warning in follower.warnings[-5:]]
+    return Markup("").join(parts)
+
+
+def _bar(page: Page, job: Job, follower: Follower) -> Markup:
+    steps = follower.started.steps if follower.started else job.spec.settings.train.steps
+    share = 100 * follower.step / max(steps, 1)
+    facts = " · ".join(page.say(text) for text in _facts(job, follower, steps))
+    waiting = " waiting" if job.status == "running" and not follower.steps else ""
+    return Markup(
+        '<div class="bar{}" role="progressbar" aria-valuemin="0" aria-valuemax="{}" aria-valuenow="{}">'
+        '<i style="width:{:.2f}%"></i></div><p class="facts">{}</p>'
+    ).format(waiting, steps, follower.step, share, facts)
+
+
+def _facts(job: Job, follower: Follower, steps: int) -> list[Text]:
+    alive = job.status in ("running", "stopping")
+    phase = follower.phase
+    facts = []
+    if alive and (phase is None or phase.name != "training"):
+        facts.append(_phase(follower))
+    facts.append(words.STEP_OF.fill(step=f"{follower.step:,}", steps=f"{steps:,}"))
+    left = follower.seconds_left()
+    if alive and left is not None and follower.step < steps:
+        time = numbers.duration(left)
+        facts.append(Text(words.LEFT.en.format(time=time.en), words.LEFT.ja.format(time=time.ja)))
+        per_step = left / (steps - follower.step)
+        facts.append(_speed(per_step))
+    if follower.started:
+        facts.append(words.RUNS_ON.fill(device=follower.started.device, precision=follower.started.precision))
+    return facts
+
+
+def _phase(follower: Follower) -> Text:
+    phase = follower.phase
+    if phase is None:
+        return words.STARTING
+    text = words.PHASE.get(phase.name, words.STARTING)
+    return Text(f"{text.en} {phase.done}/{phase.total}", f"{text.ja} {phase.done}/{phase.total}") if phase.total else text
+
+
+def _speed(seconds: float) -> Text:
+    if seconds > 2:
+        return words.SLOW.fill(seconds=f"{seconds:.1f}")
+    return words.SPEED.fill(speed=f"{1 / max(seconds, 1e-6):.1f}")
+
+
+def _explained(page: Page, job: Job, outcome: Outcome | None) -> list[str]:
+    """Why it stands where it stands, and what to do."""
+    if job.status == "interrupted":
+        return [page.say(words.INTERRUPTED_HINT)]
+    if outcome is None:
+        return []
+    if outcome.status == "failed":
+        return [page.say(outcome.reason), page.say(words.FAILED_HINT)]
+    if outcome.status == "stopped":
+        return [page.say(words.STOPPED_HINT)]
+    time = numbers.duration(outcome.seconds)
+    return [page.say(Text(words.TOOK.en.format(time=time.en), words.TOOK.ja.format(time=time.ja)))]
+
+
+def loss(page: Page, follower: Follower, outcome: Outcome | None) -> Markup:
+    """The chart is made of numbers and our own words, so it is safe as it is."""
+    steps = sorted(follower.steps.values(), key=lambda s: s.step)
+    held_out = [chart.HeldOut(j.step, j.held_out_loss, j.base_loss) for _, j in sorted(follower.judged.items())]
+    drawn = chart.loss_chart(
+        [(s.step, s.loss) for s in steps],
+        held_out,
+        best=best_step(follower, outcome) if held_out else 0,
+        steps=follower.started.steps if follower.started else 0,
+        language=page.language,
+    )
+    help = Markup('<p class="hint">{}</p>').format(page.say(words.LOSS_HELP if drawn else words.LOSS_EMPTY))
+    return Markup("<h3>{}</h3>{}{}").format(page.say(words.LOSS), Markup(drawn), help)
+
+
+def best_step(follower: Follower, outcome: Outcome | None) -> int:
+    """The outcome's choice; before it is there, the lowest held-out loss so far, else the last checkpoint. 0 without any."""
+    if outcome and outcome.best_step:
+        return outcome.best_step
+    judged = {step: j.held_out_loss for step, j in follower.judged.items() if step in follower.saved}
+    return min(judged, key=lambda step: judged[step]) if judged else max(follower.saved, default=0)
+
+
+def samples(page: Page, paths: JobPaths | None, follower: Follower) -> Markup:
+    head = Markup("<h3>{}</h3>").format(page.say(words.SAMPLES))
+    if paths is None or not follower.samples:
+        return Markup('{}<p class="hint">{}</p>').format(head, page.say(words.SAMPLES_EMPTY))
+    prompts = list(dict.fromkeys(prompt for _, prompt, _ in follower.samples))
+    groups = Markup("").join(_group(page, paths, follower, prompt) for prompt in prompts)
+    return Markup('{}<p class="hint">{}</p>{}').format(head, page.say(words.SAMPLES_HELP), groups)
+
+
+def _group(page: Page, paths: JobPaths, follower: Follower, prompt: str) -> Markup:
+    """One prompt: a row for each step, newest first, strengths side by side. The base's picture is the same in all rows."""
+    found = [s for s in follower.samples.values() if s.prompt == prompt]
+    steps = sorted({s.step for s in found}, reverse=True)[:SHOWN_STEPS]
+    rows = Markup("").join(
+        Markup('<div class="strip"><span>{}</span>{}</div>').format(
+            page.say(words.AT_STEP, step=step),
+            Markup("").join(_sample(page, paths, s) for s in sorted(found, key=lambda s: s.strength) if s.step == step),
+        )
+        for step in steps
+    )
+    return Markup('<figure class="samples"><figcaption>{}</figcaption>{}</figure>').format(prompt, rows)
+
+
+def _sample(page: Page, paths: JobPaths, sample: Sampled) -> Markup:
+    strength = f"{sample.strength:g}"
+    label = page.say(words.BASE_ALONE) if sample.strength == 0 else page.say(words.STRENGTH_IS, strength=strength)
+    return Markup('<div><img src="{}" alt="{}" loading="lazy"><small>{}</small></div>').format(
+        page.site.media.picture(paths.folder / sample.file),
+        page.say(words.SAMPLE_ALT.fill(step=sample.step, strength=strength, prompt=sample.prompt)),
+        label,
+    )
+
+
+def log(page: Page, paths: JobPaths | None) -> Markup:
+    text = files.tail(paths.log, LOG_BYTES) if paths else ""
+    if not text.strip():
+        return Markup('<p class="hint">{}</p>').format(page.say(words.LOG_EMPTY))
+    return Markup('<pre class="log" tabindex="0">{}</pre>').format(text)
+
+
+def jobs(page: Page, all_jobs: Sequence[Job], current: str) -> Markup:
+    if not all_jobs:
+        return Markup('<p class="hint">{}</p>').format(page.say(words.JOBS_NONE))
+    rows = Markup("").join(_row(page, job, job.spec.id == current) for job in all_jobs[:100])
+    return Markup('<ul class="rows">{}</ul>').format(rows)
+
+
+def _row(page: Page, job: Job, current: bool) -> Markup:
+    values = values_of(job.spec.settings)
+    about = f"{job.spec.preset or '–'} · rank {values['lora.rank']} · {values['train.steps']:,}"
+    button = Markup('<button type="button" data-do="open" data-id="{}">{}</button>').format(job.spec.id, page.say(words.SHOW))
+    return Markup('<li><div><b>{}</b><span>{} · {}</span></div><em class="{}">{}</em>{}</li>').format(
+        job.spec.name,
+        job.spec.id[:8],
+        about,
+        job.status,
+        page.say(words.STATUS[job.status].fill(place=job.place)),
+        Markup("<em>{}</em>").format(page.say(words.SHOWN)) if current else button,
+    )

@@ -1,0 +1,120 @@
+"""Step 3, Train: start, stop, resume, choose a job. What changes by itself is drawn by `live`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from markupsafe import Markup
+
+from sdlora.errors import BadInput
+from sdlora.events import Follower
+from sdlora.jobs import runner, store
+from sdlora.jobs.paths import checked_id
+from sdlora.text import Text
+from sdlora.web import look, progress, words
+from sdlora.web.context import MEMORY, Page
+from sdlora.web.form import Values
+from sdlora.web.messages import event
+from sdlora.web.pictures import EDITS, Pictures
+from sdlora.web.pictures import find as find_dataset
+from sdlora.web.settings import Settings, parse
+
+
+@dataclass(frozen=True)
+class Training:
+    job: gr.BrowserState  # id of the job that steps 3 and 4 show
+    start: gr.Button
+    stop: gr.Button
+    resume: gr.Button
+    hint: gr.HTML
+    status: gr.HTML
+    loss: gr.HTML
+    samples: gr.HTML
+    log: gr.HTML
+    jobs: gr.HTML
+
+
+def build(page: Page, pictures: Pictures, settings: Settings) -> Training:
+    job = gr.BrowserState("", storage_key=f"{MEMORY}-job", secret=MEMORY)
+    nothing = Follower(page.workspace.root)
+    with gr.Row(elem_classes="actions"):
+        start = gr.Button(page.say(words.START), variant="primary", elem_id="train-start", interactive=False, scale=0)
+        stop = gr.Button(page.say(words.STOP), elem_id="train-stop", interactive=False, scale=0)
+        resume = gr.Button(page.say(words.RESUME), elem_id="train-resume", visible=False, scale=0)
+        hint = gr.HTML(_hint(page, words.NO_PICTURES), elem_id="train-hint")
+    status = gr.HTML(progress.status(page, None, nothing, None), elem_id="progress")
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=1, min_width=320):
+            loss = gr.HTML(progress.loss(page, nothing, None), elem_id="loss-chart")
+        with gr.Column(scale=1, min_width=320):
+            samples = gr.HTML(progress.samples(page, None, nothing), elem_id="samples")
+    with gr.Accordion(page.say(words.LOG), open=False):
+        log = gr.HTML(progress.log(page, None), elem_id="log")
+    with gr.Accordion(page.say(words.JOBS), open=False):
+        jobs = gr.HTML(progress.jobs(page, [], ""), elem_id="jobs", js_on_load=look.ACTIONS)
+    screen = Training(job, start, stop, resume, hint, status, loss, samples, log, jobs)
+    _connect(page, screen, pictures, settings)
+    return screen
+
+
+def _connect(page: Page, screen: Training, pictures: Pictures, settings: Settings) -> None:
+    start_inputs = {settings.preset, *settings.form.fields.values(), *pictures.current}
+    screen.start.click(
+        event(page, start, settings, pictures),
+        start_inputs,
+        screen.job,
+        show_progress="hidden",
+        concurrency_id=EDITS,  # after an edit that is still on its way
+    )
+    screen.stop.click(event(page, stop), screen.job, screen.stop, show_progress="hidden")
+    screen.resume.click(event(page, resume), screen.job, screen.resume, show_progress="hidden")
+    screen.jobs.select(event(page, choose), None, screen.job, show_progress="hidden")
+
+
+def start(page: Page, settings: Settings, pictures: Pictures, values: Values) -> str:
+    """Create the job from what the page shows and let it run, or wait for its turn."""
+    dataset = find_dataset(page, values[pictures.history], values[pictures.remembered])
+    preset = str(values[settings.preset])
+    spec = store.create(page.workspace, dataset, parse(settings.form.read(values)), preset=preset)
+    runner.start_next(page.workspace)
+    return spec.id
+
+
+def stop(page: Page, job: Any) -> Any:
+    runner.stop(page.workspace.job(find(page, job)))
+    return gr.update(interactive=False)
+
+
+def resume(page: Page, job: Any) -> Any:
+    runner.resume(page.workspace.job(find(page, job)))
+    runner.start_next(page.workspace)
+    return gr.update(interactive=False)
+
+
+def choose(page: Page, given: gr.EventData) -> str:
+    return find(page, given.id)
+
+
+def find(page: Page, id: Any) -> str:
+    """The id of a job that exists. Raises BadInput otherwise: the browser sent it."""
+    if not isinstance(id, str) or not id:
+        raise BadInput(words.NO_JOB)
+    return store.find(page.workspace, checked_id(id)).id
+
+
+def _hint(page: Page, text: Text) -> Markup:
+    return Markup('<p class="hint">{}</p>').format(page.say(text))
+
+
+def buttons(page: Page, job: runner.Job | None, step: int, pictures: bool, busy: bool) -> dict[str, Any]:
+    """Start, stop, resume and the line beside them: a button that cannot work is off, and the line says why."""
+    state = job.status if job else ""
+    at = words.RESUME_AT.fill(step=f"{step:,}") if step else words.RESUME
+    return {
+        "start": gr.update(value=page.say(words.START_QUEUED if busy else words.START), interactive=pictures),
+        "stop": gr.update(interactive=state in ("running", "queued")),
+        "resume": gr.update(value=page.say(at), visible=state in ("interrupted", "stopped", "failed"), interactive=True),
+        "hint": _hint(page, words.NO_PICTURES if not pictures else words.WAITS if busy else words.READY),
+    }

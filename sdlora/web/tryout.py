@@ -1,0 +1,202 @@
+"""Step 4, Try it: base and LoRA side by side from the same seed, with a slider for the strength."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+from markupsafe import Markup
+
+from sdlora import config
+from sdlora.errors import BadInput
+from sdlora.events import Follower
+from sdlora.jobs import store
+from sdlora.jobs.spec import Outcome
+from sdlora.text import Text
+from sdlora.web import verdict, words
+from sdlora.web.context import Page
+from sdlora.web.form import Values, named, typed
+from sdlora.web.gallery import empty
+from sdlora.web.messages import event
+from sdlora.web.previews import Cancelled, Drawing, Drawn, Wish
+from sdlora.web.training import Training, find
+
+MAX_STRENGTH = 1.5
+MAX_PROMPT = 2000
+
+
+@dataclass(frozen=True)
+class Tryout:
+    """`numbers` are the fields of seed, steps and guidance by the setting that says what they may be."""
+
+    prompt: gr.Textbox
+    negative: gr.Textbox
+    numbers: dict[str, gr.Number]
+    strength: gr.Slider
+    checkpoint: gr.Dropdown
+    button: gr.Button
+    picture: gr.HTML
+    verdict: gr.HTML
+
+    @property
+    def inputs(self) -> set[Component]:
+        return {self.prompt, self.negative, *self.numbers.values(), self.strength, self.checkpoint}
+
+
+def build(page: Page, training: Training) -> Tryout:
+    nothing = Follower(page.workspace.root)
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=2, min_width=300):
+            prompt = gr.Textbox(
+                label=page.say(words.PROMPT), info=page.say(words.PROMPT_HELP), lines=2, elem_id="preview-prompt"
+            )
+            strength = gr.Slider(
+                0.0,
+                MAX_STRENGTH,
+                1.0,
+                step=0.05,
+                label=page.say(words.STRENGTH),
+                info=page.say(words.STRENGTH_HELP),
+                elem_id="strength",
+                buttons=[],
+            )
+            checkpoint = gr.Dropdown(
+                verdict.choices(page, nothing, None),
+                value=verdict.RECOMMENDED,
+                label=page.say(words.CHECKPOINT),
+                elem_id="checkpoint",
+                allow_custom_value=True,
+            )
+            with gr.Row(elem_classes="seed"):
+                seed = _number(page, "train.seed", "preview-seed", 1)
+                dice = gr.Button(page.say(words.DICE), elem_id="dice", min_width=120)
+            with gr.Accordion(page.say(words.DRAWING_OPTIONS), open=False):
+                negative = gr.Textbox(label=page.say(words.NEGATIVE), elem_id="preview-negative")
+                with gr.Row():
+                    steps = _number(page, "sample.steps", "preview-steps")
+                    guidance = _number(page, "sample.guidance", "preview-guidance")
+            button = gr.Button(page.say(words.DRAW), variant="primary", elem_id="preview-draw", interactive=False)
+        with gr.Column(scale=3, min_width=320):
+            picture = gr.HTML(empty(page.say(words.TRY_EMPTY), page.say(words.TRY_EMPTY_HINT)), elem_id="preview-image")
+            judged = gr.HTML(verdict.view(page, None, nothing, None), elem_id="verdict")
+    fields = {"train.seed": seed, "sample.steps": steps, "sample.guidance": guidance}
+    screen = Tryout(prompt, negative, fields, strength, checkpoint, button, picture, judged)
+    _connect(page, screen, training, dice)
+    return screen
+
+
+def _number(page: Page, path: str, element: str, value: float | None = None) -> gr.Number:
+    setting = next(s for s in config.settings() if s.path == path)
+    start = setting.default if value is None else value
+    step = 1 if setting.kind == "int" else 0.5
+    return gr.Number(start, label=page.say(setting.label), step=step, elem_id=element, min_width=120)
+
+
+def _connect(page: Page, screen: Tryout, training: Training, dice: gr.Button) -> None:
+    seed = screen.numbers["train.seed"]
+    drawing: dict[str, Any] = {
+        "fn": event(page, draw, screen, training),
+        "inputs": {training.job, *screen.inputs},
+        "outputs": screen.picture,
+        "show_progress": "hidden",
+        "trigger_mode": "multiple",  # a newer wish cancels the older one, see `draw`
+        "concurrency_limit": 16,
+    }
+    gr.on(
+        [
+            screen.button.click,
+            screen.prompt.submit,
+            screen.strength.release,
+            screen.checkpoint.input,
+            *(field.submit for field in screen.numbers.values()),
+        ],
+        **drawing,
+    )
+    dice.click(event(page, roll), None, seed, show_progress="hidden").then(**drawing)
+    screen.prompt.focus(event(page, warm_up), training.job, None, show_progress="hidden")
+
+
+def roll(page: Page) -> int:
+    return secrets.randbelow(2**31)
+
+
+def warm_up(page: Page, job: Any) -> None:
+    """Somebody is about to write a prompt: load the model meanwhile."""
+    if job:
+        page.site.previews.warm_up()
+
+
+def draw(page: Page, screen: Tryout, training: Training, values: Values, request: gr.Request) -> Iterator[Any]:
+    """The base's picture and the LoRA's, step by step. What the same page asked for before is cancelled."""
+    owner = str(request.session_hash)
+    page.site.previews.supersede(owner)
+    wishes = _wishes(page, screen, values[training.job], values)
+    views = [Markup(""), Markup("")]
+    try:
+        for place, wish in enumerate(wishes):
+            for news in page.site.previews.draw(owner, wish):
+                views[place] = _news(page, news)
+                yield _pair(page, views, wishes[1].strength)
+    except Cancelled:
+        yield gr.skip()  # the newer wish of this page draws now
+
+
+def _wishes(page: Page, screen: Tryout, job: Any, values: Values) -> tuple[Wish, Wish]:
+    """What to draw, checked: without the LoRA and with it."""
+    spec = store.find(page.workspace, find(page, job))
+    lora = verdict.chosen(page, spec, values[screen.checkpoint])
+    numbers = _checked_numbers({path: values[field] for path, field in screen.numbers.items()})
+    strength = values[screen.strength]
+    if not isinstance(strength, int | float) or not math.isfinite(strength) or not 0 <= strength <= MAX_STRENGTH:
+        raise BadInput(words.STRENGTH_REFUSED.fill(maximum=MAX_STRENGTH))
+    prompt, negative = (str(values[field] or "").strip() for field in (screen.prompt, screen.negative))
+    if max(len(prompt), len(negative)) > MAX_PROMPT:
+        raise BadInput(words.PROMPT_REFUSED.fill(maximum=MAX_PROMPT))
+
+    def wish(file: Path | None, strength: float) -> Wish:
+        return Wish(
+            base=spec.base,
+            lora=file,
+            prompt=prompt,
+            negative=negative,
+            seed=numbers.train.seed,
+            steps=numbers.sample.steps,
+            guidance=numbers.sample.guidance,
+            strength=strength,
+        )
+
+    return wish(None, 0.0), wish(lora, round(float(strength), 2))
+
+
+def _checked_numbers(values: dict[str, Any]) -> config.Config:
+    by_path = {s.path: s for s in config.settings()}
+    try:
+        return config.from_values({path: typed(by_path[path], value) for path, value in values.items()})
+    except BadInput as error:
+        raise BadInput(named(error.text)) from None
+
+
+def _news(page: Page, news: Drawing | Drawn) -> Markup:
+    if isinstance(news, Drawn):
+        return Markup('<img src="{}" alt="">').format(page.site.media.picture(news.file))
+    if news.steps == 0:
+        return Markup('<div class="drawing"><span>{}</span></div>').format(page.say(words.WAITING_TO_DRAW))
+    return Markup('<div class="drawing"><i style="width:{:.0f}%"></i><span>{}</span></div>').format(
+        100 * news.step / news.steps, page.say(words.DRAWING, step=news.step, steps=news.steps)
+    )
+
+
+def _pair(page: Page, views: list[Markup], strength: float) -> Markup:
+    labels = (page.say(words.WITHOUT_LORA), page.say(words.WITH_LORA, strength=f"{strength:.2f}"))
+    figures = (
+        Markup("<figure>{}<figcaption>{}</figcaption></figure>").format(view or Markup('<div class="drawing"></div>'), label)
+        for view, label in zip(views, labels, strict=True)
+    )
+    return Markup('<div class="pair" aria-live="polite">{}</div>').format(Markup("").join(figures))
+

@@ -1,0 +1,101 @@
+"""What came of a run, in plain words: the best checkpoint, the strength to use it with, the file to download."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from sdlora.errors import BadInput
+from sdlora.events import Follower
+from sdlora.jobs.paths import JobPaths
+from sdlora.jobs.runner import Job
+from sdlora.jobs.spec import JobSpec, Outcome
+from sdlora.text import Text
+from sdlora.web import numbers, words
+from sdlora.web.context import Page
+from sdlora.web.progress import best_step
+
+RECOMMENDED = "recommended"  # the choice that follows the verdict, whichever checkpoint that is
+
+
+def choices(page: Page, follower: Follower, outcome: Outcome | None) -> list[tuple[str, str]]:
+    """For the checkpoint field: the recommended one, then all, the last first."""
+    best = best_step(follower, outcome)
+    top = page.say(words.CHECKPOINT_BEST, step=f"{best:,}") if best else page.say(words.CHECKPOINT_NONE)
+    rest = [(page.say(words.AT_STEP, step=f"{step:,}"), str(step)) for step in sorted(follower.saved, reverse=True)]
+    return [(top, RECOMMENDED), *rest]
+
+
+def chosen(page: Page, spec: JobSpec, choice: Any) -> Path:
+    """The file of the chosen checkpoint. Raises BadInput where there is none."""
+    paths = page.workspace.job(spec.id)
+    with page.site.watch.follow(paths) as follower:
+        file = _file(paths, follower, Outcome.read(paths), choice)
+    if file is None:
+        raise BadInput(words.NO_CHECKPOINT)
+    return file
+
+
+def _file(paths: JobPaths, follower: Follower, outcome: Outcome | None, choice: Any) -> Path | None:
+    if isinstance(choice, str) and choice.isascii() and choice.isdigit():
+        saved = follower.saved.get(int(choice))
+    elif outcome and outcome.file:
+        return _existing(paths.folder / outcome.file)
+    else:
+        saved = follower.saved.get(best_step(follower, outcome))
+    return _existing(paths.folder / saved.file) if saved else None
+
+
+def _existing(path: Path) -> Path | None:
+    return path if path.is_file() else None
+
+
+def view(page: Page, job: Job | None, follower: Follower, outcome: Outcome | None, choice: Any = RECOMMENDED) -> Markup:
+    lines = _sentences(follower, outcome) if job else []
+    words_of_it = Markup("").join(Markup("<p>{}</p>").format(page.say(line)) for line in lines)
+    head = Markup("<h3>{}</h3>").format(page.say(words.VERDICT)) if lines else Markup("")
+    return Markup('<div class="verdict">{}{}{}</div>').format(head, words_of_it, _download(page, job, follower, outcome, choice))
+
+
+def _sentences(follower: Follower, outcome: Outcome | None) -> list[Text]:
+    if outcome is None or outcome.status != "done":
+        return [words.VERDICT_LATER]
+    lines = [_judgement(follower, outcome)]
+    if follower.judged and outcome.best_step != max(follower.judged):
+        lines.append(words.VERDICT_OVERFIT)
+    return [*lines, words.VERDICT_STRENGTH.fill(strength=f"{outcome.recommended_strength:g}")]
+
+
+def _judgement(follower: Follower, outcome: Outcome) -> Text:
+    judged = follower.judged.get(outcome.best_step)
+    if judged is None:
+        return words.VERDICT_UNJUDGED
+    gain = judged.base_loss - judged.held_out_loss
+    if gain <= 2 * judged.noise:  # two standard errors: below that the difference says nothing
+        return words.VERDICT_NOISE.fill(step=f"{judged.step:,}")
+    return words.VERDICT_BEST.fill(step=f"{judged.step:,}", gain=f"{100 * gain / judged.base_loss:.1f}")
+
+
+def _download(page: Page, job: Job | None, follower: Follower, outcome: Outcome | None, choice: Any) -> Markup:
+    """The link stands in the page from the start; without a file it says why it does nothing."""
+    if job is not None:
+        paths = page.workspace.job(job.spec.id)
+        file = _file(paths, follower, outcome, choice)
+        suffix = f"-step{int(choice):06d}" if isinstance(choice, str) and choice.isascii() and choice.isdigit() else ""
+        name = f"{job.spec.name}{suffix}.safetensors"
+        link = page.site.media.download(file, name) if file else ""
+        if file and link:
+            return Markup(
+                '<p class="get"><a id="download" class="button" href="{}" download="{}">{}</a><span>{}</span></p><p class="hint">{}</p>'
+            ).format(
+                link,
+                name,
+                page.say(words.DOWNLOAD),
+                page.say(words.DOWNLOAD_NAME.fill(name=name, size=numbers.size(file.stat().st_size))),
+                page.say(words.DOWNLOAD_HELP),
+            )
+    return Markup(
+        '<p class="get"><a id="download" class="button" role="link" aria-disabled="true">{}</a><span>{}</span></p>'
+    ).format(page.say(words.DOWNLOAD), page.say(words.DOWNLOAD_NONE))

@@ -31,7 +31,9 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="app.py", description="Train Stable Diffusion LoRAs in the browser.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this computer only)")
     parser.add_argument("--port", type=int, default=7860, help="0 takes a free one (default: 7860)")
-    parser.add_argument("--workspace", type=Path, default=default_workspace(), help="where data sets, jobs and pictures lie")
+    parser.add_argument(
+        "--workspace", type=Path, default=default_workspace(), help="where data sets, jobs and pictures lie"
+    )
     parser.add_argument("--password-file", type=Path, help="file that holds the password; asked for on every page")
     parser.add_argument("--open", action="store_true", help="open the page in a browser")
     return parser.parse_args()

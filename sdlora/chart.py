@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from sdlora.events import Follower, Judged
 from sdlora.text import Language, Text
 
 WIDTH, LEFT, RIGHT = 720, 62, 18
@@ -35,15 +36,6 @@ Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class HeldOut:
-    """A judged checkpoint: loss on pictures never trained on, beside the base model's on the same."""
-
-    step: int
-    loss: float
-    base: float
-
-
-@dataclass(frozen=True)
 class _Panel:
     """A plotting area: where it lies (pixels) and what it spans (steps, losses)."""
 
@@ -62,39 +54,39 @@ class _Panel:
         return self.top + (1 - inside) * self.height
 
 
-def loss_chart(
-    losses: Sequence[tuple[int, float]],
-    held_out: Sequence[HeldOut] = (),
-    best: int = 0,
-    steps: int = 0,
-    language: Language = "en",
-    paper: bool = False,
-) -> str:
-    """The chart of (step, loss) pairs in order; "" without any.
+def loss_chart(follower: Follower, best: int = 0, language: Language = "en", inside: bool = False) -> str:
+    """The chart of what a run has told so far; "" before its first step.
 
-    `steps` is where the run will end (0 = the last step so far). `paper` gives it a white ground, for a file of its own.
+    `best` marks a judged checkpoint. `inside` a page it takes the page's colours and font; else it has a white ground.
     """
-    finite = [(step, loss) for step, loss in losses if math.isfinite(loss)]
-    if not finite:
+    points = sorted((s.step, s.loss) for s in follower.steps.values() if math.isfinite(s.loss))
+    if not points:
         return ""
-    span = (0.0, float(max(steps, finite[-1][0], 2)))
-    main = _Panel(TOP, LOSS_HEIGHT, span, _range([loss for _, loss in finite]))
-    height = TOP + LOSS_HEIGHT + BOTTOM
-    parts = [_axes(main, LOSS.say(language)), _line("raw", main, _extremes(finite, RAW_POINTS // 2))]
-    parts.append(_line("smooth", main, _thinned(smoothed(finite), SMOOTH_POINTS)))
-    parts.append(_legend(language, bool(held_out)))
+    judged = [judgement for _, judgement in sorted(follower.judged.items())]
+    end = follower.started.steps if follower.started else 0
+    span = (0.0, float(max(end, points[-1][0], 2)))
+    main = _Panel(TOP, LOSS_HEIGHT, span, _range([loss for _, loss in points]))
+    parts = [
+        _axes(main, LOSS.say(language)),
+        _line("raw", main, _extremes(points, RAW_POINTS // 2)),
+        _line("smooth", main, _thinned(smoothed(points), SMOOTH_POINTS)),
+        _legend(language),
+    ]
     last = main
-    if held_out:
-        height += GAP + HELD_HEIGHT
-        last = _Panel(TOP + LOSS_HEIGHT + GAP, HELD_HEIGHT, span, _range([v for h in held_out for v in (h.loss, h.base)], 0.15))
-        parts += _held_out(last, held_out, best, language)
+    if judged:
+        losses = [loss for j in judged for loss in (j.held_out_loss, j.base_loss)]
+        last = _Panel(TOP + LOSS_HEIGHT + GAP, HELD_HEIGHT, span, _range(losses, 0.15))
+        parts += _held_out(last, judged, best, language)
     parts.append(_steps_axis(last, STEP.say(language)))
-    title = escape(TITLE.fill(steps=finite[-1][0]).say(language))
-    ground = f'<rect width="{WIDTH}" height="{height}" fill="#fff"/>' if paper else ""
-    colour = ' style="color:#222;font-family:sans-serif"' if paper else ""
+    return _svg(parts, last.top + last.height + BOTTOM, TITLE.fill(steps=points[-1][0]).say(language), inside)
+
+
+def _svg(parts: Sequence[str], height: float, title: str, inside: bool) -> str:
+    ground = "" if inside else f'<rect width="{WIDTH}" height="{height}" fill="#fff"/>'
+    colour = "" if inside else ' style="color:#222;font-family:sans-serif"'
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{title}" class="chart"{colour}>'
-        f"<style>{_scoped(STYLE)}</style>{ground}{''.join(parts)}</svg>"
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}" '
+        f'class="chart"{colour}><style>{_scoped(STYLE)}</style>{ground}{"".join(parts)}</svg>'
     )
 
 
@@ -167,28 +159,34 @@ def _line(name: str, panel: _Panel, points: Sequence[Point]) -> str:
     return f'<polyline class="{name}" points="{path}"/>'
 
 
-def _held_out(panel: _Panel, held_out: Sequence[HeldOut], best: int, language: Language) -> list[str]:
-    base = held_out[-1].base
+def _held_out(panel: _Panel, judged: Sequence[Judged], best: int, language: Language) -> list[str]:
+    base = judged[-1].base_loss
     parts = [
         _axes(panel, HELD_OUT.say(language)),
         f'<line class="base" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{panel.y(base):.1f}" y2="{panel.y(base):.1f}"/>',
         f'<text x="{WIDTH - RIGHT}" y="{panel.y(base) - 6:.1f}" text-anchor="end">{escape(BASE.say(language))}</text>',
-        _line("held", panel, [(h.step, h.loss) for h in held_out]),
+        _line("held", panel, [(j.step, j.held_out_loss) for j in judged]),
     ]
-    for h in held_out:
-        kind, radius = ("bestdot", 5) if h.step == best else ("dot", 3.5)
-        parts.append(f'<circle class="{kind}" cx="{panel.x(h.step):.1f}" cy="{panel.y(h.loss):.1f}" r="{radius}"/>')
-    if best:
-        x = panel.x(best)
-        anchor = "end" if x > WIDTH * 0.7 else "start"
-        text = escape(BEST.fill(step=best).say(language))
-        parts.append(f'<line class="best" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{panel.top + panel.height}"/>')
-        parts.append(f'<text x="{x + (-7 if anchor == "end" else 7):.1f}" y="{panel.top - 12}" text-anchor="{anchor}">{text}</text>')
-    return parts
+    for j in judged:
+        kind, radius = ("bestdot", 5) if j.step == best else ("dot", 3.5)
+        parts.append(
+            f'<circle class="{kind}" cx="{panel.x(j.step):.1f}" cy="{panel.y(j.held_out_loss):.1f}" r="{radius}"/>'
+        )
+    return parts + (_best(panel, best, language) if any(j.step == best for j in judged) else [])
 
 
-def _legend(language: Language, held_out: bool) -> str:
-    del held_out  # its panel has a title of its own
+def _best(panel: _Panel, step: int, language: Language) -> list[str]:
+    """A line through both panels; its words stand on the side where there is room."""
+    x, bottom = panel.x(step), panel.top + panel.height
+    shift, anchor = (-7, "end") if x > WIDTH * 0.6 else (7, "start")
+    text = escape(BEST.fill(step=step).say(language))
+    return [
+        f'<line class="best" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{bottom}"/>',
+        f'<text x="{x + shift:.1f}" y="{panel.top - 12}" text-anchor="{anchor}">{text}</text>',
+    ]
+
+
+def _legend(language: Language) -> str:
     parts, x = [], WIDTH - RIGHT - 190
     for name, text in (("raw", RAW), ("smooth", SMOOTHED)):
         parts.append(f'<line class="{name}" x1="{x}" x2="{x + 22}" y1="14" y2="14"/>')

@@ -57,7 +57,7 @@ def make_app(workspace: Workspace) -> FastAPI:
             run_history=False,
             footer_links=[],
             theme=look.theme(),
-            css=look.style(),
+            css=look.style(language),
             head=look.head(language),
         )
     return app
@@ -137,7 +137,9 @@ def _section(page: Page, number: int, anchor: str, title: Text, lead: Text) -> g
 def wanted_language(request: Request) -> Language:
     """The one chosen before, else the first of the browser's that we speak."""
     chosen = request.cookies.get("sdlora-language")
-    accepted = [part.split(";")[0].strip()[:2].lower() for part in request.headers.get("accept-language", "").split(",")]
+    accepted = [
+        part.split(";")[0].strip()[:2].lower() for part in request.headers.get("accept-language", "").split(",")
+    ]
     for language in (chosen, *accepted):
         if language in LANGUAGES:
             return language

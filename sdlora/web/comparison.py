@@ -91,4 +91,6 @@ def _seen(settings: Config, pictures: int) -> Text:
 
 
 def _joined(*sentences: Text) -> Text:
-    return Text(". ".join(s.en.rstrip(".") for s in sentences) + ".", "。".join(s.ja.rstrip("。") for s in sentences) + "。")
+    return Text(
+        ". ".join(s.en.rstrip(".") for s in sentences) + ".", "。".join(s.ja.rstrip("。") for s in sentences) + "。"
+    )

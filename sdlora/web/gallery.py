@@ -18,7 +18,9 @@ def gallery(page: Page, dataset: Dataset | None, first: int = 0) -> Markup:
     if dataset is None:
         return empty(page.say(words.GALLERY_EMPTY), page.say(words.GALLERY_EMPTY_HINT))
     shown = list(enumerate(dataset.items))[first : first + PER_PAGE]
-    return Markup('<div class="dataset-head"><strong>{}</strong><span>{}</span></div>{}<ul class="cards">{}</ul>').format(
+    return Markup(
+        '<div class="dataset-head"><strong>{}</strong><span>{}</span></div>{}<ul class="cards">{}</ul>'
+    ).format(
         dataset.name,
         page.say(words.COUNT, count=len(dataset.items)),
         _pager(page, len(dataset.items), first),
@@ -93,7 +95,11 @@ def findings(page: Page, found: Sequence[Finding]) -> Markup:
         )
     rows = Markup("").join(
         Markup('<li class="{}"><b>{}</b><div>{} <span>{}</span>{}</div></li>').format(
-            one.severity, page.say(words.SEVERITY[one.severity]), page.say(one.text), page.say(one.fix), _names(one.items)
+            one.severity,
+            page.say(words.SEVERITY[one.severity]),
+            page.say(one.text),
+            page.say(one.fix),
+            _names(one.items),
         )
         for one in found
     )
@@ -120,7 +126,9 @@ def earlier(page: Page, datasets: Sequence[Dataset], current: str) -> Markup:
 
 
 def _row(page: Page, dataset: Dataset, current: bool) -> Markup:
-    button = Markup('<button type="button" data-do="open" data-id="{}">{}</button>').format(dataset.id, page.say(words.USE))
+    button = Markup('<button type="button" data-do="open" data-id="{}">{}</button>').format(
+        dataset.id, page.say(words.USE)
+    )
     return Markup('<li><img src="{}" alt="" loading="lazy"><div><b>{}</b><span>{} · {}</span></div>{}</li>').format(
         page.site.media.thumbnail(dataset.path(dataset.items[0])),
         dataset.name,

@@ -67,7 +67,13 @@ def build(page: Page, pictures: Pictures, train: Training, try_it: Tryout) -> No
 
 
 def tick(
-    page: Page, parts: tuple[str, ...], job_id: Any, history: list[str], remembered: Any, choice: Any, sent: dict[str, str]
+    page: Page,
+    parts: tuple[str, ...],
+    job_id: Any,
+    history: list[str],
+    remembered: Any,
+    choice: Any,
+    sent: dict[str, str],
 ) -> list[Any]:
     """The parts that changed since the last time, and what this page shows from now on."""
     sight = look(page, job_id, bool(history or remembered), choice)

@@ -8,6 +8,7 @@ from pathlib import Path
 from gradio.themes import Base, Color
 
 from sdlora.text import Language
+from sdlora.web import words
 
 HERE = Path(__file__).parent
 FONT = [
@@ -16,8 +17,38 @@ FONT = [
 ]  # fmt: skip
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "Noto Sans Mono CJK JP", "monospace"]
 
-GREEN = Color("#eef7f3", "#d7ece4", "#b0d9ca", "#83c1ab", "#57a58b", "#3b8a71", "#2c705b", "#255a4a", "#20483c", "#1b3b32", "#0e211c")
-STONE = Color("#faf9f7", "#f3f1ed", "#e7e3dc", "#d4cec4", "#a59e92", "#78726a", "#5a554f", "#403d39", "#2a2927", "#1d1d1c", "#131313")
+GREEN = Color(
+    "#eef7f3",
+    "#d7ece4",
+    "#b0d9ca",
+    "#83c1ab",
+    "#57a58b",
+    "#3b8a71",
+    "#2c705b",
+    "#255a4a",
+    "#20483c",
+    "#1b3b32",
+    "#0e211c",
+)
+STONE = Color(
+    "#faf9f7",
+    "#f3f1ed",
+    "#e7e3dc",
+    "#d4cec4",
+    "#a59e92",
+    "#78726a",
+    "#5a554f",
+    "#403d39",
+    "#2a2927",
+    "#1d1d1c",
+    "#131313",
+)
+
+ICON = (
+    "<link rel='icon' href=\"data:image/svg+xml,"
+    "%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'%3E%3Crect width='32' height='32' rx='9' fill='%232c705b'/%3E"
+    "%3Cpath d='M10 8v16M15 16h9' stroke='white' stroke-width='4' stroke-linecap='round'/%3E%3C/svg%3E\">"
+)
 
 # A click or a change of an element that carries `data-do` becomes an event of the HTML component around it.
 ACTIONS = """
@@ -60,13 +91,13 @@ def theme() -> Base:
     )
 
 
-def style() -> str:
-    return (HERE / "page.css").read_text(encoding="utf-8")
+def style(language: Language) -> str:
+    """The sheet, and the words that stand where gradio has its own: in the drop zone."""
+    drop, more = (json.dumps(text.say(language), ensure_ascii=False) for text in (words.DROP, words.DROP_MORE))
+    return f":root {{ --drop: {drop}; --drop-more: {more}; }}\n" + (HERE / "page.css").read_text(encoding="utf-8")
 
 
 def head(language: Language) -> str:
     """Goes into <head> before gradio's own script, which reads the browser's language when it starts."""
     script = (HERE / "page.js").read_text(encoding="utf-8")
-    return f"<script>const LANGUAGE = {json.dumps(language)};\n{script}</script>"
-
-
+    return f"{ICON}<script>const LANGUAGE = {json.dumps(language)};\n{script}</script>"

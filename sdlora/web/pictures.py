@@ -16,6 +16,7 @@ from sdlora import data
 from sdlora.data import Dataset
 from sdlora.errors import BadInput
 from sdlora.jobs.paths import checked_id
+from sdlora.text import Text
 from sdlora.web import gallery, look, words
 from sdlora.web.context import MEMORY, Page
 from sdlora.web.form import field
@@ -32,12 +33,15 @@ class Pictures:
     remembered: gr.BrowserState  # id of the current data set: survives a reload and a restart of the server
     history: gr.State  # ids, the current one last; what undo goes back along
     trigger: Component
-    views: tuple[Component, ...]  # gallery, report, earlier, undo
+    cards: gr.HTML
+    report: gr.HTML
+    earlier: gr.HTML
+    undo: gr.Button
     doctor: gr.HTML
 
     @property
     def shown(self) -> list[Component]:
-        return [self.remembered, self.history, *self.views]
+        return [self.remembered, self.history, self.cards, self.report, self.earlier, self.undo]
 
     @property
     def current(self) -> list[Component]:
@@ -58,29 +62,43 @@ def build(page: Page) -> Pictures:
         with gr.Column(scale=2, min_width=280):
             trigger = field(page, "data.trigger", "")
     with gr.Accordion(page.say(words.CAPTIONS), open=False, elem_id="captions"):
-        edits = _caption_tools(page)
+        tools = _caption_tools(page)
     with gr.Accordion(page.say(words.EARLIER), open=False):
         earlier = gr.HTML("", elem_id="earlier", js_on_load=look.ACTIONS)
-    screen = Pictures(remembered, history, trigger, (cards, report, earlier, edits["undo"]), doctor)
-    _connect(page, screen, upload, edits)
+    screen = Pictures(remembered, history, trigger, cards, report, earlier, tools.undo, doctor)
+    _connect(page, screen, upload, tools)
     return screen
 
 
-def _caption_tools(page: Page) -> dict[str, Component]:
-    with gr.Row(equal_height=True):
-        add = gr.Textbox(label=page.say(words.CAPTION_WORDS), elem_id="caption-text", scale=3)
-        prefix = gr.Button(page.say(words.PREFIX), elem_id="caption-prefix", scale=1, min_width=150)
-        suffix = gr.Button(page.say(words.SUFFIX), elem_id="caption-suffix", scale=1, min_width=150)
-    with gr.Row(equal_height=True):
+@dataclass(frozen=True)
+class CaptionTools:
+    """Fields and buttons that change all captions at once."""
+
+    text: gr.Textbox
+    prefix: gr.Button
+    suffix: gr.Button
+    find: gr.Textbox
+    by: gr.Textbox
+    replace: gr.Button
+    undo: gr.Button
+
+
+def _caption_tools(page: Page) -> CaptionTools:
+    def button(text: Text, element: str) -> gr.Button:
+        return gr.Button(page.say(text), elem_id=element, scale=1, min_width=150)
+
+    with gr.Row(elem_classes="tools"):
+        text = gr.Textbox(label=page.say(words.CAPTION_WORDS), elem_id="caption-text", scale=3)
+        prefix, suffix = button(words.PREFIX, "caption-prefix"), button(words.SUFFIX, "caption-suffix")
+    with gr.Row(elem_classes="tools"):
         find = gr.Textbox(label=page.say(words.FIND), elem_id="caption-find", scale=2)
         by = gr.Textbox(label=page.say(words.REPLACE_BY), elem_id="caption-by", scale=2)
-        replace = gr.Button(page.say(words.REPLACE), elem_id="caption-replace", scale=1, min_width=150)
-    undo = gr.Button(page.say(words.UNDO), elem_id="caption-undo", interactive=False, size="sm")
-    return {"add": add, "prefix": prefix, "suffix": suffix, "find": find, "by": by, "replace": replace, "undo": undo}
+        replace = button(words.REPLACE, "caption-replace")
+    undo = gr.Button(page.say(words.UNDO), elem_id="caption-undo", interactive=False, size="sm", scale=0)
+    return CaptionTools(text, prefix, suffix, find, by, replace, undo)
 
 
-def _connect(page: Page, screen: Pictures, upload: gr.File, tools: dict[str, Component]) -> None:
-    cards, _, earlier, undo = screen.views
+def _connect(page: Page, screen: Pictures, upload: gr.File, tools: CaptionTools) -> None:
     current = screen.current
 
     def edit(trigger: Callable[..., Any], handler: Callable[..., Any], extra: Sequence[Component] = ()) -> None:
@@ -97,14 +115,14 @@ def _connect(page: Page, screen: Pictures, upload: gr.File, tools: dict[str, Com
     upload.upload(
         event(page, take_in), upload, [upload, *screen.shown], show_progress_on=upload, concurrency_id=EDITS
     ).then(event(page, examine), current, screen.doctor, show_progress="hidden", concurrency_limit=4)
-    edit(cards.input, change_caption)
-    edit(cards.delete, remove)
-    edit(earlier.select, open_earlier)
-    edit(tools["prefix"].click, put_in_front, [tools["add"]])
-    edit(tools["suffix"].click, put_behind, [tools["add"]])
-    edit(tools["replace"].click, find_and_replace, [tools["find"], tools["by"]])
-    edit(undo.click, go_back)
-    cards.select(event(page, turn_page), current, cards, show_progress="hidden")
+    edit(screen.cards.input, change_caption)
+    edit(screen.cards.delete, remove)
+    edit(screen.earlier.select, open_earlier)
+    edit(tools.prefix.click, put_in_front, [tools.text])
+    edit(tools.suffix.click, put_behind, [tools.text])
+    edit(tools.replace.click, find_and_replace, [tools.find, tools.by])
+    edit(tools.undo.click, go_back)
+    screen.cards.select(event(page, turn_page), current, screen.cards, show_progress="hidden")
 
 
 def show(page: Page, dataset: Dataset | None, history: list[str]) -> list[Any]:

@@ -69,7 +69,7 @@ class _Waiting:
     answers: queue.SimpleQueue[dict[str, Any]]
 
 
-class Cancelled(Exception):  # noqa: N818 (nothing failed: a newer wish of the same page took its place)
+class Cancelled(Exception):
     """Nobody waits for this picture any more."""
 
 

@@ -71,7 +71,9 @@ def _phase(follower: Follower) -> Text:
     if phase is None:
         return words.STARTING
     text = words.PHASE.get(phase.name, words.STARTING)
-    return Text(f"{text.en} {phase.done}/{phase.total}", f"{text.ja} {phase.done}/{phase.total}") if phase.total else text
+    return (
+        Text(f"{text.en} {phase.done}/{phase.total}", f"{text.ja} {phase.done}/{phase.total}") if phase.total else text
+    )
 
 
 def _speed(seconds: float) -> Text:
@@ -96,15 +98,7 @@ def _explained(page: Page, job: Job, outcome: Outcome | None) -> list[str]:
 
 def loss(page: Page, follower: Follower, outcome: Outcome | None) -> Markup:
     """The chart is made of numbers and our own words, so it is safe as it is."""
-    steps = sorted(follower.steps.values(), key=lambda s: s.step)
-    held_out = [chart.HeldOut(j.step, j.held_out_loss, j.base_loss) for _, j in sorted(follower.judged.items())]
-    drawn = chart.loss_chart(
-        [(s.step, s.loss) for s in steps],
-        held_out,
-        best=best_step(follower, outcome) if held_out else 0,
-        steps=follower.started.steps if follower.started else 0,
-        language=page.language,
-    )
+    drawn = chart.loss_chart(follower, best_step(follower, outcome), page.language, inside=True)
     help = Markup('<p class="hint">{}</p>').format(page.say(words.LOSS_HELP if drawn else words.LOSS_EMPTY))
     return Markup("<h3>{}</h3>{}{}").format(page.say(words.LOSS), Markup(drawn), help)
 
@@ -167,7 +161,9 @@ def jobs(page: Page, all_jobs: Sequence[Job], current: str) -> Markup:
 def _row(page: Page, job: Job, current: bool) -> Markup:
     values = values_of(job.spec.settings)
     about = f"{job.spec.preset or '–'} · rank {values['lora.rank']} · {values['train.steps']:,}"
-    button = Markup('<button type="button" data-do="open" data-id="{}">{}</button>').format(job.spec.id, page.say(words.SHOW))
+    button = Markup('<button type="button" data-do="open" data-id="{}">{}</button>').format(
+        job.spec.id, page.say(words.SHOW)
+    )
     return Markup('<li><div><b>{}</b><span>{} · {}</span></div><em class="{}">{}</em>{}</li>').format(
         job.spec.name,
         job.spec.id[:8],

@@ -82,11 +82,11 @@ def _more(page: Page, fields: dict[str, Component], start: dict[str, Any]) -> No
 
 def _connect(page: Page, screen: Settings, pictures: Pictures) -> None:
     fields = list(screen.form.fields.values())
-    goal: Any = [screen.preset, screen.form.fields["model.base"]]
+    base: Any = screen.form.fields["model.base"]
     gr.on(
-        [screen.preset.input, screen.form.fields["model.base"].input],
+        [screen.preset.input, base.input],
         event(page, apply_preset, screen),
-        goal,
+        [screen.preset, base],
         fields,
         show_progress="hidden",
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+from gradio.blocks import Block
 from markupsafe import Markup
 
 from sdlora.errors import BadInput
@@ -60,7 +61,7 @@ def build(page: Page, pictures: Pictures, settings: Settings) -> Training:
 
 
 def _connect(page: Page, screen: Training, pictures: Pictures, settings: Settings) -> None:
-    start_inputs = {settings.preset, *settings.form.fields.values(), *pictures.current}
+    start_inputs: set[Block] = {settings.preset, *settings.form.fields.values(), *pictures.current}
     screen.start.click(
         event(page, start, settings, pictures),
         start_inputs,
@@ -115,6 +116,8 @@ def buttons(page: Page, job: runner.Job | None, step: int, pictures: bool, busy:
     return {
         "start": gr.update(value=page.say(words.START_QUEUED if busy else words.START), interactive=pictures),
         "stop": gr.update(interactive=state in ("running", "queued")),
-        "resume": gr.update(value=page.say(at), visible=state in ("interrupted", "stopped", "failed"), interactive=True),
+        "resume": gr.update(
+            value=page.say(at), visible=state in ("interrupted", "stopped", "failed"), interactive=True
+        ),
         "hint": _hint(page, words.NO_PICTURES if not pictures else words.WAITS if busy else words.READY),
     }

@@ -17,8 +17,6 @@ from sdlora import config
 from sdlora.errors import BadInput
 from sdlora.events import Follower
 from sdlora.jobs import store
-from sdlora.jobs.spec import Outcome
-from sdlora.text import Text
 from sdlora.web import verdict, words
 from sdlora.web.context import Page
 from sdlora.web.form import Values, named, typed
@@ -195,8 +193,9 @@ def _news(page: Page, news: Drawing | Drawn) -> Markup:
 def _pair(page: Page, views: list[Markup], strength: float) -> Markup:
     labels = (page.say(words.WITHOUT_LORA), page.say(words.WITH_LORA, strength=f"{strength:.2f}"))
     figures = (
-        Markup("<figure>{}<figcaption>{}</figcaption></figure>").format(view or Markup('<div class="drawing"></div>'), label)
+        Markup("<figure>{}<figcaption>{}</figcaption></figure>").format(
+            view or Markup('<div class="drawing"></div>'), label
+        )
         for view, label in zip(views, labels, strict=True)
     )
     return Markup('<div class="pair" aria-live="polite">{}</div>').format(Markup("").join(figures))
-

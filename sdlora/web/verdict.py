@@ -56,7 +56,9 @@ def view(page: Page, job: Job | None, follower: Follower, outcome: Outcome | Non
     lines = _sentences(follower, outcome) if job else []
     words_of_it = Markup("").join(Markup("<p>{}</p>").format(page.say(line)) for line in lines)
     head = Markup("<h3>{}</h3>").format(page.say(words.VERDICT)) if lines else Markup("")
-    return Markup('<div class="verdict">{}{}{}</div>').format(head, words_of_it, _download(page, job, follower, outcome, choice))
+    return Markup('<div class="verdict">{}{}{}</div>').format(
+        head, words_of_it, _download(page, job, follower, outcome, choice)
+    )
 
 
 def _sentences(follower: Follower, outcome: Outcome | None) -> list[Text]:

@@ -73,7 +73,9 @@ UNDO = Text("Undo", "元に戻す")
 UNDO_COUNT = Text("Undo ({count})", "元に戻す({count})")
 NOTHING_TO_UNDO = Text("There is nothing to undo.", "元に戻す操作はありません。")
 NOTHING_CHANGED = Text("No caption changed.", "変更されたキャプションはありません。")
-NO_PICTURES = Text("There are no pictures yet. Drop some in step 1.", "画像がまだありません。手順 1 で画像を入れてください。")
+NO_PICTURES = Text(
+    "There are no pictures yet. Drop some in step 1.", "画像がまだありません。手順 1 で画像を入れてください。"
+)
 EARLIER = Text("Earlier data sets", "以前のデータセット")
 EARLIER_NONE = Text("What you import is kept here.", "読み込んだデータセットがここに残ります。")
 USE = Text("Use", "使う")
@@ -145,12 +147,11 @@ STOP = Text("Stop and save", "保存して停止")
 RESUME = Text("Resume", "再開")
 RESUME_AT = Text("Resume at step {step}", "ステップ {step} から再開")
 READY = Text("Ready to train.", "学習を始められます。")
-WAITS = Text(
-    "A training is running; a new one waits for its turn.", "学習が実行中です。新しい学習は順番を待ちます。"
-)
+WAITS = Text("A training is running; a new one waits for its turn.", "学習が実行中です。新しい学習は順番を待ちます。")
 TRAIN_EMPTY = Text("Nothing has been trained yet", "まだ学習していません")
 TRAIN_EMPTY_HINT = Text(
-    "Progress, loss curve and sample pictures appear here.", "進み具合、損失のグラフ、サンプル画像がここに表示されます。"
+    "Progress, loss curve and sample pictures appear here.",
+    "進み具合、損失のグラフ、サンプル画像がここに表示されます。",
 )
 STATUS = {
     "queued": Text("waiting, place {place}", "順番待ち({place} 番目)"),
@@ -186,7 +187,8 @@ STOPPED_HINT = Text(
     "ここまでのチェックポイントは手順 4 で試せます。「再開」で続きから学習できます。",
 )
 FAILED_HINT = Text(
-    "Change what the sentence says and start again, or resume.", "上の説明に従って設定を見直し、開始し直すか再開してください。"
+    "Change what the sentence says and start again, or resume.",
+    "上の説明に従って設定を見直し、開始し直すか再開してください。",
 )
 RUNS_ON = Text("{device}, {precision}", "{device}、{precision}")
 LOSS = Text("Loss", "損失")
@@ -230,7 +232,9 @@ DRAW_FIRST_HINT = Text(
     "「描く」を押すか、スライダーを動かしてください。基礎モデルと LoRA の絵が並びます。",
 )
 PROMPT = Text("Prompt", "プロンプト")
-PROMPT_HELP = Text("What to draw. Use the trigger word if you set one.", "描きたいもの。トリガーワードを設定した場合は入れてください。")
+PROMPT_HELP = Text(
+    "What to draw. Use the trigger word if you set one.", "描きたいもの。トリガーワードを設定した場合は入れてください。"
+)
 NEGATIVE = Text("Negative prompt", "ネガティブプロンプト")
 SEED = Text("Seed", "シード")
 DICE = Text("Another seed", "別のシード")
@@ -243,7 +247,9 @@ CHECKPOINT = Text("Checkpoint", "チェックポイント")
 CHECKPOINT_NONE = Text("None saved yet", "まだ保存されていません")
 CHECKPOINT_BEST = Text("Step {step} — recommended", "ステップ {step}(おすすめ)")
 DRAW = Text("Draw", "描く")
-STRENGTH_REFUSED = Text("The strength must be a number from 0 to {maximum}.", "強さは 0 から {maximum} までの数値にしてください。")
+STRENGTH_REFUSED = Text(
+    "The strength must be a number from 0 to {maximum}.", "強さは 0 から {maximum} までの数値にしてください。"
+)
 PROMPT_REFUSED = Text("A prompt may have {maximum} letters at most.", "プロンプトは {maximum} 文字以内にしてください。")
 DRAWING_OPTIONS = Text("Drawing options", "描画の設定")
 WITH_LORA = Text("With your LoRA, strength {strength}", "LoRA あり、強さ {strength}")
@@ -263,9 +269,7 @@ VERDICT_BEST = Text(
     "Step {step} is the best checkpoint: on pictures it has never seen, its loss is {gain} % below the base model's.",
     "最良のチェックポイントはステップ {step} です。学習に使っていない画像での損失が基礎モデルより {gain} % 下がりました。",
 )
-VERDICT_OVERFIT = Text(
-    "After that it gets worse: overfitting.", "その後は悪化しています(過学習)。"
-)
+VERDICT_OVERFIT = Text("After that it gets worse: overfitting.", "その後は悪化しています(過学習)。")
 VERDICT_NOISE = Text(
     "Held-out pictures show no clear gain over the base model. Trust your eyes, or train longer or with more pictures.",
     "検証画像では基礎モデルとの明確な差がありません。目で確かめるか、学習を長くする・画像を増やすことを検討してください。",
@@ -278,7 +282,9 @@ VERDICT_LATER = Text("The verdict comes when the training is done.", "学習が�
 VERDICT_STRENGTH = Text("Recommended strength: {strength}.", "おすすめの強さは {strength} です。")
 DOWNLOAD = Text("Download the LoRA", "LoRA をダウンロード")
 DOWNLOAD_NAME = Text("{name}, {size}", "{name}({size})")
-DOWNLOAD_NONE = Text("The file can be downloaded once a checkpoint is saved.", "チェックポイントが保存されるとダウンロードできます。")
+DOWNLOAD_NONE = Text(
+    "The file can be downloaded once a checkpoint is saved.", "チェックポイントが保存されるとダウンロードできます。"
+)
 DOWNLOAD_HELP = Text(
     "Put it into the folder for LoRAs: ComfyUI models/loras, Forge and A1111 models/Lora. diffusers: load_lora_weights(file).",
     "LoRA 用フォルダーに入れて使います。ComfyUI は models/loras、Forge と A1111 は models/Lora、diffusers では load_lora_weights(ファイル)。",

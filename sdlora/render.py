@@ -14,8 +14,8 @@ from torch import Tensor
 
 from sdlora.errors import BadInput
 from sdlora.lora.inject import Adapters
-from sdlora.models.bases import facts, resolve_base
-from sdlora.models.load import Base, load_base, pick_device, pick_dtype
+from sdlora.models.bases import resolve_base
+from sdlora.models.load import Base, load_base
 from sdlora.text import Text
 
 _LOADED = "sdlora_preview"  # long and distinct: transformers looks for adapter keys by substring
@@ -140,15 +140,10 @@ class Renderer:
 def open_renderer(base_name: str) -> Renderer:
     """Load a base to draw with.
 
-    Small bases are drawn in fp32 on a CPU: as fast there, and the same picture as a plain diffusers pipeline gives.
-
     Raises:
         BaseUnusable: no such base.
     """
-    ref, device = resolve_base(base_name), pick_device()
-    known = facts(ref)
-    small = device.type == "cpu" and known is not None and known.unet_parameters < 100_000_000
-    return Renderer(load_base(ref, pick_dtype("fp32" if small else "auto", device), device))
+    return Renderer(load_base(resolve_base(base_name)))
 
 
 def _first_line(error: Exception) -> str:

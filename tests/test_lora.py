@@ -19,14 +19,14 @@ from sdlora.lora.inspect import inspect_file
 from sdlora.lora.metadata import About
 from sdlora.lora.targets import adapter_parameters
 from sdlora.models.bases import facts, resolve_base
-from sdlora.models.load import Base, load_base
+from sdlora.models.load import Base, Precision, load_base
 from sdlora.render import Picture, Renderer
 
 CPU = torch.device("cpu")
 
 
-def load(folder: Path, dtype: torch.dtype = torch.float32) -> Base:
-    return load_base(resolve_base(str(folder)), dtype, CPU)
+def load(folder: Path, precision: Precision = "fp32") -> Base:
+    return load_base(resolve_base(str(folder)), precision, CPU)
 
 
 def adapted(base: Base, targets: str = "attention", rank: int = 4, alpha: float = 2.0) -> Adapters:
@@ -85,11 +85,11 @@ def test_counts_from_files_equal_the_models(tiny_base: Path) -> None:
         assert counted == adapted(load(tiny_base), targets).parameter_count()
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_untrained_and_strength_0_are_the_base_bit_for_bit(tiny_base: Path, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_untrained_and_strength_0_are_the_base_bit_for_bit(tiny_base: Path, precision: Precision) -> None:
     drawing = Picture("red disc", steps=3)
-    plain = Renderer(load(tiny_base, dtype)).draw(drawing).tobytes()
-    base = load(tiny_base, dtype)
+    plain = Renderer(load(tiny_base, precision)).draw(drawing).tobytes()
+    base = load(tiny_base, precision)
     adapters = adapted(base, "attention+ff")
     renderer = Renderer(base, adapters)
     assert renderer.draw(drawing).tobytes() == plain

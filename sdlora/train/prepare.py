@@ -15,7 +15,7 @@ from sdlora.events import Phase
 from sdlora.lora.inject import Shape, inject
 from sdlora.lora.targets import Part
 from sdlora.models.bases import BaseRef, fingerprint
-from sdlora.models.load import Base, load_base, pick_device, pick_dtype
+from sdlora.models.load import Base, load_base
 from sdlora.models.prompt import encode_once
 from sdlora.render import Renderer
 from sdlora.text import Text
@@ -76,8 +76,7 @@ def load(request: Request) -> Base:
                 f"ブロック: 基礎モデル {request.base.name} がジョブ作成後に変更されています。元に戻すか、新しいジョブを始めてください。",
             )
         )
-    device = pick_device()
-    base = load_base(request.base, pick_dtype(t.precision, device), device, request.settings.model.prediction)
+    base = load_base(request.base, t.precision, prediction=request.settings.model.prediction)
     if t.gradient_checkpointing:
         base.unet.enable_gradient_checkpointing()
     return base

@@ -1,0 +1,100 @@
+"""One process that times training steps on a random UNet of Stable Diffusion 1.5's size: `python -m bench.step ours|floor`.
+
+*ours* is `sdlora.train.loop`, with cached latents and texts. *floor* is what nobody can do without: the same UNet forward,
+backward to the same adapters, and nothing else. Prints one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import time
+from typing import Any
+
+import torch
+from diffusers import DDPMScheduler, UNet2DConditionModel
+from torch import Tensor
+
+from sdlora import config
+from sdlora.lora.inject import Shape, inject
+from sdlora.models.family import FAMILIES
+from sdlora.models.load import Base, pick_device, pick_dtype
+from sdlora.train.latents import Latent
+from sdlora.train.loop import Trainer, TrainingSet, train
+
+PICTURES, LATENT, TEXT = 24, (4, 32, 32), (77, 768)  # 256 px
+
+
+def random_unet(dtype: torch.dtype) -> UNet2DConditionModel:
+    """859.5 million parameters; small ones, so that nothing overflows."""
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
+    unet = unet.to(dtype).to_empty(device="cpu")
+    torch.manual_seed(0)
+    for name, p in unet.named_parameters():
+        torch.nn.init.ones_(p) if "norm" in name and name.endswith("weight") else torch.nn.init.normal_(p, std=0.02)
+    return unet.requires_grad_(False).eval()
+
+
+def base_around(unet: UNet2DConditionModel, dtype: torch.dtype) -> Base:
+    """The parts of a base that a step with cached latents and texts needs."""
+    scheduler = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear").config
+    missing: Any = None
+    return Base(
+        folder=missing,
+        family=FAMILIES["sd1"],
+        prediction="epsilon",
+        resolution=256,
+        factor=8,
+        tokenizer=missing,
+        text_encoder=torch.nn.Identity(),  # type: ignore[arg-type]
+        vae=missing,
+        unet=unet,
+        scheduler=dict(scheduler),
+        device=pick_device(),
+        dtype=dtype,
+    )
+
+
+def ours(unet: UNet2DConditionModel, dtype: torch.dtype, steps: int) -> list[float]:
+    """Seconds of each step of the real training loop."""
+    adapters = inject({"unet": unet}, Shape(16, 16.0, "attention"), seed=0)
+    latents = [Latent(torch.randn(LATENT), torch.randn(LATENT)) for _ in range(PICTURES)]
+    texts: dict[str, Tensor] = {c: torch.randn(TEXT).to(dtype) for c in ["", *map(str, range(PICTURES))]}
+    settings = config.from_values({"train.steps": steps, "train.unet_lr": 1e-4})
+    trainer = Trainer(
+        base_around(unet, dtype), adapters, TrainingSet(latents, [*map(str, range(PICTURES))], texts), settings
+    )
+    unet.train()
+    times: list[float] = []
+    train(trainer, 0, lambda event: times.append(event.seconds), lambda: False, lambda step: None)  # type: ignore[union-attr]
+    return times
+
+
+def floor(unet: UNet2DConditionModel, dtype: torch.dtype, steps: int) -> list[float]:
+    """Seconds of forward and backward alone."""
+    inject({"unet": unet}, Shape(16, 16.0, "attention"), seed=0)
+    x, text, t = torch.randn(1, *LATENT, dtype=dtype), torch.randn(1, *TEXT, dtype=dtype), torch.tensor([500])
+    times = []
+    for _ in range(steps):
+        began = time.monotonic()
+        unet(x, t, encoder_hidden_states=text, return_dict=False)[0].float().square().mean().backward()
+        times.append(time.monotonic() - began)
+    return times
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["ours", "floor"])
+    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto")
+    options = parser.parse_args()
+    dtype = pick_dtype(options.precision, pick_device(), 860_000_000)
+    times = {"ours": ours, "floor": floor}[options.what](random_unet(dtype), dtype, options.steps)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"what": options.what, "dtype": str(dtype), "seconds": times[1:], "peak_bytes": peak}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""The whole way in a real browser, on published pictures that the bundled base has not seen."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import subprocess
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image, ImageChops, ImageStat
+from playwright.sync_api import Browser, Page, expect
+
+from sdlora.models.bases import BUNDLED
+from tests.browser import ROOT, App, started_app, started_browser
+
+ARTEFACTS = Path(os.environ.get("SDLORA_TEST_ARTEFACTS", ROOT / "test-artefacts"))
+PROMPT = "red apple, fxemoji style"
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture(scope="module")
+def emoji(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A zip of 24 FxEmoji pictures (Apache 2.0, by Mozilla), each with a caption beside it."""
+    if not shutil.which("npm"):
+        pytest.skip("npm is not installed, so the published pictures cannot be fetched")
+    from base.fetch import default_work, icons_of, names_by_character
+    from base.names import spoken
+    from base.render import draw, on_white
+
+    try:
+        icons, own_names = (f("fxemoji", default_work()) for f in (icons_of, names_by_character))
+        names = names_by_character("twemoji", default_work()) if icons_of("twemoji", default_work()) else {}
+    except (OSError, subprocess.SubprocessError) as error:
+        pytest.skip(f"npm did not answer: {error}")
+    shared = sorted((names[code], name) for code, name in own_names.items() if code in names and name in icons)
+    wanted = [pair for pair in shared if pair[0].isalpha()]
+    target = tmp_path_factory.mktemp("emoji") / "fxemoji.zip"
+    with zipfile.ZipFile(target, "w") as archive:
+        for english, name in wanted[:: len(wanted) // 24][:24]:
+            picture = io.BytesIO()
+            Image.fromarray(on_white(draw(icons[name], 128))).save(picture, "PNG")
+            archive.writestr(f"{english}.png", picture.getvalue())
+            archive.writestr(f"{english}.txt", f"{spoken(english)}, fxemoji style")
+    return target
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    with started_app(tmp_path_factory.mktemp("workspace")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with started_browser() as made:
+        yield made
+
+
+def picture(page: Page, selector: str) -> Image.Image:
+    """What an <img> of the page shows, fetched as the page fetched it."""
+    address = page.locator(selector).first.get_attribute("src")
+    assert address
+    response = page.request.get(page.evaluate("path => new URL(path, location.href).href", address))
+    assert response.ok
+    return Image.open(io.BytesIO(response.body())).convert("RGB")
+
+
+def difference(a: Image.Image, b: Image.Image) -> float:
+    return sum(ImageStat.Stat(ImageChops.difference(a, b)).mean) / 3
+
+
+def test_pictures_in_a_style_out(app: App, browser: Browser, emoji: Path, tmp_path: Path) -> None:
+    page = browser.new_page(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    page.goto(app.url)
+
+    # 1 Pictures
+    page.locator("#upload input[type=file]").set_input_files(emoji)
+    expect(page.locator("#dataset-gallery img")).to_have_count(24, timeout=60_000)
+    expect(page.locator("#dataset-gallery")).to_contain_text("fxemoji style")
+    shot(page, "1-pictures")
+
+    # 2 Settings
+    set_number(page, "#rank", 8)
+    set_number(page, "#alpha", 8)
+    set_number(page, "#unet-lr", 0.002)
+    set_number(page, "#steps", 60)
+    shot(page, "2-settings")
+
+    # 3 Train
+    page.locator("#train-start").click()
+    expect(page.locator("#loss-chart svg")).to_be_visible(timeout=60_000)
+    expect(page.locator("#progress")).to_contain_text("of 60", timeout=60_000)
+    page.close()
+    page = browser.new_page(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    page.goto(app.url)  # the running job is found again
+    expect(page.locator("#progress")).to_contain_text("Done", timeout=180_000)
+    expect(page.locator("#samples img").first).to_be_visible()
+    shot(page, "3-train")
+
+    # 4 Try it
+    page.locator("#preview-prompt textarea").fill(PROMPT)
+    shown = {}
+    for strength in (0.0, 0.5, 1.0):
+        before = page.locator("#preview-image img").count() and page.locator("#preview-image").inner_html()
+        set_number(page, "#strength", strength)
+        page.locator("#preview-draw").click()
+        page.wait_for_function(
+            "before => { const e = document.querySelector('#preview-image');"
+            " return e.innerHTML !== before && e.querySelectorAll('img').length === 2; }",
+            arg=before,
+            timeout=60_000,
+        )
+        shown[strength] = picture(page, "#preview-image .lora img")
+        shot(page, f"4-try-{strength}")
+    base = picture(page, "#preview-image .base img")
+    assert difference(shown[0.0], base) == 0
+    assert 0 < difference(shown[0.5], base) < difference(shown[1.0], base)
+
+    # Download, and load it with plain diffusers
+    with page.expect_download() as download:
+        page.locator("#download a, a#download, #download button").first.click()
+    file = tmp_path / download.value.suggested_filename
+    download.value.save_as(file)
+    assert difference(by_diffusers(file), shown[1.0]) < 2
+
+
+def by_diffusers(file: Path) -> Image.Image:
+    from diffusers import StableDiffusionPipeline
+
+    pipe = StableDiffusionPipeline.from_pretrained(BUNDLED, local_files_only=True)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.load_lora_weights(str(file.parent), weight_name=file.name, adapter_name="downloaded")
+    generator = torch.Generator().manual_seed(0)
+    return pipe(PROMPT, num_inference_steps=25, guidance_scale=6.0, generator=generator).images[0]
+
+
+def set_number(page: Page, selector: str, value: float) -> None:
+    field = page.locator(f"{selector} input[type=number]").first
+    field.fill(str(value))
+    field.press("Tab")
+
+
+def shot(page: Page, name: str) -> None:
+    ARTEFACTS.mkdir(exist_ok=True, parents=True)
+    page.screenshot(path=ARTEFACTS / f"{name}.png", full_page=True)

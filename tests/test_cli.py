@@ -123,3 +123,9 @@ def test_doctor(workspace: Path) -> None:
     found = last_json(sdlora("doctor", "--json"))
     assert found["device"]
     assert found["versions"]["torch"] != "missing"
+
+
+def test_the_readme_has_the_settings_as_they_are() -> None:
+    table = sdlora("settings", "--markdown").stdout
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    assert table in readme, "python -m sdlora settings --markdown says otherwise"

@@ -35,15 +35,30 @@ def inspect(file: Annotated[Path, typer.Argument(help="A LoRA file.")], as_json:
         print(f"  {name} = {value if len(value) < 200 else value[:197] + '...'}")
 
 
-def settings(as_json: JsonOption = False) -> None:
+def settings(
+    as_json: JsonOption = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="As the table in the README.")] = False,
+) -> None:
     """List every setting with its default, range and help."""
     if as_json:
         print_json({"settings": [_row(s) for s in config.settings()]})
+        return
+    if markdown:
+        print(settings_table(), end="")
         return
     table = Table("setting", "default", "range", "help", box=None)
     for s in config.settings():
         table.add_row(s.path, str(s.default), _range(s), f"{s.help.en}\n{s.help.ja}")
     Console().print(table)
+
+
+def settings_table() -> str:
+    """All settings as a Markdown table."""
+    rows = ["| setting | default | range | what it does |", "|---|---|---|---|"]
+    for s in config.settings():
+        default = str(s.default).lower() if s.kind == "bool" else str(s.default) or "(empty)"
+        rows.append(f"| `{s.path}` | {default} | {_range(s).replace('|', '/')} | {s.help.en} |")
+    return "\n".join(rows) + "\n"
 
 
 def _row(s: config.Setting) -> dict[str, Any]:

@@ -14,15 +14,54 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Replace `path` by `data`: a reader sees the old file or the new one, never a part, also after power loss."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        _create(temporary, data)
         os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except OSError:
+        _forget(temporary)
         raise
     sync_folder(path.parent)
+
+
+def _create(path: Path, data: bytes) -> None:
+    """A new file with these bytes, on the disk and not only in its cache."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    try:
+        left = memoryview(data)
+        while left:
+            left = left[os.write(descriptor, left) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _forget(path: Path) -> None:
+    """Remove a file if that can be done: on a broken disk, the first fault is the one to tell."""
+    try:
+        os.unlink(path)
+    except OSError:
+        return
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder and those above it, if they are not there."""
+    os.makedirs(folder, exist_ok=True)
+
+
+def move_folder(source: Path, target: Path) -> None:
+    """Rename a finished folder into its place. `target` must not exist. Durable when this returns."""
+    sync_folder(source)
+    os.rename(source, target)
+    sync_folder(target.parent)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder of plain files. What cannot be removed stays."""
+    try:
+        for name in os.listdir(folder):
+            os.unlink(folder / name)
+        os.rmdir(folder)
+    except OSError:
+        return
 
 
 def write_json(path: Path, value: Any) -> None:

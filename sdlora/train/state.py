@@ -6,8 +6,6 @@ Overwriting in place loses the only state to a crash in the middle; so a state i
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from sdlora.errors import BadInput
-from sdlora.files import read_json, sha256_of, sync_folder, write_bytes, write_json
+from sdlora.files import make_folder, move_folder, read_json, remove_folder, sha256_of, write_bytes, write_json
 from sdlora.lora import canonical
 from sdlora.text import Text
 
@@ -39,18 +37,16 @@ def save(folder: Path, state: State) -> None:
     if _valid(final):
         return
     building = folder / f".step-{state.step:06d}.tmp"
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir(parents=True)
+    remove_folder(building)
+    remove_folder(final)  # an invalid leftover of the same step
+    make_folder(building)
     data = canonical.to_bytes(state.tensors)
     write_bytes(building / "tensors.safetensors", data)
     manifest = {"format": FORMAT, "step": state.step, "sha256": hashlib.sha256(data).hexdigest(), "facts": state.facts}
     write_json(building / "manifest.json", manifest)
-    sync_folder(building)
-    shutil.rmtree(final, ignore_errors=True)  # an invalid leftover of the same step
-    os.replace(building, final)
-    sync_folder(folder)
+    move_folder(building, final)
     for old in _found(folder)[KEPT:]:
-        shutil.rmtree(old, ignore_errors=True)
+        remove_folder(old)
 
 
 def newest(folder: Path) -> State | None:
@@ -60,7 +56,7 @@ def newest(folder: Path) -> State | None:
         BadInput: there are states, but none is valid. Starting at 0 without a word would lose work.
     """
     for leftover in folder.glob(".step-*.tmp") if folder.is_dir() else ():
-        shutil.rmtree(leftover, ignore_errors=True)
+        remove_folder(leftover)
     found = _found(folder)
     for candidate in found:
         if _valid(candidate):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
+import secrets
 import socket
 import sys
 import webbrowser
@@ -12,18 +14,22 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI
 
-from sdlora.errors import SdloraError
+from sdlora.errors import BadInput, SdloraError
 from sdlora.jobs.paths import Workspace, default_workspace
+from sdlora.text import Text
 from sdlora.web.build import make_app
+from sdlora.web.guard import is_loopback
 
 
 def main() -> None:
     options = parse()
     try:
         listener = socket.create_server((options.host, options.port), backlog=128)
-        app = make_app(Workspace(options.workspace.absolute()))
+        password = read_password(options.password_file, options.host)
+        names = os.environ.get("SDLORA_HOSTS", "").split(",")
+        app = make_app(Workspace(options.workspace.absolute()), options.host, names, password)
     except (OSError, SdloraError) as error:
-        sys.exit(refuse(f"sdlora cannot start on {options.host}:{options.port}: {error}"))
+        sys.exit(refuse(f"sdlora cannot start: {error}"))
     asyncio.run(serve(app, listener, options.host, options.open))
 
 
@@ -34,9 +40,28 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--workspace", type=Path, default=default_workspace(), help="where data sets, jobs and pictures lie"
     )
-    parser.add_argument("--password-file", type=Path, help="file that holds the password; asked for on every page")
+    parser.add_argument(
+        "--password-file",
+        type=Path,
+        default=os.environ.get("SDLORA_PASSWORD_FILE") or None,
+        help="file with the password that the page asks for (made and printed where other computers can reach the page)",
+    )
     parser.add_argument("--open", action="store_true", help="open the page in a browser")
     return parser.parse_args()
+
+
+def read_password(file: Path | None, host: str) -> str:
+    """The password to ask for; "" asks for none, which only this computer's own addresses allow."""
+    if file:
+        password = file.read_text(encoding="utf-8").strip()
+        if not password:
+            raise BadInput(Text(f"The password file {file} is empty.", f"パスワードファイル {file} が空です。"))
+        return password
+    if is_loopback(host):
+        return ""
+    password = secrets.token_urlsafe(12)
+    print(f"The page asks for this password: {password}", flush=True)
+    return password
 
 
 async def serve(app: FastAPI, listener: socket.socket, host: str, show: bool) -> None:

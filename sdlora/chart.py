@@ -161,10 +161,11 @@ def _line(name: str, panel: _Panel, points: Sequence[Point]) -> str:
 
 def _held_out(panel: _Panel, judged: Sequence[Judged], best: int, language: Language) -> list[str]:
     base = judged[-1].base_loss
+    below = 15 if panel.y(base) < panel.top + 20 else -6
     parts = [
         _axes(panel, HELD_OUT.say(language)),
         f'<line class="base" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{panel.y(base):.1f}" y2="{panel.y(base):.1f}"/>',
-        f'<text x="{WIDTH - RIGHT}" y="{panel.y(base) - 6:.1f}" text-anchor="end">{escape(BASE.say(language))}</text>',
+        f'<text x="{LEFT + 6}" y="{panel.y(base) + below:.1f}">{escape(BASE.say(language))}</text>',
         _line("held", panel, [(j.step, j.held_out_loss) for j in judged]),
     ]
     for j in judged:
@@ -176,13 +177,12 @@ def _held_out(panel: _Panel, judged: Sequence[Judged], best: int, language: Lang
 
 
 def _best(panel: _Panel, step: int, language: Language) -> list[str]:
-    """A line through both panels; its words stand on the side where there is room."""
+    """A line through both panels, named in the head of the lower one."""
     x, bottom = panel.x(step), panel.top + panel.height
-    shift, anchor = (-7, "end") if x > WIDTH * 0.6 else (7, "start")
-    text = escape(BEST.fill(step=step).say(language))
+    text = escape(BEST.fill(step=f"{step:,}").say(language))
     return [
         f'<line class="best" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{bottom}"/>',
-        f'<text x="{x + shift:.1f}" y="{panel.top - 12}" text-anchor="{anchor}">{text}</text>',
+        f'<text x="{WIDTH - RIGHT}" y="{panel.top - 12}" text-anchor="end">{text}</text>',
     ]
 
 

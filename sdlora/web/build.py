@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -19,6 +19,8 @@ from sdlora.jobs.paths import Workspace
 from sdlora.text import Language, Text
 from sdlora.web import live, look, pictures, settings, training, tryout, words
 from sdlora.web.context import Page, Site
+from sdlora.web.guard import UPLOAD_BYTES, Guard, allowed_hosts
+from sdlora.web.login import Login
 from sdlora.web.media import Media
 from sdlora.web.messages import event
 from sdlora.web.previews import Previews
@@ -26,11 +28,13 @@ from sdlora.web.watch import Watch
 
 LANGUAGES: tuple[Language, ...] = ("en", "ja")
 UPLOADS = "uploads"  # in the workspace; emptied at the start and after each import
-UPLOAD_LIMIT = 4 << 30
 
 
-def make_app(workspace: Workspace) -> FastAPI:
-    """The whole server. It owns two helpers for its life: the queue's clock and the previewer."""
+def make_app(workspace: Workspace, host: str = "127.0.0.1", names: Sequence[str] = (), password: str = "") -> FastAPI:
+    """The whole server. It owns two helpers for its life: the queue's clock and the previewer.
+
+    `host` is the address that it will be bound to, `names` are other names that it may be called by.
+    """
     workspace.make()
     site = Site(workspace, Media(workspace.root), Previews(workspace.previews), Watch())
     _prepare_uploads(workspace)
@@ -51,7 +55,7 @@ def make_app(workspace: Workspace) -> FastAPI:
             blocks,
             path=f"/{language}",
             allowed_paths=[],
-            max_file_size=UPLOAD_LIMIT,
+            max_file_size=UPLOAD_BYTES,
             show_error=False,
             ssr_mode=False,
             run_history=False,
@@ -60,6 +64,12 @@ def make_app(workspace: Workspace) -> FastAPI:
             css=look.style(language),
             head=look.head(language),
         )
+    app.add_middleware(
+        Guard,
+        hosts=allowed_hosts(host, names),
+        anywhere=host in ("", "0.0.0.0", "::"),
+        login=Login(password) if password else None,
+    )
     return app
 
 

@@ -91,7 +91,8 @@ def look(page: Page, job_id: Any, pictures: bool, choice: Any) -> Sight:
     jobs = runner.jobs(page.workspace)
     job = next((j for j in jobs if j.spec.id == job_id), None)  # an id from the browser names a job, or nothing
     paths = page.workspace.job(job.spec.id) if job else None
-    return Sight(jobs, job, paths, Outcome.read(paths) if paths else None, pictures, choice)
+    ended = job is not None and job.status in ("done", "stopped", "failed")
+    return Sight(jobs, job, paths, Outcome.read(paths) if paths and ended else None, pictures, choice)
 
 
 def draw(page: Page, sight: Sight, follower: Follower) -> dict[str, Any]:

@@ -92,9 +92,10 @@ def theme() -> Base:
 
 
 def style(language: Language) -> str:
-    """The sheet, and the words that stand where gradio has its own: in the drop zone."""
-    drop, more = (json.dumps(text.say(language), ensure_ascii=False) for text in (words.DROP, words.DROP_MORE))
-    return f":root {{ --drop: {drop}; --drop-more: {more}; }}\n" + (HERE / "page.css").read_text(encoding="utf-8")
+    """The sheet, and the words that stand where gradio has its own: in the drop zone and over messages."""
+    own = {"drop": words.DROP, "drop-more": words.DROP_MORE, "refused": words.REFUSED}
+    named = " ".join(f"--{name}: {json.dumps(text.say(language), ensure_ascii=False)};" for name, text in own.items())
+    return f":root {{ {named} }}\n" + (HERE / "page.css").read_text(encoding="utf-8")
 
 
 def head(language: Language) -> str:

@@ -16,6 +16,7 @@ from sdlora.text import Text
 from sdlora.web import words
 from sdlora.web.context import Page
 
+SECONDS = 20.0  # a message stays: enough to read it twice
 log = logging.getLogger("sdlora.web")
 
 
@@ -57,7 +58,7 @@ def _generator(page: Page, handler: Callable[..., Any], parts: tuple[Any, ...]) 
 
 
 def _tell(page: Page, error: Exception) -> None:
-    gr.Warning(str(escape(page.say(sentence(error)))), duration=None, title=page.say(words.REFUSED))
+    gr.Warning(str(escape(page.say(sentence(error)))), duration=SECONDS)
 
 
 def sentence(error: Exception) -> Text:

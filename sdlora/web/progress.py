@@ -50,10 +50,7 @@ def _bar(page: Page, job: Job, follower: Follower) -> Markup:
 
 def _facts(job: Job, follower: Follower, steps: int) -> list[Text]:
     alive = job.status in ("running", "stopping")
-    phase = follower.phase
-    facts = []
-    if alive and (phase is None or phase.name != "training"):
-        facts.append(_phase(follower))
+    facts = [_phase(follower)] if alive and not _training(follower) else []
     facts.append(words.STEP_OF.fill(step=f"{follower.step:,}", steps=f"{steps:,}"))
     left = follower.seconds_left()
     if alive and left is not None and follower.step < steps:
@@ -64,6 +61,14 @@ def _facts(job: Job, follower: Follower, steps: int) -> list[Text]:
     if follower.started:
         facts.append(words.RUNS_ON.fill(device=follower.started.device, precision=follower.started.precision))
     return facts
+
+
+def _training(follower: Follower) -> bool:
+    """Whether steps are what happens now: said so, or the pictures are prepared and the first step is done."""
+    phase = follower.phase
+    if phase is None or phase.name == "training":
+        return phase is not None
+    return phase.name == "caching" and phase.done == phase.total and bool(follower.steps)
 
 
 def _phase(follower: Follower) -> Text:
@@ -121,17 +126,25 @@ def samples(page: Page, paths: JobPaths | None, follower: Follower) -> Markup:
 
 
 def _group(page: Page, paths: JobPaths, follower: Follower, prompt: str) -> Markup:
-    """One prompt: a row for each step, newest first, strengths side by side. The base's picture is the same in all rows."""
+    """One prompt: the newest step open, the earlier ones in a fold."""
     found = [s for s in follower.samples.values() if s.prompt == prompt]
-    steps = sorted({s.step for s in found}, reverse=True)[:SHOWN_STEPS]
-    rows = Markup("").join(
-        Markup('<div class="strip"><span>{}</span>{}</div>').format(
-            page.say(words.AT_STEP, step=step),
-            Markup("").join(_sample(page, paths, s) for s in sorted(found, key=lambda s: s.strength) if s.step == step),
-        )
-        for step in steps
+    steps = sorted({s.step for s in found if s.strength > 0} or {s.step for s in found}, reverse=True)
+    rows = [_strip(page, paths, found, step) for step in steps[:SHOWN_STEPS]]
+    earlier = Markup("").join(rows[1:])
+    fold = Markup("<details><summary>{}</summary>{}</details>").format(page.say(words.EARLIER_STEPS), earlier)
+    return Markup('<figure class="samples"><figcaption>{}</figcaption>{}{}</figure>').format(
+        prompt, rows[0], fold if earlier else ""
     )
-    return Markup('<figure class="samples"><figcaption>{}</figcaption>{}</figure>').format(prompt, rows)
+
+
+def _strip(page: Page, paths: JobPaths, found: Sequence[Sampled], step: int) -> Markup:
+    """Strengths side by side. The base alone never changes: its picture of any step serves all."""
+    base = [s for s in found if s.strength == 0][:1]
+    own = [s for s in found if s.step == step and s.strength > 0]
+    pictures = Markup("").join(_sample(page, paths, s) for s in (*base, *sorted(own, key=lambda s: s.strength)))
+    return Markup('<div class="strip"><span>{}</span>{}</div>').format(
+        page.say(words.AT_STEP, step=f"{step:,}"), pictures
+    )
 
 
 def _sample(page: Page, paths: JobPaths, sample: Sampled) -> Markup:

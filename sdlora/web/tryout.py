@@ -72,7 +72,7 @@ def build(page: Page, training: Training) -> Tryout:
                 allow_custom_value=True,
             )
             with gr.Row(elem_classes="seed"):
-                seed = _number(page, "train.seed", "preview-seed", 1)
+                seed = _number(page, "train.seed", "preview-seed")
                 dice = gr.Button(page.say(words.DICE), elem_id="dice", min_width=120)
             with gr.Accordion(page.say(words.DRAWING_OPTIONS), open=False):
                 negative = gr.Textbox(label=page.say(words.NEGATIVE), elem_id="preview-negative")
@@ -89,11 +89,10 @@ def build(page: Page, training: Training) -> Tryout:
     return screen
 
 
-def _number(page: Page, path: str, element: str, value: float | None = None) -> gr.Number:
+def _number(page: Page, path: str, element: str) -> gr.Number:
     setting = next(s for s in config.settings() if s.path == path)
-    start = setting.default if value is None else value
     step = 1 if setting.kind == "int" else 0.5
-    return gr.Number(start, label=page.say(setting.label), step=step, elem_id=element, min_width=120)
+    return gr.Number(setting.default, label=page.say(setting.label), step=step, elem_id=element, min_width=120)
 
 
 def _connect(page: Page, screen: Tryout, training: Training, dice: gr.Button) -> None:
@@ -191,11 +190,10 @@ def _news(page: Page, news: Drawing | Drawn) -> Markup:
 
 
 def _pair(page: Page, views: list[Markup], strength: float) -> Markup:
-    labels = (page.say(words.WITHOUT_LORA), page.say(words.WITH_LORA, strength=f"{strength:.2f}"))
+    labels = {"base": page.say(words.WITHOUT_LORA), "lora": page.say(words.WITH_LORA, strength=f"{strength:g}")}
+    waiting = Markup('<div class="drawing"></div>')
     figures = (
-        Markup("<figure>{}<figcaption>{}</figcaption></figure>").format(
-            view or Markup('<div class="drawing"></div>'), label
-        )
-        for view, label in zip(views, labels, strict=True)
+        Markup('<figure class="{}">{}<figcaption>{}</figcaption></figure>').format(place, view or waiting, label)
+        for view, (place, label) in zip(views, labels.items(), strict=True)
     )
     return Markup('<div class="pair" aria-live="polite">{}</div>').format(Markup("").join(figures))

@@ -75,7 +75,8 @@ def _judgement(follower: Follower, outcome: Outcome) -> Text:
     if judged is None:
         return words.VERDICT_UNJUDGED
     gain = judged.base_loss - judged.held_out_loss
-    if gain <= 2 * judged.noise:  # two standard errors: below that the difference says nothing
+    # Below two standard errors, or a thousandth, the difference says nothing.
+    if gain <= max(2 * judged.noise, judged.base_loss / 1000):
         return words.VERDICT_NOISE.fill(step=f"{judged.step:,}")
     return words.VERDICT_BEST.fill(step=f"{judged.step:,}", gain=f"{100 * gain / judged.base_loss:.1f}")
 

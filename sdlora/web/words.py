@@ -154,13 +154,13 @@ TRAIN_EMPTY_HINT = Text(
     "進み具合、損失のグラフ、サンプル画像がここに表示されます。",
 )
 STATUS = {
-    "queued": Text("waiting, place {place}", "順番待ち({place} 番目)"),
-    "running": Text("running", "実行中"),
-    "stopping": Text("stopping: finishes its step and saves", "停止中: 現在のステップを終えて保存します"),
-    "interrupted": Text("interrupted", "中断されました"),
-    "done": Text("done", "完了"),
-    "stopped": Text("stopped", "停止しました"),
-    "failed": Text("failed", "失敗しました"),
+    "queued": Text("Waiting, place {place}", "順番待ち({place} 番目)"),
+    "Running": Text("Running", "実行中"),
+    "stopping": Text("Stopping: finishes its step and saves", "停止中: 現在のステップを終えて保存します"),
+    "interrupted": Text("Interrupted", "中断されました"),
+    "done": Text("Done", "完了"),
+    "stopped": Text("Stopped", "停止しました"),
+    "failed": Text("Failed", "失敗しました"),
 }
 PHASE = {
     "loading": Text("Loading the base model", "基礎モデルを読み込み中"),
@@ -174,7 +174,7 @@ STEP_OF = Text("Step {step} of {steps}", "ステップ {step} / {steps}")
 LEFT = Text("about {time} left", "残り約 {time}")
 SPEED = Text("{speed} steps per second", "毎秒 {speed} ステップ")
 SLOW = Text("{seconds} s per step", "1 ステップ {seconds} 秒")
-TOOK = Text("took {time}", "所要時間 {time}")
+TOOK = Text("Took {time}", "所要時間 {time}")
 SECONDS = Text("{n} s", "{n} 秒")
 MINUTES = Text("{n} min", "{n} 分")
 HOURS = Text("{hours} h {minutes} min", "{hours} 時間 {minutes} 分")
@@ -204,6 +204,7 @@ SAMPLES_HELP = Text(
 )
 SAMPLES_EMPTY = Text("Sample pictures appear while it trains.", "学習中にサンプル画像が表示されます。")
 SAMPLE_ALT = Text("Step {step}, strength {strength}: {prompt}", "ステップ {step}、強さ {strength}: {prompt}")
+EARLIER_STEPS = Text("Earlier steps", "以前のステップ")
 AT_STEP = Text("Step {step}", "ステップ {step}")
 STRENGTH_IS = Text("Strength {strength}", "強さ {strength}")
 BASE_ALONE = Text("Base model", "基礎モデル")

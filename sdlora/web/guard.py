@@ -1,0 +1,153 @@
+"""What stands in front of every route: who may ask (host, origin, login), for what (reviewed paths) and how much (bytes)."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sdlora.web.login import Login
+
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+SAFE = ("GET", "HEAD")
+MEGA = 1_000_000
+UPLOAD_BYTES, OTHER_BYTES = 4000 * MEGA, 4 * MEGA
+
+# Gradio brings a hundred routes. These are the ones that the page uses; all others do not exist here.
+_GRADIO = (
+    r"|theme\.css|config|assets/[\w.-]+|static/(fonts|img|js)/[\w./-]+|gradio_api/(startup-events|queue/(join|data)|run/predict"
+    r"|upload|upload_progress|heartbeat/\w+|cancel|reset|app_id)/?"
+)
+REVIEWED = re.compile(rf"/|/login|/media/[0-9a-f]+|/(en|ja)(/({_GRADIO}))?")
+UPLOAD = re.compile(r"/(en|ja)/gradio_api/upload/?")
+
+HEADERS = {
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    # Gradio needs inline scripts and builds functions from templates. Nothing may be loaded from, or sent to, elsewhere.
+    "content-security-policy": "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'; "
+    "frame-ancestors 'none'",
+}
+
+
+def allowed_hosts(bound: str, configured: Iterable[str] = ()) -> frozenset[str]:
+    """Names that the browser may call this server by. Another name is somebody's DNS pointing here (rebinding)."""
+    own = f"[{bound}]" if ":" in bound else bound
+    return frozenset(name.strip().lower() for name in (*LOOPBACK, own, *configured) if name.strip())
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+@dataclass(frozen=True)
+class Guard:
+    """ASGI middleware. `anywhere`: listening on all addresses, so any literal IP address is a fair name too."""
+
+    app: ASGIApp
+    hosts: frozenset[str]
+    anywhere: bool
+    login: Login | None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            return await self.app(scope, receive, send)
+        if scope["type"] != "http":
+            return await send({"type": "websocket.close", "code": 1008})  # the page uses none
+        headers = Headers(scope=scope)
+        refusal = self._refusal(scope, headers)
+        if refusal:
+            return await refusal(scope, receive, _hardened(send))
+        if self.login:
+            answer = await self.login.answer(scope, receive, headers)
+            if answer:
+                return await answer(scope, receive, _hardened(send))
+        limit = UPLOAD_BYTES if UPLOAD.fullmatch(scope["path"]) else OTHER_BYTES
+        await _counted(self.app, limit, scope, receive, _hardened(send))
+
+    def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
+        if not self._is_known(headers.get("host", "")):
+            return _plain(421, "This address is not known here. Start sdlora with SDLORA_HOSTS=name to allow it.")
+        if scope["method"] not in SAFE and not _is_own(headers):
+            return _plain(403, "This request came from another site.")
+        if not REVIEWED.fullmatch(scope["path"]):
+            return _plain(404, "Not found")
+        return None
+
+    def _is_known(self, host: str) -> bool:
+        name = re.sub(r":\d+$", "", host.lower())
+        if name in self.hosts:
+            return True
+        try:
+            ipaddress.ip_address(name.strip("[]"))
+        except ValueError:
+            return False
+        return self.anywhere
+
+
+def _is_own(headers: Headers) -> bool:
+    """An unsafe request must come from our own page: browsers say so in Origin and Sec-Fetch-Site; programs send neither."""
+    if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        return False
+    origin = headers.get("origin")
+    return origin is None or urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
+
+
+async def _counted(app: ASGIApp, limit: int, scope: Scope, receive: Receive, send: Send) -> None:
+    """Run the app; a body longer than `limit` ends it with 413, also when its length was not announced."""
+    announced = Headers(scope=scope).get("content-length", "0")
+    if not announced.isdigit() or int(announced) > limit:
+        return await _plain(413, "This is too large.")(scope, receive, send)
+    seen, over, begun = 0, False, False
+
+    async def counting_receive() -> Message:
+        nonlocal seen, over
+        message = await receive()
+        seen += len(message.get("body", b""))
+        over = over or seen > limit
+        return {"type": "http.disconnect"} if over else message
+
+    async def watching_send(message: Message) -> None:
+        nonlocal begun
+        if over and not begun:
+            return  # what the app says about a torn request is replaced below
+        begun = True
+        await send(message)
+
+    try:
+        await app(scope, counting_receive, watching_send)
+    finally:
+        if over and not begun:
+            await _plain(413, "This is too large.")(scope, receive, send)
+
+
+def _hardened(send: Send) -> Send:
+    """Adds our headers where a route did not set its own, and drops gradio's invitations to other origins."""
+
+    async def hardened(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            kept = [(k, v) for k, v in message.get("headers", []) if not k.lower().startswith(b"access-control-")]
+            present = {k.lower() for k, _ in kept}
+            added = [(k.encode(), v.encode()) for k, v in HEADERS.items() if k.encode() not in present]
+            message = {**message, "headers": [*kept, *added]}
+        await send(message)
+
+    return hardened
+
+
+def _plain(status: int, sentence: str) -> Response:
+    return PlainTextResponse(sentence, status_code=status)

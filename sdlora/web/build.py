@@ -24,6 +24,7 @@ from sdlora.web.login import Login
 from sdlora.web.media import Media
 from sdlora.web.messages import event
 from sdlora.web.previews import Previews
+from sdlora.web.shell import COOKIE, Shell
 from sdlora.web.watch import Watch
 
 LANGUAGES: tuple[Language, ...] = ("en", "ja")
@@ -62,8 +63,8 @@ def make_app(workspace: Workspace, host: str = "127.0.0.1", names: Sequence[str]
             footer_links=[],
             theme=look.theme(),
             css=look.style(language),
-            head=look.head(language),
         )
+    app.add_middleware(Shell)
     app.add_middleware(
         Guard,
         hosts=allowed_hosts(host, names),
@@ -146,7 +147,7 @@ def _section(page: Page, number: int, anchor: str, title: Text, lead: Text) -> g
 
 def wanted_language(request: Request) -> Language:
     """The one chosen before, else the first of the browser's that we speak."""
-    chosen = request.cookies.get("sdlora-language")
+    chosen = request.cookies.get(COOKIE)
     accepted = [
         part.split(";")[0].strip()[:2].lower() for part in request.headers.get("accept-language", "").split(",")
     ]

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -130,9 +131,11 @@ async def _counted(app: ASGIApp, limit: int, scope: Scope, receive: Receive, sen
 
     try:
         await app(scope, counting_receive, watching_send)
-    finally:
-        if over and not begun:
-            await _plain(413, "This is too large.")(scope, receive, send)
+    except ClientDisconnect:
+        if not over:
+            raise
+    if over and not begun:
+        await _plain(413, "This is too large.")(scope, receive, send)
 
 
 def _hardened(send: Send) -> Send:

@@ -62,6 +62,10 @@ element.addEventListener('change', (e) => {
   const at = told(e);
   if (at && at.tagName === 'TEXTAREA') trigger(kinds[at.dataset.do], {...at.dataset, caption: at.value});
 });
+// A field that was typed into keeps what was typed when its text changes around it: show the new text, but not under the cursor.
+watch('value', () => element.querySelectorAll('textarea').forEach((field) => {
+  if (field !== document.activeElement) field.value = field.defaultValue;
+}));
 """
 
 
@@ -99,6 +103,6 @@ def style(language: Language) -> str:
 
 
 def head(language: Language) -> str:
-    """Goes into <head> before gradio's own script, which reads the browser's language when it starts."""
+    """The first thing in <head>: gradio's own script reads the browser's language when it starts."""
     script = (HERE / "page.js").read_text(encoding="utf-8")
     return f"{ICON}<script>const LANGUAGE = {json.dumps(language)};\n{script}</script>"

@@ -1,10 +1,8 @@
 // What the page does by itself: its language, light or dark, the strength slider by keyboard, the step links.
 
-document.documentElement.lang = LANGUAGE;
 // Gradio's built-in words follow the browser's language; here they follow the page's.
 Object.defineProperty(navigator, "language", { get: () => LANGUAGE });
 Object.defineProperty(navigator, "languages", { get: () => [LANGUAGE] });
-document.cookie = `sdlora-language=${LANGUAGE}; path=/; max-age=31536000; SameSite=Lax`;
 
 const isDark = () => {
   const chosen = localStorage.getItem("sdlora-theme");

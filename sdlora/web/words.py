@@ -56,7 +56,6 @@ SKIPPED = Text("{count} files were left out", "{count} 個のファイルは読�
 NOTES = Text("Notes about the import", "読み込み時のメモ")
 DOCTOR = Text("Check-up", "データセットの診断")
 DOCTOR_FINE = Text("Nothing stands out: the set is ready.", "問題は見つかりませんでした。このまま学習できます。")
-DOCTOR_BUSY = Text("Looking at the pictures …", "画像を調べています…")
 SEVERITY = {
     "error": Text("Problem", "問題"),
     "warning": Text("Better to fix", "要確認"),
@@ -133,7 +132,6 @@ BASE_NOT_HERE = Text(
     "This base is not on this computer yet; it is fetched when the training starts. The numbers follow then.",
     "この基礎モデルはまだこのパソコンにありません。学習開始時に取得し、数値はその後に表示します。",
 )
-MILLION = Text("{n} million", "{n} 万")
 
 # 3 Train
 TRAIN = Text("Train", "学習")
@@ -237,7 +235,6 @@ PROMPT_HELP = Text(
     "What to draw. Use the trigger word if you set one.", "描きたいもの。トリガーワードを設定した場合は入れてください。"
 )
 NEGATIVE = Text("Negative prompt", "ネガティブプロンプト")
-SEED = Text("Seed", "シード")
 DICE = Text("Another seed", "別のシード")
 STRENGTH = Text("Strength", "強さ")
 STRENGTH_HELP = Text(

@@ -1,0 +1,167 @@
+"""The page in a real browser: both languages, pictures, captions, settings, refusals. Nothing leaves the machine."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser import App
+from tests.web.conftest import HOSTILE
+
+IDS = (
+    "upload", "dataset-gallery", "preset", "rank", "alpha", "unet-lr", "train-start", "train-stop", "progress", "loss-chart",
+    "samples", "preview-prompt", "strength", "preview-image", "download", "language",
+)  # fmt: skip
+Open = Callable[..., Page]
+
+
+@pytest.mark.parametrize(("path", "heading"), [("/en/", "Pictures"), ("/ja/", "画像")])
+def test_both_languages_have_every_fixed_id(open_page: Open, path: str, heading: str) -> None:
+    page = open_page(path)
+    for id in IDS:
+        assert page.locator(f"#{id}").count() == 1, id
+    expect(page.locator("#pictures h2")).to_contain_text(heading)
+    assert page.locator("html").get_attribute("lang") == path.strip("/")
+
+
+def test_the_browsers_language_is_spoken_until_another_is_chosen(open_page: Open) -> None:
+    page = open_page("/", locale="ja-JP")
+    assert page.url.endswith("/ja/")
+    page.click("#language")
+    page.wait_for_url("**/en/")
+    page.goto(page.url.removesuffix("en/"))
+    page.wait_for_url("**/en/")
+
+
+def test_no_request_leaves_the_machine(app: App, open_page: Open, zip_file: Path) -> None:
+    page = open_page("/en/")
+    asked: list[str] = []
+    page.context.on("request", lambda request: asked.append(request.url))
+    page.reload()
+    upload(page, zip_file)
+    page.fill("#rank input", "8")
+    page.wait_for_timeout(1500)
+    own = urlsplit(app.url).netloc
+    assert {urlsplit(url).netloc for url in asked if not url.startswith(("data:", "blob:"))} == {own}
+
+
+def test_a_zip_becomes_a_gallery(open_page: Open, zip_file: Path) -> None:
+    page = open_page()
+    upload(page, zip_file)
+    expect(page.locator("#dataset-gallery img")).to_have_count(10)
+    expect(page.locator("#pictures")).to_contain_text("broken.png")  # left out, by name
+    loaded = "() => [...document.querySelectorAll('#dataset-gallery img')].slice(0, 3).every(i => i.naturalWidth > 0)"
+    page.wait_for_function(loaded)
+
+
+def test_captions_are_text_whatever_they_say(open_page: Open, zip_file: Path) -> None:
+    page = open_page()
+    upload(page, zip_file)
+    assert page.locator("#dataset-gallery textarea").nth(3).input_value() == HOSTILE
+    assert page.locator("#dataset-gallery b").count() == 0
+    assert page.title() == "sdlora"
+
+
+def test_loose_pictures_find_their_caption_files(open_page: Open, pictures: Path) -> None:
+    page = open_page()
+    page.set_input_files(
+        "#upload input[type=file]", [pictures / f"disc{k}.{end}" for k in (1, 2) for end in ("png", "txt")]
+    )
+    expect(page.locator("#dataset-gallery textarea")).to_have_count(2)
+    assert page.locator("#dataset-gallery textarea").first.input_value() == "green disc 1"
+
+
+def test_captions_change_and_change_back(open_page: Open, zip_file: Path) -> None:
+    page = open_page()
+    upload(page, zip_file)
+    first = page.locator("#dataset-gallery textarea").first
+    first.fill("one red disc")
+    page.get_by_text(
+        "Edit all captions"
+    ).click()  # leaves the field: the edit and the next one are on their way together
+    page.fill("#caption-text textarea, #caption-text input", "style:")
+    page.click("#caption-prefix")
+    expect(first).to_have_value("style: one red disc")
+    expect(page.locator("#dataset-gallery textarea").nth(1)).to_have_value("style: green disc 1")
+    page.click("#caption-undo")
+    expect(first).to_have_value("one red disc")
+    page.locator("#dataset-gallery button[data-do=remove]").first.click()
+    expect(page.locator("#dataset-gallery img")).to_have_count(9)
+    page.click("#caption-undo")
+    expect(page.locator("#dataset-gallery img")).to_have_count(10)
+    expect(first).to_have_value("one red disc")
+    page.reload()
+    expect(first).to_have_value("one red disc")  # found again
+
+
+def test_a_preset_fills_the_form(open_page: Open) -> None:
+    page = open_page()
+    before = page.input_value("#rank input"), page.input_value("#steps input")
+    page.locator("#preset").get_by_text("Quick look").click()
+    expect(page.locator("#rank input")).to_have_value("8")
+    assert (page.input_value("#rank input"), page.input_value("#steps input")) != before
+
+
+def test_the_live_line_counts(open_page: Open) -> None:
+    page = open_page()
+    page.click("#base input")
+    page.get_by_role("option", name="tiny").click()
+    line = page.locator("#comparison")
+    expect(line).to_contain_text("parameters train")
+    page.fill("#rank input", "4")
+    page.fill("#alpha input", "2")
+    expect(line).to_contain_text("alpha / rank = 0.5")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [("#rank", "3.7", "Rank"), ("#rank", "0", "1 to 1024"), ("#unet-lr", "-1", "Learning rate")],
+)
+def test_a_bad_number_is_refused_with_a_sentence(open_page: Open, field: str, value: str, said: str) -> None:
+    page = open_page()
+    page.fill(f"{field} input", value)
+    expect(page.locator("#comparison .problem")).to_contain_text(said)
+
+
+def test_a_path_on_the_server_is_no_base(open_page: Open, tiny_base: Path) -> None:
+    page = open_page()
+    page.fill("#base input", str(tiny_base))
+    page.press("#base input", "Enter")
+    expect(page.locator("#comparison .problem")).to_contain_text("not offered")
+
+
+def test_settings_survive_the_change_of_language(open_page: Open, zip_file: Path) -> None:
+    page = open_page()
+    upload(page, zip_file)
+    page.fill("#rank input", "5")
+    expect(page.locator("#comparison")).to_contain_text(re.compile(r"rank = |problem|missing"))
+    page.wait_for_timeout(800)
+    page.click("#language")
+    page.wait_for_url("**/ja/")
+    expect(page.locator("#rank input")).to_have_value("5")
+    expect(page.locator("#dataset-gallery img")).to_have_count(10)
+
+
+def test_without_pictures_the_buttons_say_why(open_page: Open, app: App) -> None:
+    page = open_page()
+    expect(page.locator("#train-stop")).to_be_disabled()
+    page.locator("a#download").click(force=True)
+    assert page.url == f"{app.url}/en/"
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("path", ["/en/", "/ja/"])
+def test_nothing_sticks_out(open_page: Open, path: str, width: int) -> None:
+    page = open_page(path, viewport={"width": width, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def upload(page: Page, file: Path) -> None:
+    page.set_input_files("#upload input[type=file]", file)
+    expect(page.locator("#dataset-gallery .dataset-head")).to_contain_text("discs", timeout=30_000)
+    expect(page.locator("#dataset-gallery textarea").nth(3)).to_have_value(HOSTILE)

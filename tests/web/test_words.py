@@ -1,0 +1,45 @@
+"""Every word of the page exists in both languages and asks for the same values."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Iterator
+
+import pytest
+
+from sdlora.text import Text
+from sdlora.web import words
+
+JAPANESE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
+SHARED = {
+    "OTHER_LANGUAGE",
+    "OTHER_LANGUAGE_HINT",
+    "RUNS_ON",
+    "DOWNLOAD_NAME",
+}  # no words, or the other language's on purpose
+
+
+def every() -> Iterator[tuple[str, Text]]:
+    for name, value in vars(words).items():
+        if isinstance(value, Text):
+            yield name, value
+        elif isinstance(value, dict) and name.isupper():
+            yield from ((f"{name}[{key}]", text) for key, text in value.items())
+
+
+@pytest.mark.parametrize(("name", "text"), list(every()))
+def test_both_languages_say_it(name: str, text: Text) -> None:
+    fields = [{field for _, field, _, _ in string.Formatter().parse(one) if field} for one in (text.en, text.ja)]
+    assert fields[0] == fields[1]
+    if name not in SHARED:
+        assert JAPANESE.search(text.ja)
+        assert not JAPANESE.search(text.en)
+
+
+def test_no_word_is_left_over() -> None:
+    from pathlib import Path
+
+    source = "\n".join(path.read_text() for path in Path(words.__file__).parent.glob("*.py") if path.name != "words.py")
+    unused = [name for name in vars(words) if name.isupper() and not re.search(rf"words\.{name}\b", source)]
+    assert not unused

@@ -10,7 +10,7 @@ from html import escape
 from sdlora.events import Follower, Judged
 from sdlora.text import Language, Text
 
-WIDTH, LEFT, RIGHT = 720, 62, 18
+WIDTH, LEFT, RIGHT = 560, 58, 12
 TOP, LOSS_HEIGHT, GAP, HELD_HEIGHT, BOTTOM = 30, 190, 50, 110, 40
 RAW_POINTS, SMOOTH_POINTS = 240, 120  # drawn at most, however long the run
 
@@ -29,7 +29,7 @@ STYLE = (
     ".smooth{fill:none;stroke:#2f8f78;stroke-width:2.6;stroke-linejoin:round;stroke-linecap:round}"
     ".held{fill:none;stroke:#c9772e;stroke-width:2}.dot{fill:#c9772e}.bestdot{fill:#c9772e;stroke:currentColor;stroke-width:2}"
     ".base{stroke:currentColor;stroke-dasharray:5 4;opacity:.55}.grid{stroke:currentColor;opacity:.13}"
-    ".best{stroke:#c9772e;stroke-dasharray:3 3}text{fill:currentColor;font-size:12px;opacity:.8}"
+    ".best{stroke:#c9772e;stroke-dasharray:3 3}text{fill:currentColor;font-size:13px;opacity:.8}"
 )
 
 Point = tuple[float, float]
@@ -69,7 +69,7 @@ def loss_chart(follower: Follower, best: int = 0, language: Language = "en", ins
     parts = [
         _axes(main, LOSS.say(language)),
         _line("raw", main, _extremes(points, RAW_POINTS // 2)),
-        _line("smooth", main, _thinned(smoothed(points), SMOOTH_POINTS)),
+        _line("smooth", main, _thinned(smoothed(points, max(10, end / 20, len(points) / 20)), SMOOTH_POINTS)),
         _legend(language),
     ]
     last = main
@@ -90,9 +90,9 @@ def _svg(parts: Sequence[str], height: float, title: str, inside: bool) -> str:
     )
 
 
-def smoothed(points: Sequence[tuple[int, float]]) -> list[Point]:
-    """Exponential mean over about a twentieth of the run (10 steps at least), started without a bias to the first value."""
-    keep = 1 - 2 / (max(10, len(points) / 20) + 1)
+def smoothed(points: Sequence[tuple[int, float]], window: float) -> list[Point]:
+    """Exponential mean over about `window` points, started without a bias to the first value."""
+    keep = 1 - 2 / (window + 1)
     total = weight = 0.0
     out: list[Point] = []
     for step, loss in points:
@@ -147,7 +147,13 @@ def _axes(panel: _Panel, label: str) -> str:
 def _steps_axis(panel: _Panel, label: str) -> str:
     y = panel.top + panel.height
     ticks = [t for t in _ticks(*panel.steps, 6) if t == int(t)]
-    marks = "".join(f'<text x="{panel.x(t):.1f}" y="{y + 18}" text-anchor="middle">{int(t):,}</text>' for t in ticks)
+    edge = WIDTH - RIGHT - 20  # a number that would stick out ends at the edge
+    marks = "".join(
+        f'<text x="{WIDTH - RIGHT}" y="{y + 18}" text-anchor="end">{int(t):,}</text>'
+        if panel.x(t) > edge
+        else f'<text x="{panel.x(t):.1f}" y="{y + 18}" text-anchor="middle">{int(t):,}</text>'
+        for t in ticks
+    )
     return (
         f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>{marks}'
         f'<text x="{WIDTH - RIGHT}" y="{y + 34}" text-anchor="end">{escape(label)}</text>'
@@ -165,7 +171,7 @@ def _held_out(panel: _Panel, judged: Sequence[Judged], best: int, language: Lang
     parts = [
         _axes(panel, HELD_OUT.say(language)),
         f'<line class="base" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{panel.y(base):.1f}" y2="{panel.y(base):.1f}"/>',
-        f'<text x="{LEFT + 6}" y="{panel.y(base) + below:.1f}">{escape(BASE.say(language))}</text>',
+        f'<text x="{WIDTH - RIGHT}" y="{panel.y(base) + below:.1f}" text-anchor="end">{escape(BASE.say(language))}</text>',
         _line("held", panel, [(j.step, j.held_out_loss) for j in judged]),
     ]
     for j in judged:

@@ -101,7 +101,7 @@ def draw(page: Page, sight: Sight, follower: Follower) -> dict[str, Any]:
     busy = any(j.status in ("running", "stopping", "queued") for j in sight.jobs)
     strength = outcome.recommended_strength if outcome and outcome.status == "done" else 1.0
     return {
-        **training.buttons(page, job, follower.step, sight.pictures, busy),
+        **training.buttons(page, job, sight.pictures, busy),
         "status": progress.status(page, job, follower, outcome),
         "loss": progress.loss(page, follower, outcome),
         "samples": progress.samples(page, sight.paths, follower),

@@ -56,11 +56,11 @@ def build(page: Page) -> Pictures:
     )
     cards = gr.HTML(gallery.gallery(page, None), elem_id="dataset-gallery", js_on_load=look.ACTIONS)
     with gr.Row(equal_height=False):
+        with gr.Column(scale=2, min_width=280):
+            trigger = field(page, "data.trigger", "")
         with gr.Column(scale=3, min_width=300):
             report = gr.HTML("")
             doctor = gr.HTML("", elem_id="doctor")
-        with gr.Column(scale=2, min_width=280):
-            trigger = field(page, "data.trigger", "")
     with gr.Accordion(page.say(words.CAPTIONS), open=False, elem_id="captions"):
         tools = _caption_tools(page)
     with gr.Accordion(page.say(words.EARLIER), open=False):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from markupsafe import Markup
 
 from sdlora import chart, files
-from sdlora.config import values_of
+from sdlora.config import presets
 from sdlora.events import Follower, Sampled
 from sdlora.jobs.paths import JobPaths
 from sdlora.jobs.runner import Job
@@ -172,15 +173,19 @@ def jobs(page: Page, all_jobs: Sequence[Job], current: str) -> Markup:
 
 
 def _row(page: Page, job: Job, current: bool) -> Markup:
-    values = values_of(job.spec.settings)
-    about = f"{job.spec.preset or '–'} · rank {values['lora.rank']} · {values['train.steps']:,}"
+    settings = job.spec.settings
+    preset = presets().get(job.spec.preset)
+    about = words.ABOUT_JOB.fill(rank=settings.lora.rank, steps=f"{settings.train.steps:,}")
+    parts = [
+        time.strftime("%Y-%m-%d %H:%M", time.localtime(job.spec.created)),
+        *([page.say(preset.title)] if preset else []),
+    ]
     button = Markup('<button type="button" data-do="open" data-id="{}">{}</button>').format(
         job.spec.id, page.say(words.SHOW)
     )
-    return Markup('<li><div><b>{}</b><span>{} · {}</span></div><em class="{}">{}</em>{}</li>').format(
+    return Markup('<li><div><b>{}</b><span>{}</span></div><em class="{}">{}</em>{}</li>').format(
         job.spec.name,
-        job.spec.id[:8],
-        about,
+        " · ".join((*parts, page.say(about))),
         job.status,
         page.say(words.STATUS[job.status].fill(place=job.place)),
         Markup("<em>{}</em>").format(page.say(words.SHOWN)) if current else button,

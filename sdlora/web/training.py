@@ -12,7 +12,7 @@ from markupsafe import Markup
 from sdlora.errors import BadInput
 from sdlora.events import Follower
 from sdlora.jobs import runner, store
-from sdlora.jobs.paths import checked_id
+from sdlora.jobs.paths import JobPaths, checked_id
 from sdlora.text import Text
 from sdlora.web import look, progress, words
 from sdlora.web.context import MEMORY, Page
@@ -109,15 +109,21 @@ def _hint(page: Page, text: Text) -> Markup:
     return Markup('<p class="hint">{}</p>').format(page.say(text))
 
 
-def buttons(page: Page, job: runner.Job | None, step: int, pictures: bool, busy: bool) -> dict[str, Any]:
+def buttons(page: Page, job: runner.Job | None, pictures: bool, busy: bool) -> dict[str, Any]:
     """Start, stop, resume and the line beside them: a button that cannot work is off, and the line says why."""
     state = job.status if job else ""
+    resumable = state in ("interrupted", "stopped", "failed")
+    step = saved_step(page.workspace.job(job.spec.id)) if job and resumable else 0
     at = words.RESUME_AT.fill(step=f"{step:,}") if step else words.RESUME
     return {
         "start": gr.update(value=page.say(words.START_QUEUED if busy else words.START), interactive=pictures),
         "stop": gr.update(interactive=state in ("running", "queued")),
-        "resume": gr.update(
-            value=page.say(at), visible=state in ("interrupted", "stopped", "failed"), interactive=True
-        ),
+        "resume": gr.update(value=page.say(at), visible=resumable, interactive=True),
         "hint": _hint(page, words.NO_PICTURES if not pictures else words.WAITS if busy else words.READY),
     }
+
+
+def saved_step(paths: JobPaths) -> int:
+    """The step that a resumed run goes on from: that of the newest state. 0 without any."""
+    names = (folder.name.removeprefix("step-") for folder in paths.state.glob("step-*"))
+    return max((int(name) for name in names if name.isdecimal()), default=0)

@@ -153,7 +153,7 @@ TRAIN_EMPTY_HINT = Text(
 )
 STATUS = {
     "queued": Text("Waiting, place {place}", "順番待ち({place} 番目)"),
-    "Running": Text("Running", "実行中"),
+    "running": Text("Running", "実行中"),
     "stopping": Text("Stopping: finishes its step and saves", "停止中: 現在のステップを終えて保存します"),
     "interrupted": Text("Interrupted", "中断されました"),
     "done": Text("Done", "完了"),
@@ -210,6 +210,7 @@ LOG = Text("Log", "ログ")
 LOG_EMPTY = Text("The log of the training process appears here.", "学習プロセスのログがここに表示されます。")
 JOBS = Text("All trainings", "学習の一覧")
 JOBS_NONE = Text("Your trainings are listed here.", "行った学習がここに並びます。")
+ABOUT_JOB = Text("rank {rank} · {steps} steps", "ランク {rank} · {steps} ステップ")
 SHOW = Text("Show", "表示")
 SHOWN = Text("shown", "表示中")
 NO_JOB = Text("There is no training yet. Start one first.", "学習がまだありません。先に学習を開始してください。")

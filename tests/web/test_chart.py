@@ -43,4 +43,4 @@ def test_a_loss_that_is_no_number_is_left_out() -> None:
 
 
 def test_smoothing_starts_at_the_first_value_and_keeps_a_constant() -> None:
-    assert [round(loss, 9) for _, loss in smoothed([(k, 2.0) for k in range(50)])] == [2.0] * 50
+    assert [round(loss, 9) for _, loss in smoothed([(k, 2.0) for k in range(50)], 10)] == [2.0] * 50

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Iterator
+from typing import get_args
 
 import pytest
 
+from sdlora.jobs.runner import Status
 from sdlora.text import Text
 from sdlora.web import words
 
@@ -43,3 +45,7 @@ def test_no_word_is_left_over() -> None:
     source = "\n".join(path.read_text() for path in Path(words.__file__).parent.glob("*.py") if path.name != "words.py")
     unused = [name for name in vars(words) if name.isupper() and not re.search(rf"words\.{name}\b", source)]
     assert not unused
+
+
+def test_every_status_has_a_word() -> None:
+    assert set(words.STATUS) == set(get_args(Status))

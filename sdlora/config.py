@@ -67,6 +67,14 @@ class DataSettings(Section):
             "画像の半分を左右反転して学習します。文字や非対称な顔がある場合はオフにします。",
         ),
     )
+    buckets: bool = setting(
+        True,
+        Text("Aspect-ratio buckets", "アスペクト比バケット"),
+        Text(
+            "Train each picture in its own shape; nothing is enlarged. Off: the middle square is cut out.",
+            "画像を元の縦横比のまま学習します(拡大はしません)。オフにすると中央の正方形を切り出します。",
+        ),
+    )
     caption_dropout: float = setting(
         0.05,
         Text("Caption dropout", "キャプションドロップアウト"),
@@ -232,6 +240,16 @@ class TrainSettings(Section):
         Text("Longest gradient that is applied; 0 applies all.", "適用する勾配の最大ノルム。0 で無制限。"),
         ge=0.0,
         le=1000.0,
+    )
+    ema: float = setting(
+        0.0,
+        Text("Weight averaging (EMA)", "重みの指数移動平均(EMA)"),
+        Text(
+            "Save a running average of the adapters instead of their last values: 0.99 smooths over about 100 steps, 0 turns it off.",
+            "アダプターの最終値ではなく移動平均を保存します。0.99 で約 100 ステップ分をならし、0 で無効です。",
+        ),
+        ge=0.0,
+        le=0.9999,
     )
     gradient_checkpointing: bool = setting(
         False,

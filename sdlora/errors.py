@@ -1,9 +1,10 @@
 """Everything sdlora refuses or fails with, as a sentence that a person can act on.
 
 SdloraError
-├── BadInput          the request is wrong: settings, files, ids               exit 2
-├── BaseUnusable      the base model is missing, changed or not one we know     exit 2
-├── DiskFull          no room to save the state: free some and resume           exit 74
+├── BadInput          the request is wrong: settings, files, ids                exit 2 (64 from a worker)
+├── BaseUnusable      the base model is missing, changed or not one we know     exit 2 (64 from a worker)
+├── DiskFull          no room to save the state: goes on when there is          exit 74
+├── DeviceLost        the GPU does not answer: a fresh process may              exit 75
 ├── OutOfMemory       the step does not fit this machine with these settings    exit 71
 └── Diverged          loss or gradients are not finite any more                 exit 76
 """
@@ -32,7 +33,17 @@ class BaseUnusable(SdloraError):
 
 
 class DiskFull(SdloraError):
+    """`needed` is how many bytes must be free to go on; 0 = not known."""
+
     exit_code = 74
+
+    def __init__(self, text: Text, needed: int = 0):
+        super().__init__(text)
+        self.needed = needed
+
+
+class DeviceLost(SdloraError):
+    exit_code = 75
 
 
 class OutOfMemory(SdloraError):

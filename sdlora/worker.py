@@ -6,49 +6,51 @@ and its lock is freed by the kernel: the job then counts as interrupted and can 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 from sdlora import events
 from sdlora.data import open_dataset
 from sdlora.data.captions import with_trigger
-from sdlora.errors import OutOfMemory, SdloraError
+from sdlora.errors import DeviceLost, DiskFull, OutOfMemory, SdloraError
 from sdlora.jobs import lock
 from sdlora.jobs.paths import JobPaths
-from sdlora.jobs.runner import thread_environment
+from sdlora.jobs.runner import ATTEMPTS, attempts_without_progress, thread_environment
 from sdlora.jobs.spec import JobSpec, Outcome
 from sdlora.models.bases import resolve_base
 from sdlora.text import Text
 
-LEAVE_SECONDS = 4.0  # after SIGTERM; `docker stop` kills after 10
+LEAVE_SECONDS = 4.5  # after SIGTERM; `docker stop` kills after 10
+PATIENCE = 2.0  # of them for the step in progress
 TERMINATED = 128 + signal.SIGTERM
 
 
 def main(folder: Path) -> int:
-    """Run the job to its end. Returns the exit code."""
+    """Run the job to its end. Returns the exit code: 0 done or stopped, 64 refused, 74 disk full, 75 GPU lost, 76 diverged,
+    71 out of memory, 143 SIGTERM, 1 anything else."""
     paths = JobPaths(folder.absolute())
     held = _own_lock(paths)
     if held is None:
         print(f"{paths.id} is running already.", file=sys.stderr)
         return 2
-    terminated = _watch_for_sigterm()
+    leaving = Leaving()
     os.environ |= thread_environment()  # before torch loads OpenMP
     began = time.monotonic()
     try:
-        outcome = _work(paths, terminated, began)
+        outcome = _work(paths, leaving, began)
     except SdloraError as error:
-        traceback.print_exc()
-        outcome = _failed(paths, error.text, error.exit_code, began)
+        outcome = _ended(paths, error, began)
     except Exception as error:
-        traceback.print_exc()
-        outcome = _failed(paths, *_unexpected(error), began)
+        outcome = _ended(paths, _foreseen(error), began)
     if outcome is None:
-        return TERMINATED
+        return TERMINATED if leaving.asked.is_set() else DeviceLost.exit_code
     outcome.write(paths)
     return outcome.exit_code
 
@@ -62,27 +64,38 @@ def _own_lock(paths: JobPaths) -> int | None:
     return int(inherited)
 
 
-def _watch_for_sigterm() -> threading.Event:
-    """Set when SIGTERM comes. A thread waits for it, since a handler would not run inside one long kernel."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    terminated = threading.Event()
+class Leaving:
+    """Leaves within `LEAVE_SECONDS` of a SIGTERM. A thread waits for it, since a handler would not run inside one long kernel.
 
-    def wait() -> None:
+    The loop ends by itself after its step. If that step takes too long, the thread saves the last whole one and ends the process.
+    """
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self.save: Callable[[], None] = lambda: None  # set when there is something to save
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=self._wait, daemon=True).start()
+
+    def _wait(self) -> None:
         signal.sigwait({signal.SIGTERM})
-        terminated.set()
-        time.sleep(LEAVE_SECONDS)
-        os._exit(TERMINATED)
+        self.asked.set()
+        time.sleep(PATIENCE)
+        threading.Timer(LEAVE_SECONDS - PATIENCE, os._exit, [TERMINATED]).start()
+        try:
+            self.save()
+        finally:
+            os._exit(TERMINATED)
 
-    threading.Thread(target=wait, daemon=True).start()
-    return terminated
+    def on_ready(self, save: Callable[[], None]) -> None:
+        self.save = save
 
 
-def _work(paths: JobPaths, terminated: threading.Event, began: float) -> Outcome | None:
+def _work(paths: JobPaths, leaving: Leaving, began: float) -> Outcome | None:
     """The job from folder to outcome; None where SIGTERM ended it: no outcome, so that it can be resumed."""
     spec = JobSpec.read(paths)
     from sdlora.train.latents import Picture
     from sdlora.train.prepare import Folders, Request
-    from sdlora.train.run import run
+    from sdlora.train.run import Control, run
 
     dataset = open_dataset(paths.dataset)
     trigger = spec.settings.data.trigger
@@ -92,17 +105,23 @@ def _work(paths: JobPaths, terminated: threading.Event, began: float) -> Outcome
         base=resolve_base(spec.base),
         base_fingerprint=spec.base_fingerprint,
         settings=spec.settings,
-        pictures=[Picture(dataset.path(i), i.sha256, with_trigger(i.caption, trigger)) for i in dataset.items],
+        pictures=[
+            Picture(dataset.path(i), i.sha256, i.width, i.height, with_trigger(i.caption, trigger))
+            for i in dataset.items
+        ],
     )
     folders = Folders(paths.folder, paths.state, paths.checkpoints, paths.samples, paths.workspace.cache)
     result = run(
         request,
         folders,
         emit=lambda event: _emit(paths, event),
-        should_stop=lambda: terminated.is_set() or paths.stop.exists(),
-        keep=lambda: not terminated.is_set(),
+        control=Control(
+            should_stop=lambda: leaving.asked.is_set() or paths.stop.exists(),
+            keep=lambda: not leaving.asked.is_set(),
+            on_ready=leaving.on_ready,
+        ),
     )
-    if not result.finished and terminated.is_set():
+    if not result.finished and leaving.asked.is_set():
         return None
     return Outcome(
         status="done" if result.finished else "stopped",
@@ -123,29 +142,40 @@ def _emit(paths: JobPaths, event: events.Event) -> None:
         print(f"event lost: {error}", file=sys.stderr)
 
 
-def _unexpected(error: Exception) -> tuple[Text, int]:
-    """What to say of an exception nobody foresaw, and its exit code."""
+def _foreseen(error: Exception) -> SdloraError:
+    """An exception of a library as one of ours, where we know it; else as an unexpected one."""
     first = (str(error).strip().splitlines() or [""])[0][:300]
     if type(error).__name__ == "OutOfMemoryError" or "not enough memory" in first:
-        advice = Text(
-            "There is not enough memory for these settings. Lower the batch size or the resolution, or turn gradient checkpointing on.",
-            "この設定ではメモリが足りません。バッチサイズか解像度を下げるか、勾配チェックポイントをオンにしてください。",
+        return OutOfMemory(
+            Text(
+                "There is not enough memory for these settings. Lower the batch size or the resolution, or turn gradient checkpointing on.",
+                "この設定ではメモリが足りません。バッチサイズか解像度を下げるか、勾配チェックポイントをオンにしてください。",
+            )
         )
-        return advice, OutOfMemory.exit_code
+    if type(error).__name__ == "AcceleratorError" or "CUDA error" in first:
+        return DeviceLost(Text(f"The GPU does not answer any more: {first}", f"GPU が応答しません: {first}"))
     text = f"{type(error).__name__}: {first}"
-    return Text(f"An unexpected error ended the training: {text}", f"予期しないエラーで学習が終了しました: {text}"), 1
+    return SdloraError(
+        Text(f"An unexpected error ended the training: {text}", f"予期しないエラーで学習が終了しました: {text}")
+    )
 
 
-def _failed(paths: JobPaths, reason: Text, exit_code: int, began: float) -> Outcome:
+def _ended(paths: JobPaths, error: SdloraError, began: float) -> Outcome | None:
+    """How a run that raised has ended. None = interrupted: a fresh process may have more luck with the GPU."""
+    with contextlib.suppress(OSError):  # a full disk has no room for the log either
+        traceback.print_exc()
+    if isinstance(error, DeviceLost) and attempts_without_progress(paths) < ATTEMPTS:
+        return None
     follower = events.Follower(paths.events)
     follower.poll()
     return Outcome(
-        status="failed",
+        status="paused" if isinstance(error, DiskFull | DeviceLost) else "failed",
         step=follower.step,
         seconds=time.monotonic() - began,
-        reason_en=reason.en,
-        reason_ja=reason.ja,
-        exit_code=exit_code,
+        reason_en=error.text.en,
+        reason_ja=error.text.ja,
+        exit_code=64 if error.exit_code == 2 else error.exit_code,
+        needed_bytes=error.needed if isinstance(error, DiskFull) else 0,
     )
 
 

@@ -20,9 +20,10 @@ from sdlora.train.judge import Judgement, best_step, split
 from sdlora.train.latents import Picture
 from sdlora.train.loop import schedule
 from sdlora.train.loss import Diffusion
+from sdlora.train.order import Order
 from sdlora.train.prepare import Folders, Request
-from sdlora.train.randomness import draw, key, picture_at
-from sdlora.train.run import Result, run
+from sdlora.train.randomness import draw, key
+from sdlora.train.run import Control, Result, run
 from tests.conftest import draw_pictures
 
 FAST = {
@@ -53,14 +54,15 @@ class Trained:
             base=ref,
             base_fingerprint=fingerprint(base),
             settings=settings,
-            pictures=[Picture(dataset.path(i), i.sha256, i.caption) for i in dataset.items],
+            pictures=[Picture(dataset.path(i), i.sha256, i.width, i.height, i.caption) for i in dataset.items],
         )
         self.folders = Folders(root, root / "state", root / "checkpoints", root / "samples", root / "cache")
         self.events: list[Event] = []
         self.stop_at = stop_at
 
     def __call__(self) -> Result:
-        return run(self.request, self.folders, self.events.append, self._should_stop, keep=lambda: True)
+        control = Control(self._should_stop, keep=lambda: True, on_ready=lambda save: None)
+        return run(self.request, self.folders, self.events.append, control)
 
     def _should_stop(self) -> bool:
         return self.stop_at is not None and len(self.of(Stepped)) >= self.stop_at
@@ -177,8 +179,18 @@ def test_randomness_is_a_function_of_its_numbers() -> None:
     a, b = draw(5, (4, 2, 2), 1000, seed=3), draw(5, (4, 2, 2), 1000, seed=3)
     assert a.timestep == b.timestep
     assert torch.equal(a.noise, b.noise)
-    for epoch in range(3):
-        assert sorted(picture_at(epoch * 7 + k, 7, seed=1) for k in range(7)) == list(range(7))
+
+
+def test_every_epoch_shows_every_picture_once_in_batches_of_one_shape() -> None:
+    shapes = [(4, 8, 8), (4, 4, 16), (4, 8, 8), (4, 8, 8), (4, 16, 4), (4, 8, 8), (4, 8, 8)]
+    order = Order(shapes, batch_size=2, seed=1)
+    assert order.batches_per_epoch == 5
+    epochs = [[order.batch(5 * epoch + k) for k in range(5)] for epoch in range(4)]
+    for batches in epochs:
+        assert sorted(i for batch in batches for i in batch) == list(range(7))
+        assert all(len({shapes[i] for i in batch}) == 1 for batch in batches)
+    assert epochs[0] != epochs[1]
+    assert Order(shapes, 2, 1).batch(17) == epochs[3][2], "any batch can be reached at once"
 
 
 def test_schedule_is_a_function_of_the_step() -> None:

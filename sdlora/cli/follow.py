@@ -12,7 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sdlora.events import Follower, Phase
 from sdlora.jobs import runner
 from sdlora.jobs.paths import JobPaths
+from sdlora.jobs.queue import Queue
 
+_ENDED = ("done", "stopped", "failed", "paused")
 _PHASES = {
     "loading": "loading the base",
     "caching": "encoding pictures",
@@ -24,14 +26,14 @@ _PHASES = {
 def follow(paths: JobPaths) -> runner.Status:
     """Start the job when its turn comes and show it. Ctrl-C asks the worker to save and stop; a second one leaves it running."""
     console = Console(stderr=True)
-    follower = Follower(paths.events)
+    follower, queue = Follower(paths.events), Queue(paths.workspace)
     show = _bar(console) if console.is_terminal else _Lines(console)
     stopping = False
     with show:
         while True:
             try:
-                state = _tick(paths, follower, show.update)
-                if state not in ("queued", "running", "stopping"):
+                state = _tick(paths, follower, queue, show.update)
+                if state in _ENDED or (state == "interrupted" and queue.seconds_to_retry(paths) is None):
                     return state
                 time.sleep(0.2)
             except KeyboardInterrupt:
@@ -42,10 +44,9 @@ def follow(paths: JobPaths) -> runner.Status:
                 runner.stop(paths)
 
 
-def _tick(paths: JobPaths, follower: Follower, update: Callable[[str, int, int], None]) -> runner.Status:
+def _tick(paths: JobPaths, follower: Follower, queue: Queue, update: Callable[[str, int, int], None]) -> runner.Status:
     state = runner.status(paths)  # before the events, so that none is missed at the end
-    if state == "queued":
-        runner.start_next(paths.workspace)
+    queue.tick()
     seen = follower.poll()
     for warning in follower.warnings:
         update(warning.en, follower.step, 0)

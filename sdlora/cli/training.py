@@ -86,11 +86,11 @@ def watch(paths: JobPaths, out: Path | None, as_json: bool) -> None:
         )
         print(tail(paths.log, 1000), file=sys.stderr)
         raise typer.Exit(1)
-    if outcome.status == "failed":
+    if outcome.status in ("failed", "paused"):
         print(outcome.reason_en, file=sys.stderr)
         if outcome.exit_code == 1:
             print(f"The log is {paths.log}", file=sys.stderr)
-        raise typer.Exit(outcome.exit_code or 1)
+        raise typer.Exit({64: 2, 0: 1}.get(outcome.exit_code, outcome.exit_code))
     file = _delivered(paths, outcome, out)
     if as_json:
         print_json(

@@ -15,7 +15,8 @@ from sdlora.jobs.paths import JobPaths, Workspace
 from sdlora.jobs.spec import JobSpec, Outcome
 from sdlora.text import Text
 
-Status = Literal["queued", "running", "stopping", "interrupted", "done", "stopped", "failed"]
+Status = Literal["queued", "running", "stopping", "interrupted", "paused", "done", "stopped", "failed"]
+ATTEMPTS = 3  # of a killed worker without a saved step in between, before a person is asked
 
 
 def status(paths: JobPaths) -> Status:
@@ -110,20 +111,29 @@ def stop(paths: JobPaths) -> None:
 
 
 def resume(paths: JobPaths) -> None:
-    """Put an interrupted, stopped or failed job back into the queue. Its last state decides where it goes on.
+    """Put a job that has ended before its time back into the queue. Its last state decides where it goes on.
 
     Raises:
         BadInput: it is running, queued or done.
     """
     state = status(paths)
-    if state not in ("interrupted", "stopped", "failed"):
+    if state not in ("interrupted", "paused", "stopped", "failed"):
         raise BadInput(Text(f"The job cannot be resumed (it is {state}).", f"ジョブは再開できません(状態: {state})。"))
     paths.stop.unlink(missing_ok=True)
-    if paths.log.exists():  # attempts are counted by the logs they left
-        paths.log.rename(paths.folder / f"log-{attempts(paths)}.txt")
+    if paths.log.exists():  # what each attempt came to is told by the logs' names
+        paths.log.rename(paths.folder / f"log-{attempts(paths):02d}-to-{paths.saved_step()}.txt")
     paths.outcome.unlink(missing_ok=True)
 
 
 def attempts(paths: JobPaths) -> int:
     """How often a worker was started for this job."""
     return len(list(paths.folder.glob("log*.txt")))
+
+
+def attempts_without_progress(paths: JobPaths) -> int:
+    """How many attempts in a row, the present one included, have ended at the step that is saved now."""
+    ends = [int(p.stem.split("-to-")[1]) for p in sorted(paths.folder.glob("log-*-to-*.txt"))]
+    count = 1
+    while ends and ends.pop() == paths.saved_step():
+        count += 1
+    return count

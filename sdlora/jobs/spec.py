@@ -38,9 +38,9 @@ class JobSpec:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended. `file` and `sha256` are of the chosen checkpoint, the path inside the job's folder."""
+    """How a run ended; *paused* = it goes on when there is room, or when a person has looked after the GPU. `file` and `sha256` are of the chosen checkpoint, the path inside the job's folder."""
 
-    status: Literal["done", "stopped", "failed"]
+    status: Literal["done", "stopped", "failed", "paused"]
     step: int
     seconds: float
     file: str = ""
@@ -50,6 +50,7 @@ class Outcome:
     reason_en: str = ""
     reason_ja: str = ""
     exit_code: int = 0
+    needed_bytes: int = 0  # paused by a full disk: goes on when so much is free
 
     @property
     def reason(self) -> Text:

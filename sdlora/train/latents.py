@@ -25,10 +25,12 @@ _VERSION = 1  # of how a picture becomes a latent; part of the cache's key
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture to train on."""
+    """A picture to train on; width and height in pixels."""
 
     path: Path
     sha256: str
+    width: int
+    height: int
     caption: str
 
 
@@ -40,15 +42,26 @@ class Latent:
     flipped: Tensor
 
 
+@dataclass(frozen=True)
+class Cache:
+    """Where latents are kept. `vae` is the VAE's fingerprint: another VAE gives other latents."""
+
+    folder: Path
+    vae: str
+
+    def file(self, picture: Picture, size: tuple[int, int], dtype: torch.dtype) -> Path:
+        parts = f"{picture.sha256} {self.vae} {size} {dtype} {_VERSION}"
+        return self.folder / (hashlib.sha256(parts.encode()).hexdigest()[:40] + ".safetensors")
+
+
 def encode_pictures(
     vae: AutoencoderKL,
     pictures: Sequence[Picture],
-    size: int,
-    cache: Path,
-    vae_fingerprint: str,
+    sizes: Sequence[tuple[int, int]],
+    cache: Cache,
     on_progress: Callable[[int, int], None],
 ) -> list[Latent]:
-    """Latents of all pictures, cut to `size` × `size` pixels.
+    """Latents of all pictures, each cut to its size (width, height) in pixels.
 
     The mean of the posterior is used, not a draw from it: its deviation is a thousandth of a latent's own.
     Pictures are encoded one at a time, so that a latent's bytes do not depend on what was cached before a crash.
@@ -56,21 +69,16 @@ def encode_pictures(
     Raises:
         BadInput: a latent is not finite; names the picture.
     """
-    cache.mkdir(parents=True, exist_ok=True)
+    cache.folder.mkdir(parents=True, exist_ok=True)
     latents = []
-    for done, picture in enumerate(pictures):
+    for done, (picture, size) in enumerate(zip(pictures, sizes, strict=True)):
         on_progress(done, len(pictures))
-        latents.append(_cached(vae, picture, size, cache / _key(picture, size, vae_fingerprint, vae.dtype)))
+        latents.append(_cached(vae, picture, size, cache.file(picture, size, vae.dtype)))
     on_progress(len(pictures), len(pictures))
     return latents
 
 
-def _key(picture: Picture, size: int, vae_fingerprint: str, dtype: torch.dtype) -> str:
-    parts = f"{picture.sha256} {vae_fingerprint} {size} {dtype} {_VERSION}"
-    return hashlib.sha256(parts.encode()).hexdigest()[:40] + ".safetensors"
-
-
-def _cached(vae: AutoencoderKL, picture: Picture, size: int, file: Path) -> Latent:
+def _cached(vae: AutoencoderKL, picture: Picture, size: tuple[int, int], file: Path) -> Latent:
     if file.exists():
         try:
             return Latent(**load_file(file))
@@ -79,20 +87,21 @@ def _cached(vae: AutoencoderKL, picture: Picture, size: int, file: Path) -> Late
     pixels = _pixels(picture.path, size)
     both = [encode(vae, p[None])[0] for p in (pixels, pixels.flip(-1))]
     if not all(torch.isfinite(latent).all() for latent in both):
+        name = picture.caption or picture.path.name
         raise BadInput(
             Text(
-                f"The base cannot encode the picture {picture.path.name}: its latent is not finite. Remove it, or train in fp32.",
-                f"画像 {picture.path.name} をエンコードできません(潜在表現が有限値になりません)。画像を外すか fp32 で学習してください。",
+                f"The base cannot encode the picture {name!r}: its latent is not finite. Remove it, or train in fp32.",
+                f"画像 {name!r} をエンコードできません(潜在表現が有限値になりません)。画像を外すか fp32 で学習してください。",
             )
         )
     canonical.write(file, {"plain": both[0], "flipped": both[1]})
     return Latent(*both)
 
 
-def _pixels(path: Path, size: int) -> Tensor:
-    """(3, size, size) in [-1, 1]."""
+def _pixels(path: Path, size: tuple[int, int]) -> Tensor:
+    """(3, height, width) in [-1, 1]."""
     with Image.open(path) as picture:
-        array = np.asarray(fit(picture.convert("RGB"), size, size))
+        array = np.asarray(fit(picture.convert("RGB"), *size))
     return torch.from_numpy(array.copy()).permute(2, 0, 1).float() / 127.5 - 1
 
 

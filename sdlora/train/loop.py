@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +22,9 @@ from sdlora.models.prompt import encode, tokenize
 from sdlora.text import Text
 from sdlora.train.latents import Latent
 from sdlora.train.loss import Diffusion, loss_per_sample
-from sdlora.train.randomness import Draw, draw, key, picture_at
-from sdlora.train.state import State
+from sdlora.train.memory import out_of_memory
+from sdlora.train.order import Order
+from sdlora.train.randomness import Draw, draw, key
 
 
 @dataclass(frozen=True)
@@ -35,13 +38,17 @@ class TrainingSet:
 
 @dataclass
 class Trainer:
-    """A base with adapters inside, their optimizer, and what has been skipped: all that lives through a run."""
+    """A base with adapters inside, their optimizer, and what has happened to them: all that lives through a run."""
 
     base: Base
     adapters: Adapters
     pictures: TrainingSet
     settings: Config
-    skipped: list[int] = field(default_factory=list)
+    done: int = 0  # updates made
+    pieces: int = 1  # that each batch is cut into since memory ran out
+    skipped: list[int] = field(default_factory=list)  # steps whose gradient was not finite
+    aside: dict[str, Tensor] = field(default_factory=dict)  # the live weights while their average stands in for them
+    changing: threading.Lock = field(default_factory=threading.Lock)  # held while weights change or a state is written
 
     def __post_init__(self) -> None:
         t = self.settings.train
@@ -52,8 +59,10 @@ class Trainer:
         self.fused = self.base.device.type != "mps"
         self.optimizer = torch.optim.AdamW(groups, weight_decay=t.weight_decay, fused=self.fused)
         self.diffusion = Diffusion.of(self.base.scheduler, self.base.prediction)
-        fp16 = self.base.dtype == torch.float16
-        self.scaler = torch.amp.GradScaler(self.base.device.type, enabled=fp16)
+        self.scaler = torch.amp.GradScaler(self.base.device.type, enabled=self.base.dtype == torch.float16)
+        self.order = Order([tuple(latent.plain.shape) for latent in self.pictures.latents], t.batch_size, t.seed)
+        matrices = self.adapters.matrices()
+        self.average = {name: p.detach().clone() for name, p in matrices.items()} if t.ema else {}
 
     @property
     def modules(self) -> list[nn.Module]:
@@ -62,14 +71,20 @@ class Trainer:
 
 @contextmanager
 def evaluating(trainer: Trainer, strength: float = 1.0) -> Iterator[None]:
-    """No dropout and the adapters at `strength` inside; training as it was, at strength 1, after."""
+    """The weights that are saved (their average with EMA), no dropout, at `strength` inside; training as it was after."""
     modes = [module.training for module in trainer.modules]
     for module in trainer.modules:
         module.eval()
     trainer.adapters.set_strength(strength)
+    with trainer.changing:
+        trainer.aside = {name: p.detach().clone() for name, p in trainer.adapters.matrices().items() if trainer.average}
+        trainer.adapters.load(trainer.average)
     try:
         yield
     finally:
+        with trainer.changing:
+            trainer.adapters.load(trainer.aside)
+            trainer.aside = {}
         trainer.adapters.set_strength(1.0)
         for module, mode in zip(trainer.modules, modes, strict=True):
             module.train(mode)
@@ -78,42 +93,34 @@ def evaluating(trainer: Trainer, strength: float = 1.0) -> Iterator[None]:
 Emit = Callable[[Event], None]
 
 
-def train(
-    trainer: Trainer, start: int, emit: Emit, should_stop: Callable[[], bool], after_step: Callable[[int], None]
-) -> int:
-    """Run updates `start` … `steps`; `after_step(k)` is called when k updates are done. Returns how many are done.
+def train(trainer: Trainer, emit: Emit, should_stop: Callable[[], bool], after_step: Callable[[int], None]) -> None:
+    """Run updates `trainer.done` … `steps`; `after_step(k)` is called when k updates are done.
 
     Raises:
         Diverged: loss or gradient was not finite 3 times in a row or in 10 of the last 100 steps.
+        OutOfMemory: not even one picture at a time with gradient checkpointing fits.
     """
     t = trainer.settings.train
-    for step in range(start, t.steps):
-        if should_stop():
-            return step
-        began = time.monotonic()
+    while trainer.done < t.steps and not should_stop():
+        step, began = trainer.done, time.monotonic()
 
         # Learning rate: a pure function of the step.
         for group, rate in zip(trainer.optimizer.param_groups, trainer.rates, strict=True):
             group["lr"] = rate * schedule(step, t)
 
         # Gradient over batch_size × gradient_accumulation samples, counted through the whole run.
-        loss = 0.0
-        for micro in range(t.gradient_accumulation):
-            first = (step * t.gradient_accumulation + micro) * t.batch_size
-            torch.manual_seed(key(t.seed, "dropout", step, micro))
-            part = batch_loss(trainer, range(first, first + t.batch_size)) / t.gradient_accumulation
-            trainer.scaler.scale(part).backward()
-            loss += part.item()
+        loss = out_of_memory(trainer, emit, partial(_gradient, trainer, step))
 
-        # Update, unless something is not finite.
-        finite = _update(trainer, loss)
+        # Update, unless something is not finite. Nobody may save the weights in the middle of it.
+        with trainer.changing:
+            finite = _update(trainer, loss)
+            trainer.done = step + 1
         if not finite:
             trainer.skipped.append(step)
             _give_up_if_diverged(trainer.skipped, step)
         if math.isfinite(loss):
             emit(Stepped(step + 1, loss, trainer.optimizer.param_groups[0]["lr"], time.monotonic() - began))
         after_step(step + 1)
-    return t.steps
 
 
 def schedule(step: int, t: TrainSettings) -> float:
@@ -126,19 +133,33 @@ def schedule(step: int, t: TrainSettings) -> float:
     return 1.0 if t.schedule == "constant" else 1 - progress
 
 
-def batch_loss(trainer: Trainer, indexes: range) -> Tensor:
-    """Weighted loss of the samples with these global numbers: a scalar with gradients to the adapters."""
+def _gradient(trainer: Trainer, step: int) -> float:
+    """Add up the gradient of one update; returns its loss."""
+    t, loss = trainer.settings.train, 0.0
+    for micro in range(t.gradient_accumulation):
+        number = step * t.gradient_accumulation + micro
+        pictures = trainer.order.batch(number)
+        size = -(-len(pictures) // trainer.pieces)
+        for first in range(0, len(pictures), size):
+            torch.manual_seed(key(t.seed, "dropout", step, micro, first))
+            shown = dict(enumerate(pictures[first : first + size], number * t.batch_size + first))
+            part = batch_losses(trainer, shown).sum() / (len(pictures) * t.gradient_accumulation)
+            trainer.scaler.scale(part).backward()
+            loss += part.item()
+    return loss
+
+
+def batch_losses(trainer: Trainer, shown: dict[int, int]) -> Tensor:
+    """Weighted losses (B,) with gradients to the adapters; `shown` is global sample number -> picture."""
     data, pictures = trainer.settings.data, trainer.pictures
     draws, latents, captions = [], [], []
-    for index in indexes:
-        number = picture_at(index, len(pictures.latents), trainer.settings.train.seed)
+    for sample, number in shown.items():
         latent = pictures.latents[number]
-        d = draw(index, tuple(latent.plain.shape), trainer.diffusion.timesteps, trainer.settings.train.seed)
+        d = draw(sample, tuple(latent.plain.shape), trainer.diffusion.timesteps, trainer.settings.train.seed)
         draws.append(d)
         latents.append(latent.flipped if data.flip and d.flip < 0.5 else latent.plain)
         captions.append("" if d.caption < data.caption_dropout else pictures.captions[number])
-    losses = sample_losses(trainer, torch.stack(latents), draws, captions)
-    return losses.mean()
+    return sample_losses(trainer, torch.stack(latents), draws, captions)
 
 
 def sample_losses(trainer: Trainer, x_0: Tensor, draws: list[Draw], captions: list[str]) -> Tensor:
@@ -176,8 +197,17 @@ def _update(trainer: Trainer, loss: float) -> bool:
     if finite:
         trainer.scaler.step(trainer.optimizer)  # with a scaler: only where no gradient overflowed
         trainer.scaler.update()
+        _average(trainer)
     trainer.optimizer.zero_grad(set_to_none=True)
     return finite
+
+
+@torch.no_grad()
+def _average(trainer: Trainer) -> None:
+    """Exponential moving average with a short memory at first: decay min(ema, (1 + n) / (10 + n)) after n updates."""
+    decay = min(trainer.settings.train.ema, (1 + trainer.done) / (10 + trainer.done))
+    for name, p in trainer.adapters.matrices().items() if trainer.average else ():
+        trainer.average[name].lerp_(p, 1 - decay)
 
 
 def _give_up_if_diverged(skipped: list[int], step: int) -> None:
@@ -189,30 +219,3 @@ def _give_up_if_diverged(skipped: list[int], step: int) -> None:
                 f"ステップ {step + 1} で学習が発散しました(損失または勾配が有限値ではありません)。学習率を 3 分の 1 に下げるか、精度を fp32 か bf16 にしてください。",
             )
         )
-
-
-def capture(trainer: Trainer, step: int) -> State:
-    """Everything that the next step depends on."""
-    tensors: dict[str, Tensor] = {}
-    for name, parameter in trainer.adapters.matrices().items():
-        tensors[name] = parameter.data
-        for slot, value in trainer.optimizer.state.get(parameter, {}).items():
-            tensors[f"{name}:{slot}"] = value
-    facts = {"threads": torch.get_num_threads(), "skipped": trainer.skipped, "scaler": trainer.scaler.state_dict()}
-    return State(step, tensors, facts)
-
-
-def restore(trainer: Trainer, state: State) -> None:
-    """Continue as if never stopped. The same thread count is set again: another one adds in another order."""
-    trainer.adapters.load(state.tensors)
-    for name, parameter in trainer.adapters.matrices().items():
-        slots = {k.split(":")[1]: v for k, v in state.tensors.items() if k.startswith(f"{name}:")}
-        if slots:
-            trainer.optimizer.state[parameter] = {
-                slot: value.to(parameter.device) if trainer.fused or slot != "step" else value
-                for slot, value in slots.items()
-            }
-    trainer.skipped[:] = state.facts["skipped"]
-    if trainer.scaler.is_enabled():
-        trainer.scaler.load_state_dict(state.facts["scaler"])
-    torch.set_num_threads(state.facts["threads"])

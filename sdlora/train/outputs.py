@@ -15,26 +15,40 @@ from sdlora.lora.metadata import About
 from sdlora.render import Picture
 from sdlora.text import Text
 from sdlora.train import state
-from sdlora.train.loop import capture, evaluating
+from sdlora.train.loop import evaluating
 from sdlora.train.prepare import Run, resolution
+from sdlora.train.snapshot import capture
+from sdlora.train.state import State
 
 SAMPLE_STRENGTHS = (0.0, 0.5, 1.0)
+SMALLEST_ROOM = 64 << 20  # bytes that must be free before a paused job goes on
 SAMPLE_PROMPTS = 2  # drawn where the settings name none
 
 
 def after_step(here: Run, step: int) -> None:
     """Checkpoint, sample and state, in this order: a state counts only when what it claims is on disk."""
-    t = here.request.settings.train
-    save_every = t.save_every or -(-t.steps // 10)  # 0: ten checkpoints and five times samples over the run
-    sample_every = t.sample_every or -(-t.steps // 5)
-    last = step == t.steps
-    if step % save_every == 0 or last:
+    if _due(here, step, here.request.settings.train.save_every, times=10):
         checkpoint(here, step)
         _judge(here, step)
-    if step % sample_every == 0 or last:
+    if _due(here, step, here.request.settings.train.sample_every, times=5):
         sample(here, step)
-    if step % t.state_every == 0 or last:
-        save_state(here, step)
+    if step % here.request.settings.train.state_every == 0 or step == here.steps:
+        save_state(here)
+
+
+def catch_up(here: Run) -> None:
+    """Before the first step of this process: what a state saved in a hurry had not written yet, and samples of the base."""
+    step = here.trainer.done
+    if step == 0:
+        sample(here, 0)
+    elif _due(here, step, here.request.settings.train.save_every, times=10):
+        checkpoint(here, step)
+        _judge(here, step)
+
+
+def _due(here: Run, step: int, every: int, times: int) -> bool:
+    """Every `every` steps (0: `times` over the run), and at the end."""
+    return step % (every or -(-here.steps // times)) == 0 or step == here.steps
 
 
 def checkpoint(here: Run, step: int) -> Path:
@@ -54,7 +68,10 @@ def checkpoint(here: Run, step: int) -> Path:
     )
     file = here.folders.checkpoints / f"step-{step:06d}.safetensors"
     try:
-        kohya.write(file, here.trainer.adapters, base.family.text_encoder_prefix, about, request.settings.export.dtype)
+        with evaluating(here.trainer):
+            kohya.write(
+                file, here.trainer.adapters, base.family.text_encoder_prefix, about, request.settings.export.dtype
+            )
     except OSError as error:
         raise _full(error, file.parent) from error
     here.emit(Saved(step, str(file.relative_to(here.folders.root))))
@@ -105,24 +122,29 @@ def _warn_once(here: Run, code: str, en: str, ja: str) -> None:
         here.emit(Warned(code, en, ja))
 
 
-def save_state(here: Run, step: int) -> None:
-    judged = {str(k): asdict(j) for k, j in here.judged.items()}
-    captured = capture(here.trainer, step)
-    try:
-        state.save(here.folders.state, replace(captured, facts={**captured.facts, "judged": judged}))
-    except OSError as error:
-        raise _full(error, here.folders.state) from error
+def save_state(here: Run) -> None:
+    """Write what resuming needs, as of the last whole step. May be called from another thread than the loop's."""
+    with here.trainer.changing:
+        captured = capture(here.trainer)
+        judged = {str(k): asdict(j) for k, j in here.judged.items() if k <= captured.step}
+        try:
+            state.save(here.folders.state, replace(captured, facts={**captured.facts, "judged": judged}))
+        except OSError as error:
+            raise _full(error, here.folders.state, captured) from error
 
 
-def _full(error: OSError, folder: Path) -> Exception:
-    """A full disk as a sentence; any other fault as it is."""
+def _full(error: OSError, folder: Path, wanted: State | None = None) -> Exception:
+    """A full disk as a sentence that says how much is needed; any other fault as it is."""
     if error.errno not in (errno.ENOSPC, errno.EDQUOT):
         return error
-    room = os.statvfs(folder.parent if not folder.exists() else folder)
-    free = room.f_bavail * room.f_frsize >> 20
+    room = os.statvfs(folder if folder.exists() else folder.parent)
+    free = room.f_bavail * room.f_frsize
+    needed = sum(t.numel() * t.element_size() for t in wanted.tensors.values()) if wanted else SMALLEST_ROOM
+    needed = max(SMALLEST_ROOM, 2 * needed)
     return DiskFull(
         Text(
-            f"The disk is full ({free} MB free): the last saved state stands. Free some room and resume.",
-            f"ディスクがいっぱいです(空き {free} MB)。最後に保存した状態は残っています。空きを作って再開してください。",
-        )
+            f"The disk is full: this needs {needed >> 20} MB, {free >> 20} MB are free. The last saved state stands; training goes on by itself when there is room.",
+            f"ディスクがいっぱいです(必要 {needed >> 20} MB、空き {free >> 20} MB)。最後に保存した状態は残っており、空きができると自動的に再開します。",
+        ),
+        needed,
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from torch import nn
 
 from sdlora.config import Config
+from sdlora.data.buckets import bucket
 from sdlora.errors import BaseUnusable
 from sdlora.events import Phase
 from sdlora.lora.inject import Shape, inject
@@ -20,7 +21,7 @@ from sdlora.models.prompt import encode_once
 from sdlora.render import Renderer
 from sdlora.text import Text
 from sdlora.train.judge import Judge, Judgement, split
-from sdlora.train.latents import Latent, Picture, encode_pictures
+from sdlora.train.latents import Cache, Latent, Picture, encode_pictures
 from sdlora.train.loop import Emit, Trainer, TrainingSet
 from sdlora.train.randomness import key
 
@@ -83,22 +84,30 @@ def load(request: Request) -> Base:
 
 
 def encode(request: Request, base: Base, folders: Folders, emit: Emit) -> list[Latent]:
-    size = resolution(request.settings, base)
+    """Latents of all pictures, each in the size of its bucket."""
+    side, unit = resolution(request.settings, base), _unit(base)
+    sizes = [
+        bucket(p.width, p.height, side, unit) if request.settings.data.buckets else (side, side)
+        for p in request.pictures
+    ]
     return encode_pictures(
         base.vae,
         request.pictures,
-        size,
-        folders.cache / "latents",
-        fingerprint(base.folder, "vae"),
+        sizes,
+        Cache(folders.cache / "latents", fingerprint(base.folder, "vae")),
         _now_and_then(emit),
     )
 
 
 def resolution(settings: Config, base: Base) -> int:
     """Pixels of a side: what the setting or the base says, in whole multiples of what the UNet can halve."""
-    wanted = settings.train.resolution or base.resolution
-    unit = base.factor * 2 ** (len(base.unet.config.block_out_channels) - 1)
+    wanted, unit = settings.train.resolution or base.resolution, _unit(base)
     return max(unit, wanted // unit * unit)
+
+
+def _unit(base: Base) -> int:
+    """Pixels that one value of the UNet's smallest level stands for, along a side."""
+    return base.factor * 2 ** (len(base.unet.config.block_out_channels) - 1)
 
 
 def prepare(request: Request, base: Base, latents: list[Latent], folders: Folders, emit: Emit) -> Run:

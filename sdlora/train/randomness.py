@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -27,17 +26,6 @@ def key(seed: int, stream: Stream, *numbers: int) -> int:
 def generator(seed: int, stream: Stream, *numbers: int) -> torch.Generator:
     """A CPU generator, so that every device sees the same draws."""
     return torch.Generator().manual_seed(key(seed, stream, *numbers))
-
-
-def picture_at(index: int, pictures: int, seed: int) -> int:
-    """Which picture the global sample `index` shows: each epoch is a fresh permutation, so all are seen equally often."""
-    epoch, position = divmod(index, pictures)
-    return _order(pictures, seed, epoch)[position]
-
-
-@lru_cache(maxsize=2)
-def _order(pictures: int, seed: int, epoch: int) -> list[int]:
-    return torch.randperm(pictures, generator=generator(seed, "perm", epoch)).tolist()
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,10 @@ from sdlora.lora import kohya
 from sdlora.lora.targets import Part
 from sdlora.train import state
 from sdlora.train.judge import Judgement, best_step
-from sdlora.train.loop import Emit, restore, train
-from sdlora.train.outputs import after_step, checkpoint, sample, save_state
+from sdlora.train.loop import Emit, train
+from sdlora.train.outputs import after_step, catch_up, checkpoint, save_state
 from sdlora.train.prepare import Folders, Request, Run, encode, load, prepare
+from sdlora.train.snapshot import restore
 
 
 @dataclass(frozen=True)
@@ -31,47 +32,55 @@ class Result:
     recommended_strength: float
 
 
-def run(
-    request: Request, folders: Folders, emit: Emit, should_stop: Callable[[], bool], keep: Callable[[], bool]
-) -> Result:
-    """Train from the last state (or from 0) to the end or until `should_stop`. `keep()`: whether a stopped run leaves a checkpoint.
+@dataclass(frozen=True)
+class Control:
+    """How the outside steers a run."""
+
+    should_stop: Callable[[], bool]  # asked before each step
+    keep: Callable[[], bool]  # whether a stopped run leaves a checkpoint
+    on_ready: Callable[[Callable[[], None]], None]  # is given a function that saves the state at once, from any thread
+
+
+def run(request: Request, folders: Folders, emit: Emit, control: Control) -> Result:
+    """Train from the last state (or from 0) to the end or until told to stop.
 
     Raises:
-        BadInput, BaseUnusable, DiskFull, Diverged: see `sdlora.errors`.
+        BadInput, BaseUnusable, DiskFull, Diverged, OutOfMemory: see `sdlora.errors`.
     """
     emit(Phase("loading"))
     base = load(request)
     latents = encode(request, base, folders, emit)
     here = prepare(request, base, latents, folders, emit)
 
-    start = _resume(here)
-    emit(_started(here, start))
-    if start == 0:
-        sample(here, 0)
-    step = train(here.trainer, start, emit, should_stop, lambda k: after_step(here, k))
-    if step < here.steps:
-        save_state(here, step)
-        file = checkpoint(here, step) if step and keep() else None
-        return Result(False, step, file, sha256_of(file) if file else "", step, 1.0)
-    return _finish(here)
+    _resume(here)
+    emit(_started(here))
+    catch_up(here)
+    control.on_ready(lambda: save_state(here))
+    train(here.trainer, emit, control.should_stop, lambda step: after_step(here, step))
+    return _finish(here) if here.trainer.done == here.steps else _stopped(here, control.keep())
 
 
-def _resume(here: Run) -> int:
+def _resume(here: Run) -> None:
     saved = state.newest(here.folders.state)
-    if saved is None:
-        return 0
-    restore(here.trainer, saved)
-    here.judged.update({int(step): Judgement(**j) for step, j in saved.facts["judged"].items()})
-    return saved.step
+    if saved:
+        restore(here.trainer, saved)
+        here.judged.update({int(step): Judgement(**j) for step, j in saved.facts["judged"].items()})
 
 
-def _started(here: Run, start: int) -> Started:
+def _stopped(here: Run, keep: bool) -> Result:
+    step = here.trainer.done
+    save_state(here)
+    file = checkpoint(here, step) if step and keep else None
+    return Result(False, step, file, sha256_of(file) if file else "", step, 1.0)
+
+
+def _started(here: Run) -> Started:
     base, trainer = here.trainer.base, here.trainer
     parts: dict[Part, nn.Module] = {"unet": base.unet, "text_encoder": base.text_encoder}
     trained = trainer.adapters.parameter_count()
     full = sum(p.numel() for part in trainer.adapters.parts for p in parts[part].parameters())
     return Started(
-        step=start,
+        step=trainer.done,
         steps=here.steps,
         pictures=len(trainer.pictures.latents),
         held_out=len(here.judge.latents) if here.judge else 0,
@@ -86,11 +95,8 @@ def _finish(here: Run) -> Result:
     """Choose the checkpoint, and the strength for it."""
     here.emit(Phase("judging"))
     best = best_step(here.judged) if here.judged else here.steps
-    strength = 1.0
-    if here.judge:
-        if best != here.steps:
-            _load_checkpoint(here, best)
-        strength = here.judge.best_strength(here.trainer)
+    _load_checkpoint(here, best)
+    strength = here.judge.best_strength(here.trainer) if here.judge else 1.0
     file = here.folders.checkpoints / f"step-{best:06d}.safetensors"
     return Result(True, here.steps, file, sha256_of(file), best, strength)
 
@@ -99,4 +105,5 @@ def _load_checkpoint(here: Run, step: int) -> None:
     """Put a written checkpoint's weights back into the adapters: what is judged is what is shipped."""
     path = here.folders.checkpoints / f"step-{step:06d}.safetensors"
     prefix = here.trainer.base.family.text_encoder_prefix
+    here.trainer.average.clear()
     here.trainer.adapters.load(kohya.read_into(path, here.trainer.adapters, prefix))

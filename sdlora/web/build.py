@@ -14,8 +14,8 @@ from fastapi import FastAPI, Request
 from fastapi.responses import RedirectResponse, Response
 from markupsafe import Markup
 
-from sdlora.jobs import runner
 from sdlora.jobs.paths import Workspace
+from sdlora.jobs.queue import Queue
 from sdlora.text import Language, Text
 from sdlora.web import live, look, pictures, settings, training, tryout, words
 from sdlora.web.context import Page, Site
@@ -180,6 +180,7 @@ def _life(site: Site) -> Callable[[FastAPI], Any]:
 
 def _clock(site: Site, ended: threading.Event) -> None:
     """Queued jobs start with no page open; an idle previewer goes."""
+    queue = Queue(site.workspace)
     while not ended.wait(1.0):
-        runner.start_next(site.workspace)
+        queue.tick()
         site.previews.end_if_idle()

@@ -1,0 +1,52 @@
+"""Keeps a workspace's jobs going: starts the next one, brings back what was killed, goes on when the disk has room."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass, field
+
+from sdlora.jobs import runner
+from sdlora.jobs.paths import JobPaths, Workspace
+from sdlora.jobs.spec import Outcome
+
+ROOM = 64 << 20  # bytes that must be free for a killed worker to start again
+RETRY_SECONDS = 8.0  # after a worker was killed: time for a person to see it, and for a machine to recover
+
+
+@dataclass
+class Queue:
+    """One for each process that watches a workspace. What it remembers is only since when it has seen a job interrupted."""
+
+    workspace: Workspace
+    seen: dict[str, float] = field(default_factory=dict)  # job -> monotonic seconds
+
+    def tick(self) -> None:
+        """Call about once a second."""
+        found = runner.jobs(self.workspace)
+        interrupted = {j.spec.id for j in found if j.status == "interrupted"}
+        self.seen = {id: self.seen.get(id, time.monotonic()) for id in interrupted}
+        for job in found:
+            paths = self.workspace.job(job.spec.id)
+            again = job.status == "paused" or (job.status == "interrupted" and self.seconds_to_retry(paths) == 0)
+            if again and self._has_room(paths):
+                runner.resume(paths)
+        if not any(job.status == "paused" and self._gpu_lost(self.workspace.job(job.spec.id)) for job in found):
+            runner.start_next(self.workspace)
+
+    def seconds_to_retry(self, paths: JobPaths) -> float | None:
+        """Until an interrupted job goes on by itself; None = it waits for a person."""
+        if runner.attempts_without_progress(paths) >= runner.ATTEMPTS:
+            return None
+        return max(0.0, self.seen.get(paths.id, time.monotonic()) + RETRY_SECONDS - time.monotonic())
+
+    def _has_room(self, paths: JobPaths) -> bool:
+        """A worker that found no room even for its outcome counts as interrupted."""
+        outcome = Outcome.read(paths)
+        needed = outcome.needed_bytes if outcome else ROOM
+        return 0 < needed < shutil.disk_usage(paths.folder).free
+
+    def _gpu_lost(self, paths: JobPaths) -> bool:
+        """Every other job would be lost on it too: the queue waits until somebody resumes or deletes this one."""
+        outcome = Outcome.read(paths)
+        return outcome is not None and outcome.exit_code == 75

@@ -1,0 +1,48 @@
+"""A trainer as a state and back: everything that the next step depends on."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sdlora.train.loop import Trainer
+from sdlora.train.state import State
+
+
+def capture(trainer: Trainer) -> State:
+    """The state after `trainer.done` updates. Call it while `trainer.changing` is held."""
+    tensors: dict[str, Tensor] = {f"{name}:average": value for name, value in trainer.average.items()}
+    for name, parameter in trainer.adapters.matrices().items():
+        tensors[name] = trainer.aside.get(name, parameter.data)
+        for slot, value in trainer.optimizer.state.get(parameter, {}).items():
+            tensors[f"{name}:{slot}"] = value
+    facts = {
+        "threads": torch.get_num_threads(),
+        "skipped": trainer.skipped,
+        "scaler": trainer.scaler.state_dict(),
+        "pieces": trainer.pieces,
+        "checkpointing": trainer.base.unet.is_gradient_checkpointing,
+    }
+    return State(trainer.done, tensors, facts)
+
+
+def restore(trainer: Trainer, state: State) -> None:
+    """Continue as if never stopped. The same thread count is set again: another one adds in another order."""
+    trainer.done = state.step
+    trainer.adapters.load(state.tensors)
+    for name, parameter in trainer.adapters.matrices().items():
+        slots = {k.split(":")[1]: v for k, v in state.tensors.items() if k.startswith(f"{name}:")}
+        if "average" in slots:
+            trainer.average[name] = slots.pop("average").to(parameter.device)
+        if slots:
+            trainer.optimizer.state[parameter] = {
+                slot: value.to(parameter.device) if trainer.fused or slot != "step" else value
+                for slot, value in slots.items()
+            }
+    facts = state.facts
+    trainer.skipped[:], trainer.pieces = facts["skipped"], facts["pieces"]
+    if facts["checkpointing"]:
+        trainer.base.unet.enable_gradient_checkpointing()
+    if trainer.scaler.is_enabled():
+        trainer.scaler.load_state_dict(facts["scaler"])
+    torch.set_num_threads(facts["threads"])

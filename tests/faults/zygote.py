@@ -1,0 +1,193 @@
+"""A warm parent that has loaded everything a worker needs and forks one for each run: `python -m tests.faults.zygote`.
+
+The forked worker is `sdlora.worker.main` as it is, after a planned fault was put in its way. JSON lines in:
+`{"folder", "fault": {…}}`; out: `{"pid"}` at once and `{"code"}` at the end (negative = killed by that signal).
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def main() -> None:
+    import sdlora.train.run
+    import sdlora.worker  # noqa: F401
+
+    torch.set_num_threads(1)  # no thread of OpenMP may be alive when we fork
+    print("ready", flush=True)
+    for line in sys.stdin:
+        request = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            _worker(Path(request["folder"]), request["fault"])
+        print(json.dumps({"pid": pid}), flush=True)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        print(json.dumps({"code": code}), flush=True)
+
+
+def _worker(folder: Path, fault: dict[str, Any]) -> None:
+    from sdlora import worker
+
+    os.setsid()
+    log = os.open(folder / "log.txt", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    try:
+        _plan(fault)
+        code = worker.main(folder)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
+
+
+def _plan(fault: dict[str, Any]) -> None:
+    for name, value in fault.items():
+        globals()[f"plan_{name}"](value)
+
+
+def plan_kill_at(step: int) -> None:
+    """SIGKILL when this step has been told."""
+    from sdlora import events
+
+    append = events.append
+
+    def kill(path: Path, event: events.Event) -> None:
+        append(path, event)
+        if isinstance(event, events.Stepped) and event.step == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    events.append = kill
+
+
+def plan_kill_in_save(operation: int) -> None:
+    """SIGKILL after this many file operations inside state writes."""
+    from sdlora import files
+    from sdlora.train import state
+    from tests.disk import Disk, Gone
+
+    disk, save = Disk("kill", operation), state.save
+
+    def killing(*arguments: Any) -> None:
+        files.os = disk  # type: ignore[assignment]
+        try:
+            save(*arguments)
+        except Gone:
+            os.kill(os.getpid(), signal.SIGKILL)
+        files.os = os  # type: ignore[assignment]
+
+    state.save = killing
+
+
+def plan_full_disk(where: str) -> None:
+    """No room for files whose path has this in it, whoever writes them."""
+    from PIL import Image
+
+    from sdlora import files
+
+    create, append, save = files._create, files.append_line, Image.Image.save
+
+    def refusing(real: Any, position: int) -> Any:
+        def refuse(*arguments: Any, **named: Any) -> Any:
+            if where in str(arguments[position]):
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return real(*arguments, **named)
+
+        return refuse
+
+    files._create = refusing(create, 0)
+    files.append_line = refusing(append, 0)
+    Image.Image.save = refusing(save, 1)  # type: ignore[method-assign]
+    from sdlora import events
+
+    events.append_line = files.append_line
+
+
+def plan_out_of_memory(largest_batch: int) -> None:
+    """More than this many pictures at once, or any without gradient checkpointing, do not fit."""
+    from sdlora.train import loop
+
+    losses = loop.sample_losses
+
+    def greedy(trainer: Any, x_0: torch.Tensor, *rest: Any) -> torch.Tensor:
+        if torch.is_grad_enabled() and (len(x_0) > largest_batch or not trainer.base.unet.is_gradient_checkpointing):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return losses(trainer, x_0, *rest)
+
+    loop.sample_losses = greedy
+
+
+def plan_not_finite(steps: list[int]) -> None:
+    """The loss of these steps is not a number."""
+    from sdlora.train import loop
+
+    losses = loop.sample_losses
+
+    def broken(trainer: Any, *rest: Any) -> torch.Tensor:
+        found = losses(trainer, *rest)
+        return found * float("nan") if torch.is_grad_enabled() and trainer.done in steps else found
+
+    loop.sample_losses = broken
+
+
+def plan_gpu_lost(step: int) -> None:
+    """The device answers no more from this step on."""
+    from sdlora.train import loop
+
+    losses = loop.sample_losses
+
+    def lost(trainer: Any, *rest: Any) -> torch.Tensor:
+        if trainer.done >= step:
+            raise RuntimeError("CUDA error: unspecified launch failure")
+        return losses(trainer, *rest)
+
+    loop.sample_losses = lost
+
+
+def plan_long_kernel(step: int) -> None:
+    """One call into native code that takes far longer than anybody waits; like a kernel, it lets other threads run."""
+    from sdlora.train import loop
+
+    losses = loop.sample_losses
+
+    def slow(trainer: Any, *rest: Any) -> torch.Tensor:
+        if torch.is_grad_enabled() and trainer.done == step:
+            big = torch.ones(3000, 3000)
+            until = time.monotonic() + 60
+            while time.monotonic() < until:
+                big = (big @ big) * 1e-4
+        return losses(trainer, *rest)
+
+    loop.sample_losses = slow
+
+
+def plan_nan_latents(name: str) -> None:
+    """The VAE fails on one picture."""
+    from sdlora.train import latents
+
+    pixels = latents._pixels
+
+    def broken(path: Path, size: tuple[int, int]) -> torch.Tensor:
+        found = pixels(path, size)
+        return found * float("nan") if name in path.name else found
+
+    latents._pixels = broken
+
+
+def plan_clock(jump: float) -> None:
+    """The wall clock jumps in the middle."""
+    real, calls = time.time, iter(range(10**9))
+    time.time = lambda: real() + (jump if next(calls) % 2 else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -46,10 +47,11 @@ class Adapters:
                 layer.set_scale(ADAPTER, strength)
 
     @torch.no_grad()
-    def load(self, tensors: dict[str, Tensor]) -> None:
-        """Copy matrices back in, as `matrices` names them. Raises KeyError where one is missing."""
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Copy matrices back in, by the names of `matrices`; those not named stay."""
         for name, parameter in self.matrices().items():
-            parameter.copy_(tensors[name])
+            if name in tensors:
+                parameter.copy_(tensors[name])
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import secrets
 import socket
@@ -64,9 +65,16 @@ def read_password(file: Path | None, host: str) -> str:
     return password
 
 
+def is_worth_telling(record: logging.LogRecord) -> bool:
+    """Open pages hold a request each; that these are cut at the end is no fault, so uvicorn's tracebacks of it stay out."""
+    cause = record.exc_info[1] if record.exc_info else None
+    return not isinstance(cause, asyncio.CancelledError) and "timeout graceful shutdown" not in record.getMessage()
+
+
 async def serve(app: FastAPI, listener: socket.socket, host: str, show: bool) -> None:
     """Run until SIGINT or SIGTERM; an open page keeps the server for two seconds at most."""
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2, server_header=False))
+    logging.getLogger("uvicorn.error").addFilter(is_worth_telling)
     running = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started and not running.done():
         await asyncio.sleep(0.02)

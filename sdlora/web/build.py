@@ -90,11 +90,17 @@ def make_page(page: Page) -> gr.Blocks:
         blocks.load(
             event(page, opened, step2),
             [step1.remembered, step2.draft, step3.job],
-            [*step1.shown, step2.preset, *step2.form.fields.values(), step3.job],
+            [
+                *step1.shown,
+                step2.preset,
+                *step2.form.fields.values(),
+                step3.job,
+                step4.prompt,
+                step4.picture,
+                step4.greeted,
+            ],
             show_progress="hidden",
-        ).then(event(page, pictures.examine), step1.current, step1.doctor, show_progress="hidden").then(
-            event(page, live.greet), step3.job, [step4.prompt, step4.picture], show_progress="hidden"
-        )
+        ).then(event(page, pictures.examine), step1.current, step1.doctor, show_progress="hidden")
     blocks.queue(max_size=64, default_concurrency_limit=4)
     return blocks
 
@@ -104,7 +110,8 @@ def opened(page: Page, step2: settings.Settings, dataset: Any, draft: Any, job: 
     shown_job = live.current_job(page, job)
     current = pictures.found_again(page, dataset, shown_job)
     history = [current.id] if current else []
-    return [*pictures.show(page, current, history), *settings.restore(page, step2, draft), shown_job]
+    form = settings.restore(page, step2, draft)
+    return [*pictures.show(page, current, history), *form, shown_job, *live.greet(page, shown_job, "")]
 
 
 def _header(page: Page) -> Markup:

@@ -63,7 +63,12 @@ def build(page: Page, pictures: Pictures, train: Training, try_it: Tryout) -> No
     }
     gr.Timer(SECONDS).tick(**how, queue=False, trigger_mode="once")
     gr.on([train.job.change, try_it.checkpoint.input], **how)
-    train.job.change(event(page, greet), train.job, [try_it.prompt, try_it.picture], show_progress="hidden")
+    train.job.change(
+        event(page, greet),
+        [train.job, try_it.greeted],
+        [try_it.prompt, try_it.picture, try_it.greeted],
+        show_progress="hidden",
+    )
 
 
 def tick(
@@ -114,14 +119,16 @@ def draw(page: Page, sight: Sight, follower: Follower) -> dict[str, Any]:
     }
 
 
-def greet(page: Page, job_id: Any) -> list[Any]:
+def greet(page: Page, job_id: Any, greeted: str) -> list[Any]:
     """Another job is shown: a prompt to begin with, and no picture of the one before."""
+    if job_id == greeted:
+        return [gr.skip(), gr.skip(), greeted]
     sight = look(page, job_id, False, "")
     if sight.job is None or sight.paths is None:
-        return [gr.skip(), empty(page.say(words.TRY_EMPTY), page.say(words.TRY_EMPTY_HINT))]
+        return [gr.skip(), empty(page.say(words.TRY_EMPTY), page.say(words.TRY_EMPTY_HINT)), ""]
     caption = data.open_dataset(sight.paths.dataset).items[0].caption
     prompt = data.with_trigger(caption, sight.job.spec.settings.data.trigger)
-    return [prompt, empty(page.say(words.DRAW_FIRST), page.say(words.DRAW_FIRST_HINT))]
+    return [prompt, empty(page.say(words.DRAW_FIRST), page.say(words.DRAW_FIRST_HINT)), sight.job.spec.id]
 
 
 def current_job(page: Page, remembered: Any) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,8 +111,8 @@ def _connect(page: Page, screen: Pictures, upload: gr.File, tools: CaptionTools)
             concurrency_limit=1,
         ).then(event(page, examine), current, screen.doctor, show_progress="hidden", concurrency_limit=4)
 
-    upload.upload(
-        event(page, take_in), upload, [upload, *screen.shown], show_progress_on=upload, concurrency_id=EDITS
+    upload.upload(event(page, take_in), upload, screen.shown, show_progress_on=upload, concurrency_id=EDITS).then(
+        lambda: None, None, upload, show_progress="hidden"
     ).then(event(page, examine), current, screen.doctor, show_progress="hidden", concurrency_limit=4)
     edit(screen.cards.input, change_caption)
     edit(screen.cards.delete, remove)
@@ -164,8 +163,9 @@ def take_in(page: Page, files: list[str] | None, progress: gr.Progress = gr.Prog
     finally:
         for source in sources:
             with contextlib.suppress(OSError):
-                os.unlink(source)
-    return [None, *show(page, dataset, [dataset.id])]
+                source.unlink()
+                source.parent.rmdir()  # gradio makes one for each file
+    return show(page, dataset, [dataset.id])
 
 
 def change_caption(page: Page, history: list[str], remembered: str, given: gr.EventData) -> list[Any]:

@@ -49,7 +49,7 @@ class Wish:
 
 @dataclass(frozen=True)
 class Drawing:
-    """Denoising step `step` of `steps` is done."""
+    """Denoising step `step` of `steps` is done; of 0 steps: the model is not ready yet."""
 
     step: int
     steps: int
@@ -96,6 +96,7 @@ class Previews:
         if target.is_file():
             yield Drawn(target)
             return
+        yield Drawing(0, 0)
         number = str(next(self._numbers))
         temporary = target.with_name(f".{target.stem}.{number}.png")
         answers = self._ask(owner, number, wish, temporary)

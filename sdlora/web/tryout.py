@@ -41,6 +41,7 @@ class Tryout:
     button: gr.Button
     picture: gr.HTML
     verdict: gr.HTML
+    greeted: gr.State  # id of the job that prompt and picture belong to
 
     @property
     def inputs(self) -> set[Component]:
@@ -84,7 +85,7 @@ def build(page: Page, training: Training) -> Tryout:
             picture = gr.HTML(empty(page.say(words.TRY_EMPTY), page.say(words.TRY_EMPTY_HINT)), elem_id="preview-image")
             judged = gr.HTML(verdict.view(page, None, nothing, None), elem_id="verdict")
     fields = {"train.seed": seed, "sample.steps": steps, "sample.guidance": guidance}
-    screen = Tryout(prompt, negative, fields, strength, checkpoint, button, picture, judged)
+    screen = Tryout(prompt, negative, fields, strength, checkpoint, button, picture, judged, gr.State(""))
     _connect(page, screen, training, dice)
     return screen
 

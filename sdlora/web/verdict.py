@@ -23,7 +23,8 @@ RECOMMENDED = "recommended"  # the choice that follows the verdict, whichever ch
 def choices(page: Page, follower: Follower, outcome: Outcome | None) -> list[tuple[str, str]]:
     """For the checkpoint field: the recommended one, then all, the last first."""
     best = best_step(follower, outcome)
-    top = page.say(words.CHECKPOINT_BEST, step=f"{best:,}") if best else page.say(words.CHECKPOINT_NONE)
+    named = words.CHECKPOINT_BEST if outcome else words.CHECKPOINT_SO_FAR if best else words.CHECKPOINT_NONE
+    top = page.say(named.fill(step=f"{best:,}"))
     rest = [(page.say(words.AT_STEP, step=f"{step:,}"), str(step)) for step in sorted(follower.saved, reverse=True)]
     return [(top, RECOMMENDED), *rest]
 

@@ -243,6 +243,7 @@ STRENGTH_HELP = Text(
     "0 は基礎モデル、1 は学習したままの LoRA。スライダーを離すと描き直します。",
 )
 CHECKPOINT = Text("Checkpoint", "チェックポイント")
+CHECKPOINT_SO_FAR = Text("Step {step} — best so far", "ステップ {step}(現時点で最良)")
 CHECKPOINT_NONE = Text("None saved yet", "まだ保存されていません")
 CHECKPOINT_BEST = Text("Step {step} — recommended", "ステップ {step}(おすすめ)")
 DRAW = Text("Draw", "描く")

@@ -14,7 +14,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Replace `path` by `data`: a reader sees the old file or the new one, never a part, also after power loss."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        _create(temporary, data)
+        create(temporary, data)
         os.replace(temporary, path)
     except OSError:
         _forget(temporary)
@@ -22,8 +22,8 @@ def write_bytes(path: Path, data: bytes) -> None:
     sync_folder(path.parent)
 
 
-def _create(path: Path, data: bytes) -> None:
-    """A new file with these bytes, on the disk and not only in its cache."""
+def create(path: Path, data: bytes) -> None:
+    """A file with these bytes, on the disk and not only in its cache; its name is durable after `sync_folder`."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     try:
         left = memoryview(data)
@@ -65,7 +65,11 @@ def remove_folder(folder: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    write_bytes(path, to_json(value))
+
+
+def to_json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def read_json(path: Path) -> Any:

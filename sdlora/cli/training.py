@@ -39,13 +39,17 @@ def train(
 
 def resume(
     job: Annotated[str, typer.Argument(help="Id of an interrupted, stopped or failed job.")],
+    more: Annotated[int, typer.Option(min=0, help="Train a finished job so many steps longer, as a new job.")] = 0,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Go on where the last saved state of a job left off."""
     place = open_workspace(workspace)
-    paths = place.job(store.find(place, job).id)
-    runner.resume(paths)
+    if more:
+        paths = place.job(store.go_on(place, job, more).id)
+    else:
+        paths = place.job(store.find(place, job).id)
+        runner.resume(paths)
     watch(paths, None, as_json)
 
 

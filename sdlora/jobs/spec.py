@@ -25,6 +25,7 @@ class JobSpec:
     base_fingerprint: str  # "" where the base was not on this machine yet
     settings: Config
     versions: dict[str, str]
+    parent: str = ""  # id of the job that this one goes on from
 
     def write(self, paths: JobPaths) -> None:
         write_json(paths.job, {**asdict(self), "settings": self.settings.model_dump()})

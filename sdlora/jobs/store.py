@@ -8,13 +8,14 @@ import secrets
 import shutil
 import time
 import unicodedata
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 
 from sdlora import __version__
-from sdlora.config import Config
-from sdlora.data import Dataset, copy_dataset
+from sdlora.config import Config, from_values, values_of
+from sdlora.data import Dataset, copy_dataset, open_dataset
 from sdlora.errors import BadInput
-from sdlora.files import sync_folder
+from sdlora.files import link_or_copy, sync_folder
 from sdlora.jobs.lock import held
 from sdlora.jobs.paths import JobPaths, Workspace
 from sdlora.jobs.spec import JobSpec
@@ -27,8 +28,6 @@ _VERSIONED = ("torch", "diffusers", "transformers", "peft", "safetensors")
 def create(workspace: Workspace, dataset: Dataset, settings: Config, name: str = "", preset: str = "") -> JobSpec:
     """Write a new job's folder; its status is then *queued*. The same request within 5 seconds is the same job.
 
-    The folder is built beside and renamed, so that nobody ever sees half a job.
-
     Raises:
         BaseUnusable: the base is not there or not one that can be trained.
     """
@@ -38,9 +37,9 @@ def create(workspace: Workspace, dataset: Dataset, settings: Config, name: str =
     base = resolve_base(settings.model.base)
     wanted = file_name(name or settings.data.trigger or dataset.name)
     spec = JobSpec(
-        id=f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}",
+        id=_new_id(),
         name=_unique(wanted, {s.name for s in every(workspace)}),
-        created=time.time(),
+        created=_now(workspace),
         preset=preset,
         dataset=dataset.id,
         base=base.source,
@@ -48,18 +47,80 @@ def create(workspace: Workspace, dataset: Dataset, settings: Config, name: str =
         settings=settings,
         versions=_versions(),
     )
-    final = workspace.job(spec.id)
+    _build(workspace.job(spec.id), spec, dataset)
+    return spec
+
+
+def go_on(workspace: Workspace, id: str, steps: int) -> JobSpec:
+    """A new job that trains `steps` more from where a finished or stopped one ended, with its optimizer as it was.
+
+    The old job stays as it is; its checkpoints stand in the new one too, so that the best of all is chosen.
+
+    Raises:
+        BadInput: no such job, it has not ended, or it saved no state.
+    """
+    old = workspace.job(find(workspace, id).id)
+    spec, reached = JobSpec.read(old), old.saved_step()
+    if held(old.lock) or not reached:
+        raise BadInput(
+            Text(
+                "Only a job that has ended and trained something can go on.",
+                "続きを学習できるのは、終了していて途中の状態が保存されているジョブだけです。",
+            )
+        )
+    train = spec.settings.train
+    settings = from_values(
+        {
+            **values_of(spec.settings),
+            "train.steps": reached + steps,
+            "train.save_every": train.save_every or -(-train.steps // 10),
+        }
+    )
+    more = replace(
+        spec,
+        id=_new_id(),
+        name=_unique(spec.name, {s.name for s in every(workspace)}),
+        created=_now(workspace),
+        settings=settings,
+        versions=_versions(),
+        parent=spec.id,
+    )
+    _build(workspace.job(more.id), more, open_dataset(old.dataset), old)
+    return more
+
+
+def _inherit(old: JobPaths, new: JobPaths) -> None:
+    """Link an ended job's last state and its checkpoints."""
+    state = f"step-{old.saved_step():06d}"
+    for source, target in ((old.state / state, new.state / state), (old.checkpoints, new.checkpoints)):
+        target.mkdir(parents=True)
+        for file in source.iterdir():
+            link_or_copy(file, target / file.name)
+
+
+def _new_id() -> str:
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
+
+
+def _now(workspace: Workspace) -> float:
+    """Unix time, but after every job there is: the queue's order must not turn when the clock jumps back."""
+    return max([time.time(), *(s.created + 1e-3 for s in every(workspace))])
+
+
+def _build(final: JobPaths, spec: JobSpec, dataset: Dataset, old: JobPaths | None = None) -> None:
+    """Make a job's folder beside and rename it, so that nobody ever sees half a job. What `old` ended with is linked into it."""
     building = JobPaths(final.folder.with_name(f".{spec.id}.new"))
     building.folder.mkdir(parents=True)
     try:
         copy_dataset(dataset, building.dataset)
+        if old:
+            _inherit(old, building)
         spec.write(building)
         building.folder.rename(final.folder)
         sync_folder(final.folder.parent)
     except BaseException:
         shutil.rmtree(building.folder, ignore_errors=True)
         raise
-    return spec
 
 
 def _twin(workspace: Workspace, dataset: Dataset, settings: Config, name: str) -> JobSpec | None:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from sdlora.errors import BadInput
-from sdlora.files import make_folder, move_folder, read_json, remove_folder, sha256_of, write_bytes, write_json
+from sdlora.files import create, make_folder, move_folder, read_json, remove_folder, sha256_of, to_json
 from sdlora.lora import canonical
 from sdlora.text import Text
 
@@ -41,9 +41,9 @@ def save(folder: Path, state: State) -> None:
     remove_folder(final)  # an invalid leftover of the same step
     make_folder(building)
     data = canonical.to_bytes(state.tensors)
-    write_bytes(building / "tensors.safetensors", data)
+    create(building / "tensors.safetensors", data)
     manifest = {"format": FORMAT, "step": state.step, "sha256": hashlib.sha256(data).hexdigest(), "facts": state.facts}
-    write_json(building / "manifest.json", manifest)
+    create(building / "manifest.json", to_json(manifest))
     move_folder(building, final)
     for old in _found(folder)[KEPT:]:
         remove_folder(old)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,8 +85,11 @@ def zygote() -> Iterator[Zygote]:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Workspace:
-    return Workspace(tmp_path / "workspace").make()
+def place(tmp_path: Path) -> Iterator[Workspace]:
+    """In memory where that can be had: hundreds of states are written here, and what fsync promises is tested elsewhere."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else tmp_path, prefix="sdlora-") as folder:
+        yield Workspace(Path(folder)).make()
 
 
 @pytest.fixture

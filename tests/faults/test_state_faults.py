@@ -35,9 +35,9 @@ def attempt(folder: Path, disk: Disk, step: int, monkeypatch: pytest.MonkeyPatch
 
 
 def test_no_fault_loses_a_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Operation 1, 2, 3 … of a save breaks in each way, with 0 to 5 states there before, until the save goes through."""
+    """Operation 1, 2, 3 … of a save breaks in each way, with 0 to 7 states there before, until the save goes through."""
     ways: tuple[Literal["error", "kill", "power"], ...] = ("error", "kill", "power")
-    faults = sum(injected(tmp_path, monkeypatch, how, before) for how in ways for before in range(6))
+    faults = sum(injected(tmp_path, monkeypatch, how, before) for how in ways for before in range(8))
     assert faults >= 300
 
 

@@ -94,7 +94,7 @@ def plan_full_disk(where: str) -> None:
 
     from sdlora import files
 
-    create, append, save = files._create, files.append_line, Image.Image.save
+    create, append, save = files.create, files.append_line, Image.Image.save
 
     def refusing(real: Any, position: int) -> Any:
         def refuse(*arguments: Any, **named: Any) -> Any:
@@ -104,12 +104,13 @@ def plan_full_disk(where: str) -> None:
 
         return refuse
 
-    files._create = refusing(create, 0)
+    files.create = refusing(create, 0)
     files.append_line = refusing(append, 0)
     Image.Image.save = refusing(save, 1)  # type: ignore[method-assign]
     from sdlora import events
+    from sdlora.train import state
 
-    events.append_line = files.append_line
+    events.append_line, state.create = files.append_line, files.create
 
 
 def plan_out_of_memory(largest_batch: int) -> None:

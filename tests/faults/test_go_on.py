@@ -1,0 +1,35 @@
+"""A finished run can be trained longer, as a new job that knows where it came from."""
+
+from __future__ import annotations
+
+import pytest
+
+from sdlora.errors import BadInput
+from sdlora.jobs import store
+from sdlora.jobs.paths import Workspace
+from sdlora.jobs.spec import JobSpec
+from tests.faults.conftest import MakeJob, Zygote, outcome_of, result, told
+
+pytestmark = pytest.mark.faults
+
+
+def test_more_steps_from_where_it_ended(zygote: Zygote, job: MakeJob, place: Workspace) -> None:
+    constant = {"train.schedule": "constant", "train.save_every": 5}
+    short, whole = job(**constant, **{"train.steps": 10}), job(**constant)
+    with pytest.raises(BadInput):
+        store.go_on(place, short.id, 5)
+    zygote.run(short)
+    before = result(short)
+    longer = place.job(store.go_on(place, short.id, 5).id)
+    assert JobSpec.read(longer).parent == short.id
+    assert JobSpec.read(longer).name != JobSpec.read(short).name
+    zygote.run(longer)
+    assert told(longer).started is not None
+    assert told(longer).started.step == 10  # type: ignore[union-attr]
+    assert outcome_of(longer).step == 15
+    assert result(short) == before, "the old one stays"
+    zygote.run(whole)
+    last = "step-000015.safetensors"
+    from sdlora.lora.canonical import data_of
+
+    assert data_of((longer.checkpoints / last).read_bytes()) == data_of((whole.checkpoints / last).read_bytes())

@@ -1,40 +1,42 @@
-"""What a LoRA file is, told from its header: format, rank, targets, parameters. Reads no weights and needs no torch."""
+"""What a LoRA is, told from its header: format, kind, maker, family, rank, targets. Reads no weights and needs no torch."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-import struct
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from sdlora.errors import BadInput
 from sdlora.files import sha256_of
+from sdlora.lora.header import count, read_header, scalars
+from sdlora.lora.names import Key, parse
+from sdlora.lora.targets import Part
 from sdlora.text import Text
 
-_LONGEST_HEADER = 100 << 20  # what the safetensors library itself refuses beyond
 _DTYPES = {"F32": "fp32", "F16": "fp16", "BF16": "bf16"}
-_SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
-# Endings of the matrix that maps the input down to the rank, its first dimension; by format.
-_DOWN = {
-    "kohya": re.compile(r"lora_(unet|te|te1|te2)_.*\.lora_down\.weight"),
-    "peft": re.compile(r"base_model\.model\..*\.lora_A\.weight"),
-    "diffusers": re.compile(
-        r"(unet|text_encoder|text_encoder_2)\..*\.(lora_A|lora\.down|lora_linear_layer\.down)\.weight"
-    ),
-    "loha": re.compile(r".*\.hada_w1_b"),
-    "lokr": re.compile(r".*\.lokr_w(1|1_b|2_b)"),
+# LyCORIS: layers of more than two matrices. The first ending found tells the rank: (ending, dimension that is the rank).
+_LYCORIS = {
+    "loha": [(".hada_w1_b", 0)],
+    "lokr": [(".lokr_w2_b", 0), (".lokr_w1_b", 0), (".lokr_w2", None), (".lokr_w1", None)],
 }
+_PEFT_FILE = "adapter_model.safetensors"
+_DIFFUSERS_FILE = "pytorch_lora_weights.safetensors"
 
 
 @dataclass(frozen=True)
 class Inspection:
     """`rank` and `alpha` are of most layers; `alpha` is None where the file stores none (then it equals the rank)."""
 
-    format: str
-    family: str
+    file: Path  # the one that was read; of a PEFT folder with several parts, the first
+    format: str  # kohya, diffusers, peft, loha, lokr
+    network: str  # lora, locon (convolutions too), dora, loha, lokr
+    trainer: str  # which program wrote it, as far as it says
+    family: str  # sd1, sd2, sdxl, unknown
     rank: int
     alpha: float | None
     targets: dict[str, int]  # kind of layer -> how many
@@ -44,39 +46,124 @@ class Inspection:
     metadata: dict[str, str]
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {k: v for k, v in asdict(self).items() if k != "file"}
+
+
+def peft_folders(path: Path) -> dict[Part, Path]:
+    """The adapter folders at or below `path`, by part; empty where it is none."""
+    if path.name == _PEFT_FILE and (path.parent / "adapter_config.json").is_file():
+        path = path.parent
+    if (path / "adapter_config.json").is_file():
+        return {_part_of_folder(path): path}
+    parts: tuple[Part, ...] = ("unet", "text_encoder", "text_encoder_2")
+    return {part: path / part for part in parts if (path / part / "adapter_config.json").is_file()}
+
+
+def _part_of_folder(folder: Path) -> Part:
+    """By its name, else by its layers: only a UNet has blocks, only CLIPTextModelWithProjection (SDXL's second) has `text_model.`."""
+    for part in ("text_encoder_2", "text_encoder", "unet"):
+        if folder.name == part:
+            return part  # type: ignore[return-value]
+    names = list(read_header(folder / _PEFT_FILE)[0])
+    return "unet" if any("_block" in name for name in names) else "text_encoder"
 
 
 def inspect_file(path: Path) -> Inspection:
-    """Read a file's header and alphas.
+    """Read headers and alphas of a file, or of a folder that holds a diffusers or PEFT LoRA.
 
     Raises:
         BadInput: not a whole safetensors file, or no LoRA in it.
     """
-    header, metadata, start = read_header(path)
-    kind, layers = _recognised(path, header)
-    ranks = Counter(header[name]["shape"][0] for name in layers)
-    alphas = Counter(_alphas(path, header, start))
+    folders = peft_folders(path)
+    if not folders and path.is_dir():
+        if not (path / _DIFFUSERS_FILE).is_file():
+            raise BadInput(
+                Text(
+                    f"{path.name} is a folder without a LoRA: neither {_DIFFUSERS_FILE} nor PEFT's adapter_config.json is in it.",
+                    f"{path.name} に LoRA がありません({_DIFFUSERS_FILE} も adapter_config.json もありません)。",
+                )
+            )
+        path = path / _DIFFUSERS_FILE
+    if not folders:
+        return _inspection(path, *read_header(path))
+    found = [
+        _inspection(f / _PEFT_FILE, *read_header(f / _PEFT_FILE), part, _peft_config(f)) for part, f in folders.items()
+    ]
+    return found[0] if len(found) == 1 else _together(found)
+
+
+def _peft_config(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / "adapter_config.json").read_text())
+        if config.get("peft_type") == "LORA":
+            return dict(config)
+        reason = f"peft_type is {config.get('peft_type')}"
+    except (OSError, ValueError, AttributeError) as error:
+        reason = str(error)
+    raise BadInput(
+        Text(
+            f"{folder.name}/adapter_config.json is not a LoRA's: {reason}.",
+            f"{folder.name}/adapter_config.json は LoRA のものではありません: {reason}",
+        )
+    )
+
+
+def _together(found: list[Inspection]) -> Inspection:
+    """Several PEFT folders as one LoRA; its sha256 is of the files' own, in order."""
+    first = found[0]
+    targets = {k: v for one in found for k, v in one.targets.items()}
+    digest = hashlib.sha256("".join(one.sha256 for one in found).encode()).hexdigest()
+    family = next((one.family for one in found if one.family != "unknown"), "unknown")
+    together = {"family": family, "targets": targets, "sha256": digest}
+    return Inspection(**{**vars(first), **together, "parameters": sum(one.parameters for one in found)})
+
+
+def _inspection(
+    path: Path,
+    header: dict[str, Any],
+    metadata: dict[str, str],
+    start: int,
+    part: Part | None = None,
+    config: dict[str, Any] | None = None,
+) -> Inspection:
+    lycoris = next((k for k, ends in _LYCORIS.items() if any(n.endswith(ends[0][0]) for n in header)), None)
+    lycoris = lycoris or ("lokr" if any(".lokr_w" in name for name in header) else None)
     weights = [name for name in header if not name.endswith(".alpha")]
+    keys = {name: key for name in header if (key := parse(name))}
+    if lycoris:
+        stems = {name.split(".")[0] for name in header if "_w" in name}
+        network, kind, ranks = lycoris, lycoris, _lycoris_ranks(header, lycoris)
+        targets = Counter(_layer_kind("text_encoder" if s.startswith("lora_te") else "unet", s) for s in stems)
+        shapes: list[tuple[Part, str, Sequence[int]]] = []
+    else:
+        down = {name: key for name, key in keys.items() if key.role == "down"}
+        if not down:
+            _refuse(path, header)
+        kind = Counter(key.format for key in down.values()).most_common(1)[0][0]
+        network = _network(header, keys)
+        ranks = [header[name]["shape"][0] for name in down]
+        shapes = [(key.part or part or "unet", key.path, header[name]["shape"]) for name, key in down.items()]
+        targets = Counter(_layer_kind(p, where) for p, where, _ in shapes)
+    family = family_of(shapes, metadata)
+    if family == "unknown" and any(key.ldm for key in keys.values()):
+        family = "sdxl"
     return Inspection(
+        file=path,
         format=kind,
-        family=_family(header, layers, metadata),
-        rank=ranks.most_common(1)[0][0],
-        alpha=alphas.most_common(1)[0][0] if alphas else None,
-        targets=dict(sorted(Counter(_layer_kind(name) for name in layers).items())),
-        parameters=sum(_count(header[name]["shape"]) for name in weights),
+        network=network,
+        trainer=trainer_of(metadata, kind),
+        family=family,
+        rank=Counter(ranks).most_common(1)[0][0] if ranks else 0,
+        alpha=_alpha(path, header, start, metadata, config),
+        targets=dict(sorted(targets.items())),
+        parameters=sum(count(header[name]["shape"]) for name in weights),
         dtype=_DTYPES.get(Counter(header[n]["dtype"] for n in weights).most_common(1)[0][0], "mixed"),
         sha256=sha256_of(path),
         metadata=metadata,
     )
 
 
-def _recognised(path: Path, header: dict[str, Any]) -> tuple[str, list[str]]:
-    """The format and its layers' names."""
-    for kind, down in _DOWN.items():
-        layers = [name for name in header if down.fullmatch(name)]
-        if layers:
-            return kind, layers
+def _refuse(path: Path, header: dict[str, Any]) -> None:
     raise BadInput(
         Text(
             f"{path.name} holds {len(header)} tensors, but none by the name of a LoRA's (kohya, diffusers, PEFT, LoHa, LoKr).",
@@ -85,85 +172,72 @@ def _recognised(path: Path, header: dict[str, Any]) -> tuple[str, list[str]]:
     )
 
 
-def read_header(path: Path) -> tuple[dict[str, Any], dict[str, str], int]:
-    """Tensor entries, metadata, and where the data starts. Lengths are checked against the file's before anything is read.
-
-    Raises:
-        BadInput: no safetensors file, or one that is cut short.
-    """
-    try:
-        length = path.stat().st_size
-        with open(path, "rb") as file:
-            start = file.read(8)
-            size = struct.unpack("<Q", start)[0] if len(start) == 8 else -1
-            if not 2 <= size <= min(_LONGEST_HEADER, length - 8):
-                raise ValueError("its header is longer than the file")
-            header = json.loads(file.read(size))
-        metadata = header.pop("__metadata__", {})
-        _check(header, metadata, length - 8 - size)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        reason = str(error) or type(error).__name__
-        raise BadInput(
-            Text(
-                f"{path.name} is not a whole safetensors file: {reason}.",
-                f"{path.name} は正しい safetensors ファイルではありません: {reason}",
-            )
-        ) from None
-    return header, metadata, 8 + size
+def _lycoris_ranks(header: dict[str, Any], kind: str) -> list[int]:
+    """Of LoKr's full factors (no rank) nothing."""
+    for ending, dimension in _LYCORIS[kind]:
+        found = [e["shape"] for name, e in header.items() if name.endswith(ending)]
+        if found:
+            return [shape[dimension] for shape in found if shape] if dimension is not None else []
+    return []
 
 
-def _check(header: dict[str, Any], metadata: dict[str, str], room: int) -> None:
-    """Every tensor's bytes lie inside the file and are as many as its shape needs."""
-    if not all(isinstance(k, str) and isinstance(v, str) for k, v in metadata.items()):
-        raise ValueError("its metadata is not text")
-    for name, entry in header.items():
-        first, last = entry["data_offsets"]
-        if not 0 <= first <= last <= room:
-            raise ValueError(f"{name} lies outside the file")
-        if any(type(side) is not int or side < 0 for side in entry["shape"]):
-            raise ValueError(f"{name} has an impossible shape")
-        if entry["dtype"] in _SIZES and last - first != _count(entry["shape"]) * _SIZES[entry["dtype"]]:
-            raise ValueError(f"{name} has another size than its shape")
+def _network(header: dict[str, Any], keys: dict[str, Key]) -> str:
+    if any(key.role == "dora" for key in keys.values()):
+        return "dora"
+    kernels = [header[n]["shape"][2:] for n, key in keys.items() if key.role == "down" and key.part in (None, "unet")]
+    return "locon" if any(k not in ([], [1, 1]) for k in kernels) else "lora"
 
 
-def _count(shape: list[int]) -> int:
-    total = 1
-    for side in shape:
-        total *= side
-    return total
+def trainer_of(metadata: dict[str, str], format: str) -> str:
+    """The program that wrote the file, by the marks that each leaves in the metadata."""
+    module = metadata.get("ss_network_module", "")
+    if "sdlora.version" in metadata:
+        return "sdlora"
+    if "ot_revision" in metadata or "ot_branch" in metadata:
+        return "OneTrainer"
+    if "ai-toolkit" in metadata.get("software", ""):
+        return "ai-toolkit"
+    if module.startswith("lycoris"):
+        return "LyCORIS"
+    if module or "ss_sd_scripts_commit_hash" in metadata:
+        return "sd-scripts"
+    return format if format in ("diffusers", "peft") else "unknown"
 
 
-def _alphas(path: Path, header: dict[str, Any], start: int) -> list[float]:
-    """The values of all `.alpha` scalars."""
-    found = []
-    with open(path, "rb") as file:
-        for name, entry in header.items():
-            if name.endswith(".alpha") and _count(entry["shape"]) == 1:
-                file.seek(start + entry["data_offsets"][0])
-                found.append(_scalar(file.read(_SIZES.get(entry["dtype"], 0)), entry["dtype"]))
-    return found
-
-
-def _scalar(data: bytes, dtype: str) -> float:
-    if dtype == "BF16":  # the upper half of an fp32
-        return float(struct.unpack("<f", b"\0\0" + data)[0])
-    formats = {"F32": "<f", "F16": "<e", "F64": "<d", "I64": "<q", "I32": "<i"}
-    return float(struct.unpack(formats[dtype], data)[0]) if dtype in formats else float("nan")
-
-
-def _family(header: dict[str, Any], layers: list[str], metadata: dict[str, str]) -> str:
-    """By the metadata, else by how wide the text is that cross-attention reads."""
-    version = metadata.get("ss_base_model_version", "")
-    for start, family in (("sdxl", "sdxl"), ("sd_v2", "sd2"), ("sd_v1", "sd1")):
-        if version.startswith(start):
+def family_of(layers: Iterable[tuple[Part, str, Sequence[int]]], metadata: dict[str, str]) -> str:
+    """By the metadata, else by what only one family has: layers as (part, path, shape of `down`)."""
+    version, architecture = metadata.get("ss_base_model_version", ""), metadata.get("modelspec.architecture", "")
+    for family, start, kind in (("sdxl", "sdxl", "xl"), ("sd2", "sd_?v?2", "v2"), ("sd1", "sd_?v?1", "v1")):
+        if re.match(start, version) or architecture.startswith(f"stable-diffusion-{kind}"):
             return family
-    widths = {header[n]["shape"][1] for n in layers if "attn2" in n and "to_k" in n and len(header[n]["shape"]) > 1}
+    widths = set()
+    for part, path, shape in layers:
+        if part == "text_encoder_2" or "transformer_blocks.1." in path:  # only SDXL has deeper transformers
+            return "sdxl"
+        if part == "unet" and "attn2.to_k" in path:
+            widths.add(shape[1])
     return {768: "sd1", 1024: "sd2", 2048: "sdxl"}.get(next(iter(widths), 0), "unknown")
 
 
-def _layer_kind(name: str) -> str:
-    part = "text_encoder" if re.match(r"(lora_te|text_encoder)", name) else "unet"
-    for kind, words in (("attention", ("attn",)), ("ff", ("ff", "mlp")), ("proj", ("proj_in", "proj_out"))):
-        if any(word in name for word in words):
+def _alpha(
+    path: Path, header: dict[str, Any], start: int, metadata: dict[str, str], config: dict[str, Any] | None
+) -> float | None:
+    found = scalars(path, header, start, [name for name in header if name.endswith(".alpha")])
+    if found:
+        return Counter(found).most_common(1)[0][0]
+    if config is None:
+        try:
+            config = json.loads(metadata.get("lora_adapter_metadata", "{}"))
+        except ValueError:
+            config = {}
+    for name in ("lora_alpha", "unet.lora_alpha", "text_encoder.lora_alpha"):
+        if name in config:
+            return float(config[name])
+    return None
+
+
+def _layer_kind(part: str, path: str) -> str:
+    for kind, words in (("attention", "attn"), ("ff", r"[._]ff[._]|mlp"), ("proj", "proj_in|proj_out")):
+        if re.search(words, path):
             return f"{part}.{kind}"
     return f"{part}.conv"

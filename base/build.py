@@ -1,0 +1,149 @@
+"""`python -m base.build`: train the bundled base, resumable at any kill."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import sys
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL
+from transformers import CLIPTokenizer
+
+from base.captions import full_caption, varied_caption
+from base.drawn import vae_pictures
+from base.export import export, load_average, newest
+from base.fetch import default_work, icons_of
+from base.latents import normalise, training_latents
+from base.muon import MuonAdam
+from base.names import TRAINING_SETS
+from base.state import load_state, save_state
+from base.tokenizer import VOCABULARY, learn_tokenizer
+from base.training import Plan, Run, run_plan
+from base.unet import Painter, denoising_loss, noise_schedule
+from base.vae import new_vae, vae_loss
+
+VAE_BATCH = 16
+UNET_BATCH = 32
+BUNDLED = Path(__file__).parents[1] / "sdlora" / "bundled" / "emoji"
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+def train_vae(work: Path, plan: Plan, seed: int) -> None:
+    """Stage 1. Leaves `work/vae/final.safetensors`."""
+    shown = vae_pictures(work, seed)
+    vae = new_vae(seed)
+    run = Run(vae, MuonAdam(vae, 0.15, ("conv_in", "conv_out", "quant")), work / "vae", plan.average)
+    say(f"vae: from step {run.step}" if run.load("stable") else "vae: from the start")
+
+    def loss_at(step: int) -> torch.Tensor:
+        torch.manual_seed(seed * 1_000_000 + step)
+        return vae_loss(vae, shown.batch(step, VAE_BATCH))
+
+    run_plan(run, plan, loss_at, say)
+
+
+def normalised_vae(work: Path, seed: int) -> tuple[AutoencoderKL, torch.Tensor, list[tuple[str, str]]]:
+    """(the VAE with normalised latents, latents of the taught pictures, their (name, style)); kept in the work folder."""
+    vae, kept = new_vae(), work / "unet" / "latents.safetensors"
+    if kept.exists():
+        tensors, facts = load_state(kept)
+        latents = tensors.pop("latents")
+        vae.register_to_config(scaling_factor=1.0)
+        vae.load_state_dict(tensors)
+        return vae.eval(), latents, [tuple(pair) for pair in facts["told"]]
+    load_average(vae, newest(work / "vae"))
+    vae.eval()
+    latents, told = training_latents(vae, work, seed)
+    normalise(vae, latents)
+    latents, told = training_latents(vae, work, seed)
+    save_state(kept, {"latents": latents} | vae.state_dict(), {"told": told})
+    return vae, latents, told
+
+
+def tokenizer_for(work: Path) -> CLIPTokenizer:
+    """The tokenizer, learnt once from every name in the training sets."""
+    folder = work / "tokenizer"
+    if not (folder / "merges.txt").exists():
+        names = {w: [n for n in icons_of(p, work) if "skin-tone" not in n] for w, p in TRAINING_SETS.items()}
+        learn_tokenizer([full_caption(n, w) for w, listed in names.items() for n in listed], folder)
+    return CLIPTokenizer.from_pretrained(folder)
+
+
+def tokens_of(tokenizer: CLIPTokenizer, captions: list[str]) -> torch.Tensor:
+    """(B, 48) ids, padded with the end token."""
+    return tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
+
+
+def train_unet(work: Path, plan: Plan, seed: int) -> None:
+    """Stage 2: text encoder and UNet together. Leaves `work/unet/final.safetensors`."""
+    _, latents, told = normalised_vae(work, seed)
+    tokenizer, schedule = tokenizer_for(work), noise_schedule()
+    painter = Painter(VOCABULARY, seed)
+    apart = ("conv_in", "conv_out", "embedding.weight")
+    run = Run(painter, MuonAdam(painter, 0.15, apart), work / "unet", plan.average)
+    say(f"unet: from step {run.step}" if run.load("stable") else "unet: from the start")
+
+    def loss_at(step: int) -> torch.Tensor:
+        dice = random.Random(f"{seed} {step}")
+        picked = _picked(step, len(latents), seed)
+        captions = [varied_caption(*told[i], dice) for i in picked]
+        noise = torch.Generator().manual_seed(seed * 1_000_000 + step)
+        return denoising_loss(painter, latents[picked], tokens_of(tokenizer, captions), schedule, noise)
+
+    run_plan(run, plan, loss_at, say)
+
+
+def _picked(step: int, total: int, seed: int) -> list[int]:
+    """Indices of the step's pictures: every picture once a round, in a new order each round."""
+    first = step * UNET_BATCH
+    picked = []
+    for i in range(first, first + UNET_BATCH):
+        order = torch.Generator().manual_seed(seed + i // total)
+        picked.append(int(torch.randperm(total, generator=order)[i % total]))
+    return picked
+
+
+def export_base(work: Path, folder: Path, seed: int) -> None:
+    """Stage 3: the averaged weights, where they are now, as a diffusers folder."""
+    vae, _, _ = normalised_vae(work, seed)
+    painter = Painter(VOCABULARY, seed)
+    tokenizer_for(work)
+    if newest(work / "unet").exists():
+        say(f"unet: {load_average(painter, newest(work / 'unet'))}")
+    export(vae, painter, work / "tokenizer", folder)
+
+
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="base.build", description=__doc__)
+    parser.add_argument("--stage", choices=["vae", "unet", "export", "all"], default="all")
+    parser.add_argument("--minutes", type=float, default=240.0, help="wall-clock time; `all` gives the VAE a quarter")
+    parser.add_argument("--decay", type=float, default=0.3, help="share of the time in which the rate falls to 0")
+    parser.add_argument("--work", type=Path, default=default_work())
+    parser.add_argument("--out", type=Path, default=BUNDLED)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--seed", type=int, default=1)
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    chosen = arguments(argv)
+    torch.set_num_threads(chosen.threads)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    whole, minutes = chosen.stage == "all", chosen.minutes
+    if chosen.stage in ("vae", "all"):
+        train_vae(chosen.work, Plan(minutes * (0.25 if whole else 1), 0.01, chosen.decay), chosen.seed)
+    if chosen.stage in ("unet", "all"):
+        train_unet(chosen.work, Plan(minutes * (0.75 if whole else 1), 0.01, chosen.decay), chosen.seed)
+    if chosen.stage in ("export", "all"):
+        export_base(chosen.work, chosen.out, chosen.seed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""Pictures of the shared names as latents: each a few times, slightly moved and zoomed. Never flipped.
+
+A flipped camel is another picture than the one all sets draw: the few names have one side each.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+
+from base.augment import EDGE
+from base.fetch import icons_of
+from base.names import TRAINING_SETS, shared_names
+from base.render import draw, on_white
+
+VARIANTS = 4
+
+
+def named_icons(work: Path) -> tuple[list[str], dict[str, dict[str, dict]]]:
+    """(names, set -> name -> icon) of what the base is taught."""
+    icons = {word: icons_of(package, work) for word, package in TRAINING_SETS.items()}
+    return shared_names(icons), icons
+
+
+def as_input(pictures: np.ndarray) -> Tensor:
+    """uint8 RGB (N, h, w, 3) -> float (N, 3, h, w) in -1..1."""
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def drawn_variants(icons: dict[str, dict], names: list[str], seed: int) -> np.ndarray:
+    """uint8 RGB (VARIANTS * N, 64, 64, 3): variant 0 of every name exactly as it is, then the moved ones."""
+    dice = np.random.default_rng(seed)
+    pictures = [draw(icons[name], EDGE) for name in names]
+    for _ in range(VARIANTS - 1):
+        for name in names:
+            zoom, shift = dice.uniform(0.94, 1.03), dice.uniform(-0.025, 0.025, 2)
+            pictures.append(draw(icons[name], EDGE, float(zoom), (float(shift[0]), float(shift[1]))))
+    return on_white(np.stack(pictures))
+
+
+@torch.no_grad()
+def encoded(vae: AutoencoderKL, pictures: np.ndarray) -> Tensor:
+    """Posterior means (N, 4, 16, 16) of uint8 RGB pictures (N, 64, 64, 3)."""
+    return torch.cat([vae.encode(part).latent_dist.mean for part in as_input(pictures).split(32)])
+
+
+def training_latents(vae: AutoencoderKL, work: Path, seed: int) -> tuple[Tensor, list[tuple[str, str]]]:
+    """(latents (M, 4, 16, 16), the (name, style) of each)."""
+    names, icons = named_icons(work)
+    latents, told = [], []
+    for i, style in enumerate(TRAINING_SETS):
+        latents.append(encoded(vae, drawn_variants(icons[style], names, seed + i)))
+        told += [(name, style) for name in names] * VARIANTS
+    return torch.cat(latents), told
+
+
+@torch.no_grad()
+def normalise(vae: AutoencoderKL, latents: Tensor) -> None:
+    """Fold mean and deviation of each latent channel into the VAE's two 1 x 1 convolutions.
+
+    Afterwards latents are about N(0, 1) in each channel and `scaling_factor` is 1, exactly, for every user of the VAE.
+    """
+    mean, std = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
+    inner, outer = vae.quant_conv, vae.post_quant_conv
+    outer.bias += outer.weight[:, :, 0, 0] @ mean
+    outer.weight *= std.view(1, -1, 1, 1)
+    inner.weight[:4] /= std.view(-1, 1, 1, 1)
+    inner.bias[:4] = (inner.bias[:4] - mean) / std
+    inner.bias[4:] -= 2 * std.log()
+    vae.register_to_config(scaling_factor=1.0)

@@ -1,0 +1,215 @@
+"""`python -m base.measure`: every figure that the base is judged by, as the table of the model card."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from PIL import Image
+from torch import Tensor, nn
+
+from base.augment import EDGE
+from base.captions import full_caption
+from base.export import exported_vae
+from base.fetch import default_work
+from base.judge import Real, real_pictures, share_called, trained_judge
+from base.latents import as_input, encoded, named_icons
+from base.names import JUDGING_SETS, TRAINING_SETS
+from base.painted import painted, pipeline
+from base.render import draw, on_white
+from base.unseen import evenly, fx_icons
+from base.vae import psnr, reconstructed
+
+CAPTIONS, TOP = 200, 10
+LORA_PICTURES, LORA_NAMES = 24, 50
+STRENGTHS = (0.0, 0.5, 1.0)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the table. `good` is None where nothing was asked."""
+
+    what: str
+    asked: str
+    got: str
+    good: bool | None = None
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every measurement needs."""
+
+    base: Path
+    work: Path
+    vae: AutoencoderKL
+    judge: nn.Sequential
+
+
+def exact(icons: dict[str, dict], names: list[str]) -> np.ndarray:
+    """uint8 RGB (N, 64, 64, 3) of these icons as they are."""
+    return on_white(np.stack([draw(icons[name], EDGE) for name in names]))
+
+
+def share_named(vae: AutoencoderKL, drawn: np.ndarray, meant: list[str], real: Tensor, names: list[str]) -> float:
+    """Share of drawn pictures whose TOP nearest real pictures (distance in latents) have the meant name.
+
+    `real` is (N, 4, 16, 16), one for each of `names`.
+    """
+    distance = torch.cdist(encoded(vae, drawn).flatten(1), real.flatten(1))
+    nearest = distance.topk(TOP, largest=False).indices.tolist()
+    return float(np.mean([names.index(m) in row for m, row in zip(meant, nearest, strict=True)]))
+
+
+def vae_figures(bench: Bench) -> list[Figure]:
+    """PSNR on the training sets and on OpenMoji; style of FxEmoji's reconstructions."""
+    lines = []
+    for style in [*TRAINING_SETS, *JUDGING_SETS]:
+        real: Real = real_pictures(style, bench.work)
+        x = as_input(real.pictures[evenly(len(real.names), 300)])
+        y = reconstructed(bench.vae, x)
+        asked = {"openmoji": 24.0, "fxemoji": None}.get(style, 27.0)
+        got = psnr(x, y).mean().item()
+        good = None if asked is None else got >= asked
+        lines.append(Figure(f"VAE: PSNR on {style}", f">= {asked} dB" if asked else "", f"{got:.1f} dB", good))
+        if style in JUDGING_SETS:
+            real_share, share = share_called(bench.judge, x, style), share_called(bench.judge, y, style)
+            limit = 0.9 if style == "fxemoji" else None
+            what = f"VAE: reconstructions of {style} called {style} (the real ones: {real_share:.0%})"
+            lines.append(
+                Figure(what, ">= 90 %" if limit else "", f"{share:.0%}", None if limit is None else share >= limit)
+            )
+    return lines
+
+
+def naming_figures(bench: Bench) -> list[Figure]:
+    """Right name among the TOP nearest, right style, for CAPTIONS captions."""
+    names, icons = named_icons(bench.work)
+    pairs = random.Random(0).sample([(n, s) for n in names for s in TRAINING_SETS], CAPTIONS)
+    begun = time.monotonic()
+    drawn = painted(pipeline(bench.base), [full_caption(n, s) for n, s in pairs], seed=1000)
+    seconds = (time.monotonic() - begun) / CAPTIONS
+    named, styled = [], []
+    for style in TRAINING_SETS:
+        mine = [i for i, (_, s) in enumerate(pairs) if s == style]
+        real = encoded(bench.vae, exact(icons[style], names))
+        named.append(share_named(bench.vae, drawn[mine], [pairs[i][0] for i in mine], real, names) * len(mine))
+        styled.append(share_called(bench.judge, as_input(drawn[mine]), style) * len(mine))
+    name_share, style_share = sum(named) / CAPTIONS, sum(styled) / CAPTIONS
+    return [
+        Figure(
+            f"Naming: right name in the top {TOP} of {len(names)}", ">= 60 %", f"{name_share:.0%}", name_share >= 0.6
+        ),
+        Figure("Naming: right style by the classifier", ">= 90 %", f"{style_share:.0%}", style_share >= 0.9),
+        Figure("A picture (25 steps, guidance), in batches of 24", "", f"{seconds:.2f} s"),
+    ]
+
+
+def lora_figures(bench: Bench) -> list[Figure]:
+    """Train a LoRA on FxEmoji through the command line, then draw other names at rising strength."""
+    icons = fx_icons(bench.work)
+    names = random.Random(0).sample(sorted(icons), len(icons))
+    taught, others = names[:LORA_PICTURES], names[LORA_PICTURES : LORA_PICTURES + LORA_NAMES]
+    lora, seconds = train_lora(bench, icons, taught)
+    everything = sorted(icons)
+    real = encoded(bench.vae, exact(icons, everything))
+    prompts = [f"{name.replace('-', ' ')}, fxemoji style" for name in others]
+    called, named = {}, {}
+    for strength in STRENGTHS:
+        drawn = painted(pipeline(bench.base, lora, strength), prompts, seed=2000)
+        called[strength] = share_called(bench.judge, as_input(drawn), "fxemoji")
+        named[strength] = share_named(bench.vae, drawn, others, real, everything)
+    base_named = base_share_named(bench, others, everything)
+    rising = all(called[a] < called[b] for a, b in itertools.pairwise(STRENGTHS))
+    shares = ", ".join(f"{called[s]:.0%} at {s:g}" for s in STRENGTHS)
+    return [
+        Figure(
+            "LoRA: 24 FxEmoji pictures, `style` preset, whole command", "< 180 s", f"{seconds:.0f} s", seconds < 180
+        ),
+        Figure("LoRA: called FxEmoji at strength 0", "< 10 %", f"{called[0.0]:.0%}", called[0.0] < 0.1),
+        Figure("LoRA: called FxEmoji at strength 1", ">= 80 %", f"{called[1.0]:.0%}", called[1.0] >= 0.8),
+        Figure("LoRA: the share grows with strength", "yes", shares, rising),
+        Figure(
+            f"LoRA: right name in the top {TOP} of {len(everything)} FxEmoji pictures at strength 1",
+            f">= half of {base_named:.0%}",
+            f"{named[1.0]:.0%}",
+            named[1.0] >= base_named / 2,
+        ),
+    ]
+
+
+def base_share_named(bench: Bench, meant: list[str], among: list[str]) -> float:
+    """The base's own top-10 share for the same names among as many pictures: the mean of its three styles."""
+    _, icons = named_icons(bench.work)
+    pipe, shares = pipeline(bench.base), []
+    for style in TRAINING_SETS:
+        real = encoded(bench.vae, exact(icons[style], among))
+        drawn = painted(pipe, [full_caption(n, style) for n in meant], seed=3000)
+        shares.append(share_named(bench.vae, drawn, meant, real, among))
+    return float(np.mean(shares))
+
+
+def train_lora(bench: Bench, icons: dict[str, dict], names: list[str]) -> tuple[Path, float]:
+    """(LoRA file, seconds of the whole command) for `style` on these pictures, saved at 256 px as a user has them."""
+    folder = bench.work / "lora" / "fx-pictures"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        Image.fromarray(on_white(draw(icons[name], 256))).save(folder / f"{name}.png")
+        (folder / f"{name}.txt").write_text(f"{name.replace('-', ' ')}, fxemoji style\n", encoding="utf-8")
+    out = bench.work / "lora" / "fx.safetensors"
+    command = [sys.executable, "-m", "sdlora", "train", str(folder), "--preset", "style", "--base", str(bench.base)]
+    command += ["--out", str(out), "--workspace", str(bench.work / "lora" / "workspace"), "--json"]
+    begun = time.monotonic()
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise SystemExit(f"sdlora train failed ({done.returncode}):\n{done.stderr[-2000:]}")
+    return out, time.monotonic() - begun
+
+
+def table(figures: list[Figure]) -> str:
+    """Markdown."""
+    marks = {True: "yes", False: "**no**", None: ""}
+    lines = ["| figure | asked | measured | met |", "|---|---|---|---|"]
+    lines += [f"| {f.what} | {f.asked} | {f.got} | {marks[f.good]} |" for f in figures]
+    return "\n".join(lines)
+
+
+PARTS: dict[str, Callable[[Bench], list[Figure]]] = {
+    "vae": vae_figures,
+    "naming": naming_figures,
+    "lora": lora_figures,
+}
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="base.measure", description=__doc__)
+    bundled = Path(__file__).parents[1] / "sdlora" / "bundled" / "emoji"
+    parser.add_argument("--base", type=Path, default=bundled)
+    parser.add_argument("--work", type=Path, default=default_work())
+    parser.add_argument("--only", choices=list(PARTS), nargs="+", default=list(PARTS))
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    chosen = parser.parse_args(argv)
+    torch.set_num_threads(chosen.threads)
+    judge, accuracy = trained_judge(chosen.work)
+    bench = Bench(chosen.base, chosen.work, exported_vae(chosen.base), judge)
+    figures = [Figure("Classifier: right on real pictures held out, mean of five sets", "", f"{accuracy:.0%}")]
+    for part in chosen.only:
+        figures += PARTS[part](bench)
+    print(table(figures))
+    kept = chosen.work / "figures.json"
+    kept.write_text(json.dumps([f.__dict__ for f in figures], indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

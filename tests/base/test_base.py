@@ -1,0 +1,112 @@
+"""The bundled base and its recipe: the folder loads and draws, is small, and never saw the judging sets."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import CLIPTokenizer
+
+from base.captions import full_caption, varied_caption
+from base.names import JUDGING_SETS, NAMES, TRAINING_SETS
+from base.tokenizer import POSITIONS, learn_tokenizer
+
+ROOT = Path(__file__).parents[2]
+BUNDLED = ROOT / "sdlora" / "bundled"
+EMOJI = BUNDLED / "emoji"
+LIMIT = 45_000_000
+
+needs_base = pytest.mark.skipif(not (EMOJI / "model_index.json").exists(), reason="no bundled base in this checkout")
+
+
+def test_captions_vary_and_keep_their_form() -> None:
+    dice = random.Random(0)
+    told = {varied_caption("red-apple", "noto", dice) for _ in range(300)}
+    assert told == {"", "red apple", "noto style", "red apple, noto style"}
+    assert full_caption("t-rex", "fluent") == "t rex, fluent style"
+
+
+def test_tokenizer_gives_back_what_it_was_given(tmp_path: Path) -> None:
+    learn_tokenizer([full_caption(name, style) for name in NAMES for style in TRAINING_SETS], tmp_path)
+    tokenizer = CLIPTokenizer.from_pretrained(tmp_path)
+    for text in ("red apple, noto style", "zebra, fxemoji style", "naïve 東京 42"):
+        ids = tokenizer(text).input_ids
+        assert ids[0] == tokenizer.bos_token_id and ids[-1] == tokenizer.eos_token_id
+        assert tokenizer.decode(ids, skip_special_tokens=True).replace(" ", "") == text.replace(" ", "")
+    assert tokenizer.model_max_length == POSITIONS
+    assert len(tokenizer("apple " * 100, truncation=True).input_ids) == POSITIONS
+
+
+def test_judging_sets_are_not_trained_on() -> None:
+    assert not {*TRAINING_SETS, *TRAINING_SETS.values()} & {*JUDGING_SETS, *JUDGING_SETS.values()}
+    for trains in ("build", "drawn", "latents", "vae", "unet", "training", "augment", "invented", "captions"):
+        source = (ROOT / "base" / f"{trains}.py").read_text(encoding="utf-8").lower()
+        assert "fxemoji" not in source and "openmoji" not in source and "judging" not in source, trains
+
+
+def test_states_are_replaced_whole(tmp_path: Path) -> None:
+    from base.state import load_state, save_state
+
+    path = tmp_path / "unet" / "stable.safetensors"
+    for step in (1, 2):
+        save_state(path, {"w": torch.full((3,), float(step))}, {"step": step})
+    tensors, facts = load_state(path)
+    assert facts == {"step": 2} and tensors["w"].tolist() == [2.0, 2.0, 2.0]
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_folding_the_mean_keeps_pictures_and_normalises_latents() -> None:
+    from base.latents import normalise
+    from base.vae import new_vae, reconstructed
+
+    vae, x = new_vae().eval(), torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        latents, before = vae.encode(x).latent_dist.mean, reconstructed(vae, x)
+        normalise(vae, latents)
+        after = vae.encode(x).latent_dist.mean
+    assert torch.allclose(before, reconstructed(vae, x), atol=1e-4)
+    assert torch.allclose(after.mean((0, 2, 3)), torch.zeros(4), atol=1e-4)
+    assert torch.allclose(after.std((0, 2, 3)), torch.ones(4), atol=1e-3)
+
+
+@needs_base
+def test_bundled_base_is_small_and_has_clip_layout() -> None:
+    assert sum(p.stat().st_size for p in EMOJI.rglob("*") if p.is_file()) <= LIMIT
+    config = json.loads((EMOJI / "text_encoder" / "config.json").read_text(encoding="utf-8"))
+    tokenizer = CLIPTokenizer.from_pretrained(EMOJI / "tokenizer")
+    assert config["max_position_embeddings"] == tokenizer.model_max_length
+    assert config["vocab_size"] == len(tokenizer)
+
+
+@needs_base
+def test_bundled_base_draws() -> None:
+    from base.painted import painted, pipeline
+
+    pipe = pipeline(EMOJI)
+    assert pipe.vae_scale_factor == 4
+    picture = painted(pipe, ["red apple, noto style"])[0]
+    assert picture.shape == (64, 64, 3) and picture.dtype == np.uint8
+    assert picture.std() > 5  # something is there
+
+
+@needs_base
+def test_bundled_text_encoder_keys_are_the_published_ones() -> None:
+    from safetensors import safe_open
+
+    with safe_open(EMOJI / "text_encoder" / "model.safetensors", framework="pt") as file:
+        assert all(key.startswith("text_model.") for key in file.keys())  # noqa: SIM118  (not a dict)
+
+
+def test_demo_pictures_are_small_and_captioned() -> None:
+    folder = BUNDLED / "pictures"
+    if not folder.exists():
+        pytest.skip("no bundled pictures in this checkout")
+    pictures = sorted(folder.glob("*.png"))
+    assert len(pictures) == 24
+    assert sum(p.stat().st_size for p in pictures) < 400_000
+    for path in pictures:
+        assert path.with_suffix(".txt").read_text(encoding="utf-8").strip().endswith(", blueprint style")

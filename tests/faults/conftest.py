@@ -80,7 +80,7 @@ def zygote() -> Iterator[Zygote]:
     assert process.stdout.readline() == "ready\n"
     yield Zygote(process)
     process.stdin.close()
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     process.stdout.close()
 
 

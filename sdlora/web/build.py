@@ -17,7 +17,7 @@ from markupsafe import Markup
 from sdlora.jobs.paths import Workspace
 from sdlora.jobs.queue import Queue
 from sdlora.text import Language, Text
-from sdlora.web import live, look, pictures, settings, training, tryout, words
+from sdlora.web import checkup, glossary, live, look, pictures, settings, training, tryout, words
 from sdlora.web.context import Page, Site
 from sdlora.web.guard import UPLOAD_BYTES, Guard, allowed_hosts
 from sdlora.web.login import Login
@@ -100,7 +100,7 @@ def make_page(page: Page) -> gr.Blocks:
                 step4.greeted,
             ],
             show_progress="hidden",
-        ).then(event(page, pictures.examine), step1.current, step1.doctor, show_progress="hidden")
+        ).then(**checkup.build(page, step1, step2))
     blocks.queue(max_size=64, default_concurrency_limit=4)
     return blocks
 
@@ -125,7 +125,7 @@ def _header(page: Page) -> Markup:
         '<a class="skip" href="#pictures">{}</a><header class="top"><a class="brand" href="/{}/">sdlora</a><nav class="steps">{}</nav>'
         '<button id="theme" type="button" aria-label="{}" title="{}"></button>'
         '<a id="language" href="/{}/" lang="{}" title="{}">{}</a></header>'
-        '<div class="hero"><h1>{}</h1><p>{}</p></div>'
+        '<div class="hero"><h1>{}</h1><p>{}</p>{}</div>'
     ).format(
         page.say(words.SKIP_LINK),
         page.language,
@@ -138,6 +138,7 @@ def _header(page: Page) -> Markup:
         page.say(words.OTHER_LANGUAGE),
         page.say(words.TAGLINE),
         page.say(words.LEAD),
+        glossary.view(page),
     )
 
 

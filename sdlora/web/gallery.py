@@ -10,7 +10,7 @@ from sdlora.data import Dataset, Finding, Item
 from sdlora.web import words
 from sdlora.web.context import Page
 
-PER_PAGE = 120
+PER_PAGE = 300
 
 
 def gallery(page: Page, dataset: Dataset | None, first: int = 0) -> Markup:

@@ -9,7 +9,8 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from sdlora import data
+from sdlora import data, files
+from sdlora.errors import BadInput
 from sdlora.events import Follower
 from sdlora.jobs import runner
 from sdlora.jobs.paths import JobPaths
@@ -43,6 +44,7 @@ def build(page: Page, pictures: Pictures, train: Training, try_it: Tryout) -> No
         "start": train.start,
         "stop": train.stop,
         "resume": train.resume,
+        "more": train.more,
         "hint": train.hint,
         "status": train.status,
         "loss": train.loss,
@@ -83,20 +85,24 @@ def tick(
     """The parts that changed since the last time, and what this page shows from now on."""
     sight = look(page, job_id, bool(history or remembered), choice)
     with page.site.watch.follow(sight.paths or _nowhere(page)) as follower:
-        stamp = f"{sight} {follower.offset} {sight.paths.log.stat().st_size if sight.paths and sight.paths.log.exists() else 0}"
+        stamp = _print_of((sight, follower.offset, files.tail(sight.paths.log, 200) if sight.paths else ""))
         if sent.get("stamp") == stamp:
             return [gr.skip()] * (len(parts) + 1)
         values = draw(page, sight, follower)
-    prints = {part: hashlib.sha256(repr(values[part]).encode()).hexdigest() for part in parts}
+    prints = {part: _print_of(values[part]) for part in parts}
     changed = [values[part] if prints[part] != sent.get(part) else gr.skip() for part in parts]
     return [*changed, {**prints, "stamp": stamp}]
+
+
+def _print_of(value: Any) -> str:
+    return hashlib.sha256(repr(value).encode()).hexdigest()
 
 
 def look(page: Page, job_id: Any, pictures: bool, choice: Any) -> Sight:
     jobs = runner.jobs(page.workspace)
     job = next((j for j in jobs if j.spec.id == job_id), None)  # an id from the browser names a job, or nothing
     paths = page.workspace.job(job.spec.id) if job else None
-    ended = job is not None and job.status in ("done", "stopped", "failed")
+    ended = job is not None and job.status in ("done", "stopped", "failed", "paused")
     return Sight(jobs, job, paths, Outcome.read(paths) if paths and ended else None, pictures, choice)
 
 
@@ -126,9 +132,20 @@ def greet(page: Page, job_id: Any, greeted: str) -> list[Any]:
     sight = look(page, job_id, False, "")
     if sight.job is None or sight.paths is None:
         return [gr.skip(), empty(page.say(words.TRY_EMPTY), page.say(words.TRY_EMPTY_HINT)), ""]
-    caption = data.open_dataset(sight.paths.dataset).items[0].caption
-    prompt = data.with_trigger(caption, sight.job.spec.settings.data.trigger)
-    return [prompt, empty(page.say(words.DRAW_FIRST), page.say(words.DRAW_FIRST_HINT)), sight.job.spec.id]
+    return [
+        _first_prompt(sight.job, sight.paths),
+        empty(page.say(words.DRAW_FIRST), page.say(words.DRAW_FIRST_HINT)),
+        sight.job.spec.id,
+    ]
+
+
+def _first_prompt(job: runner.Job, paths: JobPaths) -> str:
+    """The first caption, with the trigger word that it is trained with."""
+    try:
+        caption = data.open_dataset(paths.dataset).items[0].caption
+    except BadInput:
+        caption = ""
+    return data.with_trigger(caption, job.spec.settings.data.trigger)
 
 
 def current_job(page: Page, remembered: Any) -> str:

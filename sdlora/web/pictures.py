@@ -14,6 +14,7 @@ from gradio.components import Component
 from sdlora import data
 from sdlora.data import Dataset
 from sdlora.errors import BadInput
+from sdlora.jobs import store
 from sdlora.jobs.paths import checked_id
 from sdlora.text import Text
 from sdlora.web import gallery, look, words
@@ -109,11 +110,11 @@ def _connect(page: Page, screen: Pictures, upload: gr.File, tools: CaptionTools)
             trigger_mode="multiple",
             concurrency_id=EDITS,
             concurrency_limit=1,
-        ).then(event(page, examine), current, screen.doctor, show_progress="hidden", concurrency_limit=4)
+        )
 
     upload.upload(event(page, take_in), upload, screen.shown, show_progress_on=upload, concurrency_id=EDITS).then(
         lambda: None, None, upload, show_progress="hidden"
-    ).then(event(page, examine), current, screen.doctor, show_progress="hidden", concurrency_limit=4)
+    )
     edit(screen.cards.input, change_caption)
     edit(screen.cards.delete, remove)
     edit(screen.earlier.select, open_earlier)
@@ -240,17 +241,8 @@ def turn_page(page: Page, history: list[str], remembered: str, given: gr.EventDa
     return gallery.gallery(page, find(page, history, remembered), int(first) if first.isdecimal() else 0)
 
 
-def examine(page: Page, history: list[str], remembered: str) -> Any:
-    """The doctor looks at every picture: it runs behind, when the gallery is already there."""
-    if not history and not remembered:
-        return ""
-    return gallery.findings(page, data.check(find(page, history, remembered)))
-
-
 def found_again(page: Page, remembered: Any, job: str) -> Dataset | None:
     """The data set for a page just opened: the one it had, else that of the shown job, else the newest."""
-    from sdlora.jobs import store
-
     wanted = [remembered, store.find(page.workspace, job).dataset if job else ""]
     for id in wanted:
         with contextlib.suppress(BadInput):

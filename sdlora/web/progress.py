@@ -10,6 +10,7 @@ from markupsafe import Markup
 from sdlora import chart, files
 from sdlora.config import presets
 from sdlora.events import Follower, Sampled
+from sdlora.jobs import runner
 from sdlora.jobs.paths import JobPaths
 from sdlora.jobs.runner import Job
 from sdlora.jobs.spec import Outcome
@@ -91,11 +92,15 @@ def _speed(seconds: float) -> Text:
 def _explained(page: Page, job: Job, outcome: Outcome | None) -> list[str]:
     """Why it stands where it stands, and what to do."""
     if job.status == "interrupted":
-        return [page.say(words.INTERRUPTED_HINT)]
+        again = runner.attempts_without_progress(page.workspace.job(job.spec.id)) < runner.ATTEMPTS
+        return [page.say(words.INTERRUPTED_HINT), page.say(words.RETRIES if again else words.RETRIES_NO_MORE)]
     if outcome is None:
         return []
-    if outcome.status == "failed":
-        return [page.say(outcome.reason), page.say(words.FAILED_HINT)]
+    if outcome.status in ("failed", "paused"):
+        return [
+            page.say(outcome.reason),
+            page.say(words.FAILED_HINT if outcome.status == "failed" else words.PAUSED_HINT),
+        ]
     if outcome.status == "stopped":
         return [page.say(words.STOPPED_HINT)]
     time = numbers.duration(outcome.seconds)

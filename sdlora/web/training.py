@@ -12,7 +12,8 @@ from markupsafe import Markup
 from sdlora.errors import BadInput
 from sdlora.events import Follower
 from sdlora.jobs import runner, store
-from sdlora.jobs.paths import JobPaths, checked_id
+from sdlora.jobs.paths import checked_id
+from sdlora.jobs.spec import JobSpec
 from sdlora.text import Text
 from sdlora.web import look, progress, words
 from sdlora.web.context import MEMORY, Page
@@ -29,6 +30,7 @@ class Training:
     start: gr.Button
     stop: gr.Button
     resume: gr.Button
+    more: gr.Button
     hint: gr.HTML
     status: gr.HTML
     loss: gr.HTML
@@ -44,6 +46,7 @@ def build(page: Page, pictures: Pictures, settings: Settings) -> Training:
         start = gr.Button(page.say(words.START), variant="primary", elem_id="train-start", interactive=False, scale=0)
         stop = gr.Button(page.say(words.STOP), elem_id="train-stop", interactive=False, scale=0)
         resume = gr.Button(page.say(words.RESUME), elem_id="train-resume", visible=False, scale=0)
+        more = gr.Button(page.say(words.MORE.fill(steps="…")), elem_id="train-more", visible=False, scale=0)
         hint = gr.HTML(_hint(page, words.NO_PICTURES), elem_id="train-hint")
     status = gr.HTML(progress.status(page, None, nothing, None), elem_id="progress")
     with gr.Row(equal_height=False):
@@ -55,7 +58,7 @@ def build(page: Page, pictures: Pictures, settings: Settings) -> Training:
         log = gr.HTML(progress.log(page, None), elem_id="log")
     with gr.Accordion(page.say(words.JOBS), open=False):
         jobs = gr.HTML(progress.jobs(page, [], ""), elem_id="jobs", js_on_load=look.ACTIONS)
-    screen = Training(job, start, stop, resume, hint, status, loss, samples, log, jobs)
+    screen = Training(job, start, stop, resume, more, hint, status, loss, samples, log, jobs)
     _connect(page, screen, pictures, settings)
     return screen
 
@@ -71,6 +74,7 @@ def _connect(page: Page, screen: Training, pictures: Pictures, settings: Setting
     )
     screen.stop.click(event(page, stop), screen.job, screen.stop, show_progress="hidden")
     screen.resume.click(event(page, resume), screen.job, screen.resume, show_progress="hidden")
+    screen.more.click(event(page, train_more), screen.job, screen.job, show_progress="hidden")
     screen.jobs.select(event(page, choose), None, screen.job, show_progress="hidden")
 
 
@@ -94,6 +98,14 @@ def resume(page: Page, job: Any) -> Any:
     return gr.update(interactive=False)
 
 
+def train_more(page: Page, job: Any) -> str:
+    """Go on from where a finished job ended, as a new job."""
+    spec = store.find(page.workspace, find(page, job))
+    new = store.go_on(page.workspace, spec.id, more_steps(spec))
+    runner.start_next(page.workspace)
+    return new.id
+
+
 def choose(page: Page, given: gr.EventData) -> str:
     return find(page, given.id)
 
@@ -112,18 +124,19 @@ def _hint(page: Page, text: Text) -> Markup:
 def buttons(page: Page, job: runner.Job | None, pictures: bool, busy: bool) -> dict[str, Any]:
     """Start, stop, resume and the line beside them: a button that cannot work is off, and the line says why."""
     state = job.status if job else ""
-    resumable = state in ("interrupted", "stopped", "failed")
-    step = saved_step(page.workspace.job(job.spec.id)) if job and resumable else 0
+    resumable = state in ("interrupted", "paused", "stopped", "failed")
+    step = page.workspace.job(job.spec.id).saved_step() if job else 0
     at = words.RESUME_AT.fill(step=f"{step:,}") if step else words.RESUME
+    more = words.MORE.fill(steps=f"{more_steps(job.spec):,}" if job else "…")
     return {
         "start": gr.update(value=page.say(words.START_QUEUED if busy else words.START), interactive=pictures),
         "stop": gr.update(interactive=state in ("running", "queued")),
         "resume": gr.update(value=page.say(at), visible=resumable, interactive=True),
+        "more": gr.update(value=page.say(more), visible=state == "done" and step > 0, interactive=True),
         "hint": _hint(page, words.NO_PICTURES if not pictures else words.WAITS if busy else words.READY),
     }
 
 
-def saved_step(paths: JobPaths) -> int:
-    """The step that a resumed run goes on from: that of the newest state. 0 without any."""
-    names = (folder.name.removeprefix("step-") for folder in paths.state.glob("step-*"))
-    return max((int(name) for name in names if name.isdecimal()), default=0)
+def more_steps(spec: JobSpec) -> int:
+    """Half as long again is enough to see whether longer helps."""
+    return max(10, spec.settings.train.steps // 20 * 10)

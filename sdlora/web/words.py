@@ -144,6 +144,7 @@ START_QUEUED = Text("Add to the queue", "待ち行列に追加")
 STOP = Text("Stop and save", "保存して停止")
 RESUME = Text("Resume", "再開")
 RESUME_AT = Text("Resume at step {step}", "ステップ {step} から再開")
+MORE = Text("Train {steps} steps more", "あと {steps} ステップ学習")
 READY = Text("Ready to train.", "学習を始められます。")
 WAITS = Text("A training is running; a new one waits for its turn.", "学習が実行中です。新しい学習は順番を待ちます。")
 TRAIN_EMPTY = Text("Nothing has been trained yet", "まだ学習していません")
@@ -156,6 +157,7 @@ STATUS = {
     "running": Text("Running", "実行中"),
     "stopping": Text("Stopping: finishes its step and saves", "停止中: 現在のステップを終えて保存します"),
     "interrupted": Text("Interrupted", "中断されました"),
+    "paused": Text("Paused", "一時停止中"),
     "done": Text("Done", "完了"),
     "stopped": Text("Stopped", "停止しました"),
     "failed": Text("Failed", "失敗しました"),
@@ -177,8 +179,20 @@ SECONDS = Text("{n} s", "{n} 秒")
 MINUTES = Text("{n} min", "{n} 分")
 HOURS = Text("{hours} h {minutes} min", "{hours} 時間 {minutes} 分")
 INTERRUPTED_HINT = Text(
-    "The training process ended without a word (a crash, a restart of the computer). Nothing is lost: resume it.",
-    "学習プロセスが突然終了しました(クラッシュ、パソコンの再起動など)。状態は保存されています。「再開」で続きから学習できます。",
+    "The training process ended without a word (a crash, a restart of the computer). What was saved is safe.",
+    "学習プロセスが突然終了しました(クラッシュ、パソコンの再起動など)。保存済みの状態は無事です。",
+)
+RETRIES = Text(
+    "It goes on by itself in a few seconds; Resume does it at once.",
+    "数秒後に自動的に再開します。「再開」を押すとすぐに再開します。",
+)
+RETRIES_NO_MORE = Text(
+    "It ended several times at the same step, so it waits for you: look at the log, then resume.",
+    "同じステップで繰り返し終了したため、自動再開を止めました。ログを確認してから「再開」を押してください。",
+)
+PAUSED_HINT = Text(
+    "It goes on by itself once there is room on the disk. If it is the graphics card, look after that first, then resume.",
+    "ディスクに空きができると自動的に再開します。GPU の問題の場合は、解決してから「再開」を押してください。",
 )
 STOPPED_HINT = Text(
     "Checkpoints up to here can be tried in step 4. Resume goes on from here.",

@@ -11,7 +11,7 @@ import pytest
 
 from sdlora.jobs.runner import Status
 from sdlora.text import Text
-from sdlora.web import words
+from sdlora.web import glossary, words
 
 JAPANESE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
 SHARED = {
@@ -28,6 +28,8 @@ def every() -> Iterator[tuple[str, Text]]:
             yield name, value
         elif isinstance(value, dict) and name.isupper():
             yield from ((f"{name}[{key}]", text) for key, text in value.items())
+    for term, meaning in glossary.ENTRIES:
+        yield from ((term.en, term), (f"{term.en}:", meaning))
 
 
 @pytest.mark.parametrize(("name", "text"), list(every()))

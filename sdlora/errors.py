@@ -5,6 +5,7 @@ SdloraError
 ├── BaseUnusable      the base model is missing, changed or not one we know     exit 2 (64 from a worker)
 ├── DiskFull          no room to save the state: goes on when there is          exit 74
 ├── DeviceLost        the GPU does not answer: a fresh process may              exit 75
+├── Unloadable        the written file is not what was trained                   exit 70
 ├── OutOfMemory       the step does not fit this machine with these settings    exit 71
 └── Diverged          loss or gradients are not finite any more                 exit 76
 """
@@ -44,6 +45,10 @@ class DiskFull(SdloraError):
 
 class DeviceLost(SdloraError):
     exit_code = 75
+
+
+class Unloadable(SdloraError):
+    exit_code = 70
 
 
 class OutOfMemory(SdloraError):

@@ -6,7 +6,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import diffusers
 import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
@@ -47,8 +49,9 @@ class Renderer:
     _texts: OrderedDict[tuple[str, Path | None, float], Tensor] = field(default_factory=OrderedDict)
 
     def __post_init__(self) -> None:
-        self.pipe = StableDiffusionPipeline.from_pretrained(
-            self.base.folder,
+        scheduler = getattr(diffusers, self.base.scheduler["_class_name"])
+        self.pipe = StableDiffusionPipeline(
+            scheduler=scheduler.from_config(self.base.scheduler),
             vae=self.base.vae,
             text_encoder=self.base.text_encoder,
             tokenizer=self.base.tokenizer,
@@ -56,7 +59,6 @@ class Renderer:
             safety_checker=None,
             feature_extractor=None,
             requires_safety_checker=False,
-            local_files_only=True,
         )
         self.pipe.set_progress_bar_config(disable=True)
         if self.base.scheduler.get("prediction_type", "epsilon") != self.base.prediction:
@@ -100,21 +102,29 @@ class Renderer:
     @torch.no_grad()
     def draw(self, picture: Picture, on_step: Callable[[int, int], None] = lambda done, total: None) -> Image.Image:
         """One picture at the base's own size. `on_step(done, total)` may raise `Cancelled`; it is called after each denoising step."""
-        guided = picture.guidance > 1
 
         def after(pipe: object, step: int, timestep: int, values: dict[str, Tensor]) -> dict[str, Tensor]:
             on_step(step + 1, picture.steps)
             return values
 
+        return self._run(picture, self.base.resolution, callback_on_step_end=after)
+
+    @torch.no_grad()
+    def latent(self, picture: Picture, side: int) -> Tensor:
+        """What `draw` would decode, (C, h, w) in fp32, at `side` pixels: numbers to compare."""
+        return self._run(picture, side, output_type="latent").float().cpu()
+
+    def _run(self, picture: Picture, side: int, **more: Any) -> Any:
+        guided = picture.guidance > 1
         return self.pipe(
             prompt_embeds=self._text(picture.prompt),
             negative_prompt_embeds=self._text(picture.negative) if guided else None,
             num_inference_steps=picture.steps,
             guidance_scale=picture.guidance,
             generator=torch.Generator().manual_seed(picture.seed),
-            height=self.base.resolution,
-            width=self.base.resolution,
-            callback_on_step_end=after,
+            height=side,
+            width=side,
+            **more,
         ).images[0]
 
     def _text(self, prompt: str) -> Tensor:

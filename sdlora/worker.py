@@ -131,6 +131,8 @@ def _work(paths: JobPaths, leaving: Leaving, began: float) -> Outcome | None:
         sha256=result.sha256,
         best_step=result.best_step,
         recommended_strength=result.recommended_strength,
+        certificate_en=result.certificate.en if result.certificate else "",
+        certificate_ja=result.certificate.ja if result.certificate else "",
     )
 
 

@@ -14,10 +14,10 @@ PACKAGE = Path(__file__).parent.parent / "sdlora"
 
 # Rows of the drawing in sdlora/README.md, lowest first. Names in one inner set may import each other.
 ROWS: list[list[set[str]]] = [
-    [{"errors", "files", "text", "bundled", "ldm"}],
+    [{"errors", "files", "text", "bundled", "ldm", "header"}],
     [{"config", "events"}, {"chart"}, {"sheet"}],
     [{"models"}, {"lora"}, {"data"}],
-    [{"render"}],
+    [{"render", "certificate"}],
     [{"jobs"}, {"train"}],
     [{"worker"}, {"previewer"}],
     [{"web"}],

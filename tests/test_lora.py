@@ -127,7 +127,7 @@ def test_the_file_is_the_same_lora_in_diffusers(tiny_base: Path, tmp_path: Path,
     adapters = adapted(base, targets)
     fill(adapters)
     file = tmp_path / "disc.safetensors"
-    kohya.write(file, adapters, "lora_te", about(), "fp32")
+    kohya.write(file, adapters, "sd1", about(), "fp32")
     drawing = Picture("red disc", seed=3, steps=4)
     ours = Renderer(base, adapters).draw(drawing)
 
@@ -149,7 +149,7 @@ def test_kohya_names_alphas_and_metadata(tiny_base: Path, tmp_path: Path) -> Non
     adapters = adapted(base, "attention+ff")
     fill(adapters)
     file = tmp_path / "disc.safetensors"
-    sha = kohya.write(file, adapters, "lora_te", about(), "fp16")
+    sha = kohya.write(file, adapters, "sd1", about(), "fp16")
     names = set(load_file(file))
     start = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_out_0"
     assert {f"{start}.lora_down.weight", f"{start}.lora_up.weight", f"{start}.alpha"} <= names
@@ -173,9 +173,9 @@ def test_what_was_written_reads_back(tiny_base: Path, tmp_path: Path) -> None:
     adapters = adapted(load(tiny_base))
     fill(adapters)
     before = {name: p.data.clone() for name, p in adapters.matrices().items()}
-    kohya.write(tmp_path / "a.safetensors", adapters, "lora_te", about(), "fp32")
+    kohya.write(tmp_path / "a.safetensors", adapters, "sd1", about(), "fp32")
     fill(adapters, 9.0)
-    adapters.load(kohya.read_into(tmp_path / "a.safetensors", adapters, "lora_te"))
+    adapters.load(kohya.read_into(tmp_path / "a.safetensors", adapters))
     assert all(torch.equal(before[name], p.data) for name, p in adapters.matrices().items())
 
 
@@ -184,7 +184,7 @@ def test_what_is_not_finite_never_reaches_the_disk(tiny_base: Path, tmp_path: Pa
     adapters = adapted(load(tiny_base))
     next(iter(adapters.matrices().values())).data[0, 0] = value
     with pytest.raises(Diverged):
-        kohya.write(tmp_path / "a.safetensors", adapters, "lora_te", about(), "fp16")
+        kohya.write(tmp_path / "a.safetensors", adapters, "sd1", about(), "fp16")
     assert not list(tmp_path.iterdir())
 
 

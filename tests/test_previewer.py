@@ -65,7 +65,7 @@ def test_draws_cancels_and_survives_faults(client: Client, tiny_base: Path, tmp_
 
     adapters = adapted(load(tiny_base))
     fill(adapters)
-    kohya.write(tmp_path / "disc.safetensors", adapters, "lora_te", about(), "fp32")
+    kohya.write(tmp_path / "disc.safetensors", adapters, "sd1", about(), "fp32")
     lora = str(tmp_path / "disc.safetensors")
 
     client.ask("base")

@@ -51,11 +51,17 @@ class Outcome:
     reason_en: str = ""
     reason_ja: str = ""
     exit_code: int = 0
+    certificate_en: str = ""  # what was checked of the file after training
+    certificate_ja: str = ""
     needed_bytes: int = 0  # paused by a full disk: goes on when so much is free
 
     @property
     def reason(self) -> Text:
         return Text(self.reason_en, self.reason_ja)
+
+    @property
+    def certificate(self) -> Text:
+        return Text(self.certificate_en, self.certificate_ja)
 
     def write(self, paths: JobPaths) -> None:
         write_json(paths.outcome, asdict(self))

@@ -43,7 +43,7 @@ def create(workspace: Workspace, dataset: Dataset, settings: Config, name: str =
         preset=preset,
         dataset=dataset.id,
         base=base.source,
-        base_fingerprint=fingerprint(base.folder) if base.folder else "",
+        base_fingerprint=fingerprint(base.path) if base.path else "",
         settings=settings,
         versions=_versions(),
     )

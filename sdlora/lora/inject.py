@@ -82,6 +82,15 @@ def inject(models: dict[Part, nn.Module], shape: Shape, seed: int) -> Adapters:
     return adapters
 
 
+def eject(models: dict[Part, nn.Module]) -> None:
+    """Take all adapters out again: the base's own layers come back in their places."""
+    for model in models.values():
+        for path, layer in [(p, m) for p, m in model.named_modules() if isinstance(m, LoraLayer)]:
+            model.set_submodule(path, layer.get_base_layer())
+        if hasattr(model, "peft_config"):
+            del model.peft_config
+
+
 def _peft_config(part: Part, shape: Shape) -> LoraConfig:
     return LoraConfig(
         r=shape.rank,

@@ -13,14 +13,14 @@ from typing import Any
 
 from sdlora.errors import BadInput
 from sdlora.files import sha256_of
-from sdlora.lora.header import count, read_header, scalars
+from sdlora.header import count, read_header, scalars
 from sdlora.lora.names import Key, parse
 from sdlora.lora.targets import Part
 from sdlora.text import Text
 
 _DTYPES = {"F32": "fp32", "F16": "fp16", "BF16": "bf16"}
 # LyCORIS: layers of more than two matrices. The first ending found tells the rank: (ending, dimension that is the rank).
-_LYCORIS = {
+_LYCORIS: dict[str, list[tuple[str, int | None]]] = {
     "loha": [(".hada_w1_b", 0)],
     "lokr": [(".lokr_w2_b", 0), (".lokr_w1_b", 0), (".lokr_w2", None), (".lokr_w1", None)],
 }
@@ -61,9 +61,10 @@ def peft_folders(path: Path) -> dict[Part, Path]:
 
 def _part_of_folder(folder: Path) -> Part:
     """By its name, else by its layers: only a UNet has blocks, only CLIPTextModelWithProjection (SDXL's second) has `text_model.`."""
-    for part in ("text_encoder_2", "text_encoder", "unet"):
+    parts: tuple[Part, ...] = ("text_encoder_2", "text_encoder", "unet")
+    for part in parts:
         if folder.name == part:
-            return part  # type: ignore[return-value]
+            return part
     names = list(read_header(folder / _PEFT_FILE)[0])
     return "unet" if any("_block" in name for name in names) else "text_encoder"
 

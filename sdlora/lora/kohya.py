@@ -47,7 +47,7 @@ def write(path: Path, adapters: Adapters, family: str, about: About, dtype: str)
     return canonical.sha256(serialized)
 
 
-def read_into(path: Path, adapters: Adapters, prefix: str = "") -> dict[str, Tensor]:
+def read_into(path: Path, adapters: Adapters) -> dict[str, Tensor]:
     """A file written by `write`, back as the names that `Adapters.load` takes."""
     layers = {(layer.part, layer.path): layer for layer in read(path).layers}
     found: dict[str, Tensor] = {}

@@ -14,6 +14,7 @@ from typing import Any
 
 from sdlora.errors import BaseUnusable
 from sdlora.models.family import family_of
+from sdlora.models.single_file import configs, diffusers_shapes, read_checkpoint
 from sdlora.text import Text
 
 BUNDLED = Path(__file__).parent.parent / "bundled" / "emoji"
@@ -23,38 +24,33 @@ _WEIGHTS = ("unet", "text_encoder", "vae")  # the parts whose weights make a bas
 
 @dataclass(frozen=True)
 class BaseRef:
-    """A base model that was asked for. `source` is what a worker loads: a folder, or a hub id not fetched yet."""
+    """A base model that was asked for. `source` is what a worker loads: a folder, a file, or a hub id not fetched yet."""
 
     name: str
     source: str
-    folder: Path | None
+    path: Path | None  # a folder in diffusers layout, or one .safetensors file; None = not on this machine
 
 
 def resolve_base(name: str) -> BaseRef:
-    """Find a base by name: `emoji`, a diffusers folder, a name in `$SDLORA_BASES`, or a hub id. Uses no network.
+    """Find a base by name: `emoji`, a diffusers folder, a checkpoint file, a name in `$SDLORA_BASES`, or a hub id. Uses no network.
 
     Raises:
-        BaseUnusable: nothing of that name, or a folder that is not in diffusers layout.
+        BaseUnusable: nothing of that name, or a folder or file that is no base.
     """
     if name == "emoji":
         return BaseRef(name, str(BUNDLED), _checked(BUNDLED))
-    for folder in (Path(name).expanduser(), *(p for p in _offered_folders() if p.name == name)):
-        if folder.is_dir():
-            return BaseRef(name, str(folder.absolute()), _checked(folder.absolute()))
-    if Path(name).expanduser().exists():
-        raise BaseUnusable(
-            Text(
-                f"{name} is a file. A base is a folder in diffusers layout (model_index.json, unet/, vae/, …) or a hub id.",
-                f"{name} はファイルです。基礎モデルには diffusers 形式のフォルダー(model_index.json、unet/、vae/ など)かハブ ID を指定してください。",
-            )
-        )
+    for path in (Path(name).expanduser(), *(p for p in _on_offer() if name in (p.name, p.stem))):
+        if path.is_dir():
+            return BaseRef(name, str(path.absolute()), _checked(path.absolute()))
+        if path.is_file():
+            return BaseRef(name, str(path.absolute()), read_checkpoint(path.absolute()).file)
     if _HUB_ID.fullmatch(name) and not name.startswith("."):
         cached = _in_hub_cache(name)
         return BaseRef(name, name, _checked(cached) if cached else None)
     raise BaseUnusable(
         Text(
-            f"There is no base model {name!r}: not a folder here, not a hub id (owner/name), and not `emoji`.",
-            f"基礎モデル {name!r} が見つかりません。フォルダー、ハブ ID(owner/name)、`emoji` のいずれかを指定してください。",
+            f"There is no base model {name!r}: not a folder or file here, not a hub id (owner/name), and not `emoji`.",
+            f"基礎モデル {name!r} が見つかりません。フォルダー、.safetensors ファイル、ハブ ID(owner/name)、`emoji` のいずれかを指定してください。",
         )
     )
 
@@ -76,16 +72,28 @@ def _checked(folder: Path) -> Path:
     return folder
 
 
-def _offered_folders() -> list[Path]:
+def _on_offer() -> list[Path]:
+    """Folders and checkpoint files in `$SDLORA_BASES`. Small files are LoRAs or single parts."""
     root = os.environ.get("SDLORA_BASES")
     if not root or not Path(root).is_dir():
         return []
-    return sorted(p for p in Path(root).iterdir() if (p / "model_index.json").is_file())
+    return sorted(
+        p
+        for p in Path(root).iterdir()
+        if (p / "model_index.json").is_file() or (p.suffix == ".safetensors" and _is_checkpoint(p))
+    )
+
+
+def _is_checkpoint(file: Path) -> bool:
+    try:
+        return bool(read_checkpoint(file))
+    except BaseUnusable:
+        return False
 
 
 def offered() -> list[str]:
-    """Names that the page offers: the bundled base and the folders in `$SDLORA_BASES`."""
-    return ["emoji", *(p.name for p in _offered_folders())]
+    """Names that the page offers: the bundled base and what is in `$SDLORA_BASES`."""
+    return ["emoji", *(p.name for p in _on_offer())]
 
 
 def _in_hub_cache(hub_id: str) -> Path | None:
@@ -108,21 +116,24 @@ def weight_files(folder: Path) -> list[Path]:
     return found
 
 
-def fingerprint(folder: Path, part: str = "") -> str:
-    """A hash that changes when the base (or one part of it, such as `vae`) does.
+def fingerprint(path: Path, part: str = "") -> str:
+    """A hash that changes when the base (or one part of it, such as `vae`; of a single file, the whole) does.
 
     Files up to 64 MB are hashed whole. Larger ones by size, their first megabyte (names and shapes of all tensors)
     and 256 blocks of 64 KB spread over the rest: a fine-tune moves every tensor, and reading 7 GB before each job
     would cost more than it protects.
     """
     total = hashlib.sha256()
-    configs = [p for inner in folder.iterdir() if inner.is_dir() for p in inner.glob("*.json")]
-    for path in sorted([*configs, *weight_files(folder)]):
-        if path.parent.name.startswith(part):
-            total.update(f"{path.relative_to(folder)} {path.stat().st_size}\n".encode())
-            for block in _blocks(path):
-                total.update(block)
+    for file in [path] if path.is_file() else _files(path, part):
+        total.update(f"{file.relative_to(path)} {file.stat().st_size}\n".encode())
+        for block in _blocks(file):
+            total.update(block)
     return total.hexdigest()
+
+
+def _files(folder: Path, part: str) -> list[Path]:
+    configs = [p for inner in folder.iterdir() if inner.is_dir() for p in inner.glob("*.json")]
+    return sorted(p for p in [*configs, *weight_files(folder)] if p.parent.name.startswith(part))
 
 
 def _blocks(path: Path, whole: int = 64 << 20, count: int = 256, size: int = 64 << 10) -> Iterator[bytes]:
@@ -169,24 +180,38 @@ def facts(base: BaseRef) -> BaseFacts | None:
     Raises:
         BaseUnusable: a config is missing or the family is not one that can be trained.
     """
-    if base.folder is None:
+    if base.path is None:
         return None
+    if base.path.is_file():
+        return _facts_of_file(base.path)
     try:
         unet, vae, scheduler = (
-            json.loads((base.folder / part).read_text())
+            json.loads((base.path / part).read_text())
             for part in ("unet/config.json", "vae/config.json", "scheduler/scheduler_config.json")
         )
         return BaseFacts(
             family=family_of(unet).name,
             prediction=scheduler.get("prediction_type", "epsilon"),
             resolution=native_resolution(unet, vae),
-            unet_shapes=_shapes(base.folder, "unet"),
-            text_encoder_shapes=_shapes(base.folder, "text_encoder"),
+            unet_shapes=_shapes(base.path, "unet"),
+            text_encoder_shapes=_shapes(base.path, "text_encoder"),
         )
     except (OSError, ValueError, KeyError) as error:
         raise BaseUnusable(
             Text(f"The base {base.name} cannot be read: {error}", f"基礎モデル {base.name} を読み込めません: {error}")
         ) from None
+
+
+def _facts_of_file(file: Path) -> BaseFacts:
+    found = read_checkpoint(file)
+    parts, shapes = configs(found), diffusers_shapes(found)
+    return BaseFacts(
+        family=family_of(parts["unet"]).name,
+        prediction=found.prediction,
+        resolution=native_resolution(parts["unet"], parts["vae"]),
+        unet_shapes=shapes["unet"],
+        text_encoder_shapes=shapes["text_encoder"],
+    )
 
 
 def native_resolution(unet: dict[str, Any], vae: dict[str, Any]) -> int:

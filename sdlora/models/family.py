@@ -15,7 +15,6 @@ class Family:
 
     name: str
     title: str
-    text_encoder_prefix: str  # of the kohya format's keys
     architecture: dict[str, str]  # modelspec.architecture
     base_version: dict[str, str]  # ss_base_model_version
     v2: bool  # ss_v2
@@ -25,7 +24,6 @@ FAMILIES = {
     "sd1": Family(
         name="sd1",
         title="Stable Diffusion 1.x",
-        text_encoder_prefix="lora_te",
         architecture={"epsilon": "stable-diffusion-v1/lora", "v_prediction": "stable-diffusion-v1/lora"},
         base_version={"epsilon": "sd_v1", "v_prediction": "sd_v1"},
         v2=False,
@@ -33,7 +31,6 @@ FAMILIES = {
     "sd2": Family(
         name="sd2",
         title="Stable Diffusion 2.x",
-        text_encoder_prefix="lora_te",
         architecture={"epsilon": "stable-diffusion-v2-512/lora", "v_prediction": "stable-diffusion-v2-768-v/lora"},
         base_version={"epsilon": "sd_v2", "v_prediction": "sd_v2_v"},
         v2=True,

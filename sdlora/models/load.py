@@ -16,6 +16,9 @@ from sdlora.errors import BaseUnusable
 from sdlora.files import read_json
 from sdlora.models.bases import BaseRef, facts, native_resolution
 from sdlora.models.family import Family, family_of
+from sdlora.models.single_file import configs, read_checkpoint
+from sdlora.models.tokens import find_tokenizer
+from sdlora.models.unpack import modules
 from sdlora.text import Text
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -29,7 +32,7 @@ _WANTED = ["*.json", "*.txt", "unet/*.safetensors", "vae/*.safetensors", "text_e
 class Base:
     """A loaded base: all weights frozen, in evaluation mode, on `device`."""
 
-    folder: Path
+    path: Path  # the folder or file it came from
     family: Family
     prediction: str  # "epsilon" or "v_prediction"
     resolution: int  # pixels of a side that it was trained on
@@ -82,45 +85,80 @@ def load_base(
         BaseUnusable: parts missing or damaged, no safetensors, or the hub cannot be reached.
     """
     _quiet()
-    folder, device = ref.folder or _download(ref), device or pick_device()
+    path, device = ref.path or _download(ref), device or pick_device()
     try:
-        unet_config, scheduler = (
-            read_json(folder / "unet/config.json"),
-            read_json(folder / "scheduler/scheduler_config.json"),
-        )
-        family = family_of(unet_config)
-        known = facts(replace(ref, folder=folder))
-        dtype = pick_dtype(precision, device, known.unet_parameters if known else 0)
-        kind: dict[str, Any] = {"use_safetensors": True, "local_files_only": True, "low_cpu_mem_usage": True}
-        # The VAE overflows in fp16 on many bases: it gets bf16 or fp32, never fp16.
-        vae_dtype = torch.float32 if dtype == torch.float16 else dtype
-        vae = AutoencoderKL.from_pretrained(folder, subfolder="vae", torch_dtype=vae_dtype, **kind)
-        unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet", torch_dtype=dtype, **kind)
-        text_encoder = CLIPTextModel.from_pretrained(
-            folder, subfolder="text_encoder", dtype=dtype, use_safetensors=True, local_files_only=True
-        )
-        tokenizer = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer", local_files_only=True)
+        read = _read_file if path.is_file() else _read_folder
+        parts = read(replace(ref, path=path), precision, device, prediction)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BaseUnusable(
             Text(f"The base {ref.name} cannot be loaded: {reason}", f"基礎モデル {ref.name} を読み込めません: {reason}")
         ) from error
-    for part in (vae, unet, text_encoder):
+    for part in (parts.vae, parts.unet, parts.text_encoder):
         part.to(device).eval().requires_grad_(False)
+    said = parts.scheduler.get("prediction_type", "epsilon")
     return Base(
-        folder=folder,
-        family=family,
-        prediction=scheduler.get("prediction_type", "epsilon") if prediction == "auto" else prediction,
-        resolution=native_resolution(unet_config, dict(vae.config)),
-        factor=2 ** (len(vae.config.block_out_channels) - 1),
-        tokenizer=tokenizer,
-        text_encoder=text_encoder,
-        vae=vae,
-        unet=unet,
-        scheduler=scheduler,
+        path=path,
+        family=parts.family,
+        prediction=said if prediction == "auto" else prediction,
+        resolution=native_resolution(dict(parts.unet.config), dict(parts.vae.config)),
+        factor=2 ** (len(parts.vae.config.block_out_channels) - 1),
+        tokenizer=parts.tokenizer,
+        text_encoder=parts.text_encoder,
+        vae=parts.vae,
+        unet=parts.unet,
+        scheduler=parts.scheduler,
         device=device,
-        dtype=dtype,
+        dtype=parts.unet.dtype,
     )
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What is read from disk, wherever it lay."""
+
+    family: Family
+    tokenizer: CLIPTokenizer
+    text_encoder: CLIPTextModel
+    vae: AutoencoderKL
+    unet: UNet2DConditionModel
+    scheduler: dict[str, Any]
+
+
+def _dtypes(ref: BaseRef, precision: Precision, device: torch.device) -> dict[str, torch.dtype]:
+    known = facts(ref)
+    dtype = pick_dtype(precision, device, known.unet_parameters if known else 0)
+    # The VAE overflows in fp16 on many bases: it gets bf16 or fp32, never fp16.
+    return {"unet": dtype, "vae": torch.float32 if dtype == torch.float16 else dtype}
+
+
+def _read_folder(ref: BaseRef, precision: Precision, device: torch.device, prediction: str) -> _Parts:
+    folder = ref.path
+    assert folder is not None
+    family = family_of(read_json(folder / "unet/config.json"))
+    dtypes = _dtypes(ref, precision, device)
+    kind: dict[str, Any] = {"use_safetensors": True, "local_files_only": True, "low_cpu_mem_usage": True}
+    return _Parts(
+        family=family,
+        tokenizer=CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer", local_files_only=True),
+        text_encoder=CLIPTextModel.from_pretrained(
+            folder, subfolder="text_encoder", dtype=dtypes["unet"], use_safetensors=True, local_files_only=True
+        ),
+        vae=AutoencoderKL.from_pretrained(folder, subfolder="vae", torch_dtype=dtypes["vae"], **kind),
+        unet=UNet2DConditionModel.from_pretrained(folder, subfolder="unet", torch_dtype=dtypes["unet"], **kind),
+        scheduler=read_json(folder / "scheduler/scheduler_config.json"),
+    )
+
+
+def _read_file(ref: BaseRef, precision: Precision, device: torch.device, prediction: str) -> _Parts:
+    assert ref.path is not None
+    found = read_checkpoint(ref.path)
+    parts = configs(found, prediction)
+    family = family_of(parts["unet"])
+    tokens = parts["text_encoder"]["vocab_size"]
+    tokenizer = find_tokenizer(found.file, tokens, "!" if found.family == "sd2" else None)
+    made: dict[str, Any] = modules(found, prediction, _dtypes(ref, precision, device))
+    return _Parts(family, tokenizer, made["text_encoder"], made["vae"], made["unet"], parts["scheduler"])
 
 
 def _download(ref: BaseRef) -> Path:

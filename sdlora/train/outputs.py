@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
+from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
+
+from PIL import Image
 
 from sdlora.config import values_of
 from sdlora.errors import DiskFull
@@ -52,8 +56,19 @@ def _due(here: Run, step: int, every: int, times: int) -> bool:
 
 
 def checkpoint(here: Run, step: int) -> Path:
+    file = _write(here, _about(here, step))
+    here.emit(Saved(step, str(file.relative_to(here.folders.root))))
+    return file
+
+
+def finished(here: Run, step: int, strength: float) -> Path:
+    """The chosen checkpoint again, with what is known only now: the recommended strength and a picture."""
+    return _write(here, replace(_about(here, step), strength=strength, thumbnail=_thumbnail(here, step)))
+
+
+def _about(here: Run, step: int) -> About:
     request, base = here.request, here.trainer.base
-    about = About(
+    return About(
         name=request.name,
         architecture=base.family.architecture[base.prediction],
         base_version=base.family.base_version[base.prediction],
@@ -65,16 +80,35 @@ def checkpoint(here: Run, step: int) -> Path:
         settings=values_of(request.settings),
         captions=[p.caption for p in request.pictures],
         step=step,
+        buckets=Counter(
+            (latent.plain.shape[-1] * base.factor, latent.plain.shape[-2] * base.factor)
+            for latent in here.trainer.pictures.latents
+        ),
     )
-    file = here.folders.checkpoints / f"step-{step:06d}.safetensors"
+
+
+def _thumbnail(here: Run, step: int, side: int = 96) -> bytes:
+    """A small JPEG of the newest sample up to this step at full strength; empty where there is none."""
+    names = sorted(here.folders.samples.glob("step-*-0-100.png"))
+    found = [p for p in names if int(p.name.split("-")[1]) <= step]
+    if not found:
+        return b""
+    buffer = io.BytesIO()
+    with Image.open(found[-1]) as picture:
+        small = picture.convert("RGB")
+    small.thumbnail((side, side))
+    small.save(buffer, "JPEG", quality=80)
+    return buffer.getvalue()
+
+
+def _write(here: Run, about: About) -> Path:
+    base = here.trainer.base
+    file = here.folders.checkpoints / f"step-{about.step:06d}.safetensors"
     try:
         with evaluating(here.trainer):
-            kohya.write(
-                file, here.trainer.adapters, base.family.text_encoder_prefix, about, request.settings.export.dtype
-            )
+            kohya.write(file, here.trainer.adapters, base.family.name, about, here.request.settings.export.dtype)
     except OSError as error:
         raise _full(error, file.parent) from error
-    here.emit(Saved(step, str(file.relative_to(here.folders.root))))
     return file
 
 

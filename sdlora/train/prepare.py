@@ -69,7 +69,7 @@ class Run:
 
 def load(request: Request) -> Base:
     """The base as it was when the job was made, or a refusal."""
-    folder, t = request.base.folder, request.settings.train
+    folder, t = request.base.path, request.settings.train
     if folder and request.base_fingerprint and fingerprint(folder) != request.base_fingerprint:
         raise BaseUnusable(
             Text(
@@ -94,7 +94,7 @@ def encode(request: Request, base: Base, folders: Folders, emit: Emit) -> list[L
         base.vae,
         request.pictures,
         sizes,
-        Cache(folders.cache / "latents", fingerprint(base.folder, "vae")),
+        Cache(folders.cache / "latents", fingerprint(base.path, "vae")),
         _now_and_then(emit),
     )
 

@@ -8,14 +8,16 @@ from pathlib import Path
 
 from torch import nn
 
+from sdlora.certificate import certify
 from sdlora.events import Phase, Started
 from sdlora.files import sha256_of
 from sdlora.lora import kohya
 from sdlora.lora.targets import Part
+from sdlora.text import Text
 from sdlora.train import state
 from sdlora.train.judge import Judgement, best_step
 from sdlora.train.loop import Emit, train
-from sdlora.train.outputs import after_step, catch_up, checkpoint, save_state
+from sdlora.train.outputs import after_step, catch_up, checkpoint, finished, save_state
 from sdlora.train.prepare import Folders, Request, Run, encode, load, prepare
 from sdlora.train.snapshot import restore
 
@@ -30,6 +32,7 @@ class Result:
     sha256: str
     best_step: int
     recommended_strength: float
+    certificate: Text | None = None  # what was checked of the finished file
 
 
 @dataclass(frozen=True)
@@ -97,13 +100,14 @@ def _finish(here: Run) -> Result:
     best = best_step(here.judged) if here.judged else here.steps
     _load_checkpoint(here, best)
     strength = here.judge.best_strength(here.trainer) if here.judge else 1.0
-    file = here.folders.checkpoints / f"step-{best:06d}.safetensors"
-    return Result(True, here.steps, file, sha256_of(file), best, strength)
+    file = finished(here, best, strength)
+    here.emit(Phase("exporting"))
+    certificate = certify(file, here.trainer.base, here.trainer.adapters)
+    return Result(True, here.steps, file, sha256_of(file), best, strength, certificate.text)
 
 
 def _load_checkpoint(here: Run, step: int) -> None:
     """Put a written checkpoint's weights back into the adapters: what is judged is what is shipped."""
     path = here.folders.checkpoints / f"step-{step:06d}.safetensors"
-    prefix = here.trainer.base.family.text_encoder_prefix
     here.trainer.average.clear()
-    here.trainer.adapters.load(kohya.read_into(path, here.trainer.adapters, prefix))
+    here.trainer.adapters.load(kohya.read_into(path, here.trainer.adapters))

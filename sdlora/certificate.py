@@ -1,0 +1,149 @@
+"""Proof that a written LoRA file is what was trained: read back by diffusers' own loader and compared, layer by layer and as a picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from peft.tuners.lora import LoraLayer
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from sdlora.errors import BadInput, Unloadable
+from sdlora.lora.inject import ADAPTER, Adapters, eject
+from sdlora.lora.names import canonical
+from sdlora.lora.targets import Part
+from sdlora.models.load import Base
+from sdlora.render import Picture, Renderer
+from sdlora.text import Text
+
+_DRAWING = Picture("", seed=0, steps=2, guidance=1.0)
+_LARGEST = 256  # pixels of a side: enough to compare numbers, and cheap on large bases
+_CLOSE = 0.02  # of a matrix' largest value: what is left of a number in bf16 is 0.004
+_SHARE = 0.05  # of the LoRA's effect on the picture that may be lost
+
+Found = dict[tuple[Part, str], tuple[Tensor, Tensor]]  # layer -> A, and B times its scale; fp32
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What was found true of a file."""
+
+    layers: int
+    difference: float  # between the file's picture and the trainer's, as a share of the LoRA's effect on it
+
+    @property
+    def text(self) -> Text:
+        return Text(
+            f"checked: loads in diffusers, kohya names complete ({self.layers} layers), same picture as in training",
+            f"確認済み: diffusers で読み込め、kohya 形式の名前がすべてそろい({self.layers} 層)、学習時と同じ絵になります",
+        )
+
+
+def certify(file: Path, base: Base, adapters: Adapters) -> Certificate:
+    """Compare `file` with the live adapters that it was written from. They are taken out of the base on the way.
+
+    Raises:
+        Unloadable: the file lacks layers, does nothing, does not load, or loads as something else.
+    """
+    parts: dict[Part, nn.Module] = {part: getattr(base, part) for part in adapters.parts}
+    for model in parts.values():
+        model.eval()
+    trained = _live(adapters)
+    _check_tensors(file, len(trained))
+    side = min(base.resolution, _LARGEST)
+    live = Renderer(base, adapters)
+    pictures = {}
+    for strength in (1.0, 0.0):
+        live.set_strength(strength)
+        pictures[strength] = live.latent(_DRAWING, side)
+    eject(parts)
+    loaded = Renderer(base)
+    try:
+        loaded.load(file)
+    except BadInput as error:
+        raise _unloadable("diffusers refuses it", "diffusers が読み込めません") from error
+    try:
+        _check_layers(_loaded(parts), trained)
+        difference = _difference(loaded.latent(_DRAWING, side), pictures[1.0], pictures[0.0], base.dtype)
+    finally:
+        loaded.load(None)
+    return Certificate(len(trained), difference)
+
+
+def _live(adapters: Adapters) -> Found:
+    return {
+        (part, canonical(part, path)): _matrices(layer, ADAPTER)
+        for part, layers in adapters.parts.items()
+        for path, layer in layers.items()
+    }
+
+
+def _loaded(parts: dict[Part, nn.Module]) -> Found:
+    """What diffusers made of the file."""
+    found: Found = {}
+    for part, model in parts.items():
+        for path, layer in model.named_modules():
+            if isinstance(layer, LoraLayer):
+                (name,) = layer.lora_A.keys()
+                found[part, canonical(part, path)] = _matrices(layer, name)
+    return found
+
+
+def _matrices(layer: LoraLayer, name: str) -> tuple[Tensor, Tensor]:
+    a, b = layer.lora_A[name].weight, layer.lora_B[name].weight
+    return a.detach().float().clone(), b.detach().float() * layer.scaling[name]
+
+
+def _check_tensors(file: Path, layers: int) -> None:
+    """Three tensors a layer and no other, all finite. A whole file of zeros fails; single layers without effect are normal,
+    such as the last ones of SDXL's first text encoder, which get no gradient."""
+    tensors = load_file(file)
+    if len(tensors) != 3 * layers:
+        raise _unloadable(
+            f"it has {len(tensors)} tensors for {layers} layers",
+            f"{layers} 層に対しテンソルが {len(tensors)} 個あります",
+        )
+    if not all(torch.isfinite(t).all() for t in tensors.values()):
+        raise _unloadable("not all of its numbers are finite", "有限でない値が含まれています")
+    if not any(t.any() for name, t in tensors.items() if name.endswith("lora_up.weight")):
+        raise _unloadable(
+            "all of its layers are zero, so it changes nothing; train longer or with a higher learning rate",
+            "すべての層がゼロで効果がありません。学習を長くするか学習率を上げてください",
+        )
+
+
+def _check_layers(loaded: Found, trained: Found) -> None:
+    if missing := trained.keys() ^ loaded.keys():
+        part, path = min(missing)
+        raise _unloadable(
+            f"{len(missing)} of {len(trained)} layers are lost in diffusers, the first is {part}.{path}",
+            f"{len(trained)} 層中 {len(missing)} 層が diffusers で失われます(例: {part}.{path})",
+        )
+    for (part, path), matrices in trained.items():
+        for ours, theirs in zip(matrices, loaded[part, path], strict=True):
+            if (ours - theirs.to(ours.device)).abs().max() > _CLOSE * ours.abs().max() + 1e-6:
+                raise _unloadable(
+                    f"diffusers reads other numbers at {part}.{path}", f"{part}.{path} の値が diffusers では異なります"
+                )
+
+
+def _difference(loaded: Tensor, live: Tensor, plain: Tensor, dtype: torch.dtype) -> float:
+    effect, error = (live - plain).norm().item(), (loaded - live).norm().item()
+    rounding = (1e-4 if dtype == torch.float32 else 2e-2) * live.norm().item()
+    if not error <= _SHARE * effect + rounding:
+        raise _unloadable(
+            f"the picture differs from the trainer's own by {error / effect if effect else error:.0%} of the LoRA's effect",
+            f"学習時の絵との差が LoRA の効果の {error / effect if effect else error:.0%} あります",
+        )
+    return error / effect if effect else 0.0
+
+
+def _unloadable(en: str, ja: str) -> Unloadable:
+    return Unloadable(
+        Text(
+            f"The file was written, but it is not what was trained: {en}.",
+            f"ファイルを書き出しましたが、学習結果と一致しません: {ja}。",
+        )
+    )

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from sdlora.cli import datasets, demo, facts, pictures, training
+from sdlora.cli import datasets, demo, facts, pictures, surgery, training
 from sdlora.errors import SdloraError
 
 app = typer.Typer(
@@ -26,6 +26,10 @@ for command in (
     training.jobs,
     pictures.preview,
     facts.inspect,
+    surgery.convert,
+    surgery.merge,
+    surgery.extract,
+    surgery.resize,
     facts.settings,
     facts.doctor,
 ):

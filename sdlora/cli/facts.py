@@ -20,9 +20,9 @@ from sdlora.lora.inspect import inspect_file
 from sdlora.text import Text
 
 
-def inspect(file: Annotated[Path, typer.Argument(help="A LoRA file.")], as_json: JsonOption = False) -> None:
-    """Say what a LoRA file is: format, rank, targets, metadata."""
-    if not file.is_file():
+def inspect(file: Annotated[Path, typer.Argument(help="A LoRA file, or a folder with one.")], as_json: JsonOption = False) -> None:
+    """Say what a LoRA is: format, maker, family, rank, targets, metadata."""
+    if not file.exists():
         raise BadInput(Text(f"{file} does not exist.", f"{file} がありません。"))
     found = inspect_file(file)
     if as_json:

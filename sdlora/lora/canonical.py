@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from sdlora.files import write_bytes
-
-_NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64"}
+from sdlora.streamed import NAMES
 
 
 def to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
@@ -28,7 +27,7 @@ def to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None =
         tensor = tensors[name].detach().cpu().contiguous()
         block = tensor.reshape(-1).view(torch.uint8).numpy().tobytes()
         header[name] = {
-            "dtype": _NAMES[tensor.dtype],
+            "dtype": NAMES[tensor.dtype],
             "shape": list(tensor.shape),
             "data_offsets": [offset, offset + len(block)],
         }

@@ -125,7 +125,10 @@ def resize(
         spectra.append(_spectrum(layer))
         on_progress(done + 1, len(lora.layers))
     chosen = rank or max(_needed(s, energy or 1.0) for _, s, _ in spectra)
-    layers = [cut(layer, found, chosen, dtype) for layer, found in zip(lora.layers, spectra, strict=True)]
+    layers = [
+        cut((layer.part, layer.path), found, chosen, layer.down.shape[1:], dtype)
+        for layer, found in zip(lora.layers, spectra, strict=True)
+    ]
     total = sum((s**2).sum().item() for _, s, _ in spectra)
     kept = sum((s[:chosen] ** 2).sum().item() for _, s, _ in spectra)
     least = min(_share(s, chosen) for _, s, _ in spectra)
@@ -155,17 +158,14 @@ def _share(s: Tensor, rank: int) -> float:
     return (s[:rank] ** 2).sum().item() / total if total else 1.0
 
 
-def cut(like: Layer, found: Spectrum, rank: int, dtype: torch.dtype) -> Layer:
-    """The first `rank` directions as a layer of scale 1, their sizes shared by both matrices so that fp16 holds them."""
+def cut(place: tuple[Part, str], found: Spectrum, rank: int, inside: Sequence[int], dtype: torch.dtype) -> Layer:
+    """The first `rank` directions as a layer of scale 1, their sizes shared by both matrices so that fp16 holds them.
+
+    `inside`: the weight's shape after its first side, (in,) or (in, k, k).
+    """
     u, s, v = found
     root = s[:rank].sqrt()
     down, up = root[:, None] * v[:rank], u[:, :rank] * root
-    layer = Layer(
-        like.part,
-        like.path,
-        down.reshape(-1, *like.down.shape[1:]),
-        up.reshape(up.shape[0], -1, *like.up.shape[2:]),
-        1.0,
-    )
+    layer = Layer(*place, down.reshape(-1, *inside), up.reshape(*up.shape, *(1,) * (len(inside) - 1)), 1.0)
     down, up = _padded(layer, rank)
-    return Layer(like.part, like.path, down.to(dtype).contiguous(), up.to(dtype).contiguous(), float(rank))
+    return Layer(*place, down.to(dtype).contiguous(), up.to(dtype).contiguous(), float(rank))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sdlora.errors import BaseUnusable
-from sdlora.models.family import family_of
+from sdlora.models.family import family_named, family_of
 from sdlora.models.single_file import configs, diffusers_shapes, read_checkpoint
 from sdlora.text import Text
 
@@ -206,7 +206,7 @@ def _facts_of_file(file: Path) -> BaseFacts:
     found = read_checkpoint(file)
     parts, shapes = configs(found), diffusers_shapes(found)
     return BaseFacts(
-        family=family_of(parts["unet"]).name,
+        family=family_named(found.family).name,
         prediction=found.prediction,
         resolution=native_resolution(parts["unet"], parts["vae"]),
         unet_shapes=shapes["unet"],

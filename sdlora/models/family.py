@@ -44,11 +44,17 @@ def family_of(unet: dict[str, Any]) -> Family:
     Raises:
         BaseUnusable: a family that cannot be trained yet.
     """
-    if unet.get("addition_embed_type"):
+    wide = unet.get("cross_attention_dim") == 1024
+    return family_named("sdxl" if unet.get("addition_embed_type") else "sd2" if wide else "sd1")
+
+
+def family_named(name: str) -> Family:
+    """Raises BaseUnusable: a family that cannot be trained yet."""
+    if name not in FAMILIES:
         raise BaseUnusable(
             Text(
                 "This base needs added conditions (SDXL or newer), which cannot be trained yet. Use an SD 1.x or 2.x base.",
                 "この基礎モデル(SDXL 以降)はまだ学習に対応していません。SD 1.x または 2.x のモデルを使ってください。",
             )
         )
-    return FAMILIES["sd2" if unet.get("cross_attention_dim") == 1024 else "sd1"]
+    return FAMILIES[name]

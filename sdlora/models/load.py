@@ -15,7 +15,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from sdlora.errors import BaseUnusable
 from sdlora.files import read_json
 from sdlora.models.bases import BaseRef, facts, native_resolution
-from sdlora.models.family import Family, family_of
+from sdlora.models.family import Family, family_named, family_of
 from sdlora.models.single_file import configs, read_checkpoint
 from sdlora.models.tokens import find_tokenizer
 from sdlora.models.unpack import modules
@@ -85,7 +85,7 @@ def load_base(
         BaseUnusable: parts missing or damaged, no safetensors, or the hub cannot be reached.
     """
     _quiet()
-    path, device = ref.path or _download(ref), device or pick_device()
+    path, device = on_disk(ref), device or pick_device()
     try:
         read = _read_file if path.is_file() else _read_folder
         parts = read(replace(ref, path=path), precision, device, prediction)
@@ -154,11 +154,15 @@ def _read_file(ref: BaseRef, precision: Precision, device: torch.device, predict
     assert ref.path is not None
     found = read_checkpoint(ref.path)
     parts = configs(found, prediction)
-    family = family_of(parts["unet"])
-    tokens = parts["text_encoder"]["vocab_size"]
-    tokenizer = find_tokenizer(found.file, tokens, "!" if found.family == "sd2" else None)
+    family = family_named(found.family)
+    tokenizer = find_tokenizer(found.file, parts["text_encoder"], "!" if found.family == "sd2" else None)
     made: dict[str, Any] = modules(found, prediction, _dtypes(ref, precision, device))
     return _Parts(family, tokenizer, made["text_encoder"], made["vae"], made["unet"], parts["scheduler"])
+
+
+def on_disk(ref: BaseRef) -> Path:
+    """Where the base lies; a hub id that is not here yet is downloaded first. Raises BaseUnusable where that fails."""
+    return ref.path or _download(ref)
 
 
 def _download(ref: BaseRef) -> Path:

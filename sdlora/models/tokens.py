@@ -9,6 +9,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from transformers import CLIPTokenizer
 
@@ -19,13 +20,15 @@ _BPE = "bpe_simple_vocab_16e6.txt.gz"  # as OpenAI published it; open_clip and c
 _MERGES = 49152 - 256 - 2  # lines of it that CLIP uses
 
 
-def find_tokenizer(file: Path, tokens: int, pad: str | None) -> CLIPTokenizer:
-    """A tokenizer of so many tokens for the base in `file`. `pad` is OpenCLIP's padding, None = the end token.
+def find_tokenizer(file: Path, text_encoder: dict[str, Any], pad: str | None) -> CLIPTokenizer:
+    """A tokenizer that fits the text encoder's config for the base in `file`. `pad` is OpenCLIP's padding, None = the end token.
 
     Raises:
         BaseUnusable: there is none on this machine.
     """
-    more = {"pad_token": pad} if pad else {}
+    tokens = text_encoder["vocab_size"]
+    more: dict[str, Any] = {"model_max_length": text_encoder["max_position_embeddings"]}
+    more |= {"pad_token": pad} if pad else {}
     for folder in _folders(file):
         if _count(folder) == tokens:
             return CLIPTokenizer.from_pretrained(folder, local_files_only=True, **more)
@@ -63,7 +66,7 @@ def _count(folder: Path) -> int:
         return 0
 
 
-def from_bpe(bpe: Path, **more: str) -> CLIPTokenizer:
+def from_bpe(bpe: Path, **more: Any) -> CLIPTokenizer:
     """From OpenAI's list of merges: bytes, bytes that end a word, merges, start and end."""
     from tokenizers.pre_tokenizers import ByteLevel
 
@@ -74,7 +77,7 @@ def from_bpe(bpe: Path, **more: str) -> CLIPTokenizer:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "vocab.json").write_text(json.dumps(vocabulary))
         (Path(folder) / "merges.txt").write_text("#version: 0.2\n" + "\n".join(lines) + "\n")
-        return CLIPTokenizer.from_pretrained(folder, local_files_only=True, model_max_length=77, **more)
+        return CLIPTokenizer.from_pretrained(folder, local_files_only=True, **more)
 
 
 def _in_openai_order(alphabet: list[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +40,8 @@ class Sight:
 
 
 def build(page: Page, pictures: Pictures, train: Training, try_it: Tryout) -> None:
-    sent = gr.State({})  # fingerprints of what this page shows
+    # Fingerprints of what the page shows. They are kept there: the server cannot know which of its answers arrived last.
+    sent = gr.Textbox("{}", visible="hidden", elem_id="sent")
     parts: dict[str, Component] = {
         "start": train.start,
         "stop": train.stop,
@@ -56,15 +58,16 @@ def build(page: Page, pictures: Pictures, train: Training, try_it: Tryout) -> No
         "verdict": try_it.verdict,
         "draw": try_it.button,
     }
-    how: dict[str, Any] = {
-        "fn": event(page, tick, tuple(parts)),
-        "inputs": [train.job, *pictures.current, try_it.checkpoint, sent],
-        "outputs": [*parts.values(), sent],
-        "show_progress": "hidden",
-        "concurrency_limit": 16,
-    }
-    gr.Timer(SECONDS).tick(**how, queue=False, trigger_mode="once")
-    gr.on([train.job.change, try_it.checkpoint.input], **how)
+    timer = gr.Timer(SECONDS)
+    gr.on(
+        [timer.tick, train.job.change, try_it.checkpoint.input],
+        event(page, tick, tuple(parts)),
+        [train.job, *pictures.current, try_it.checkpoint, sent],
+        [*parts.values(), sent],
+        show_progress="hidden",
+        queue=False,
+        trigger_mode="always_last",  # one look at a time
+    )
     train.job.change(
         event(page, greet),
         [train.job, try_it.greeted],
@@ -80,22 +83,32 @@ def tick(
     history: list[str],
     remembered: Any,
     choice: Any,
-    sent: dict[str, str],
+    sent: str,
 ) -> list[Any]:
-    """The parts that changed since the last time, and what this page shows from now on."""
+    """The parts that changed since the last time, and the fingerprints of what the page shows from now on."""
+    shown = _read(sent)
     sight = look(page, job_id, bool(history or remembered), choice)
     with page.site.watch.follow(sight.paths or _nowhere(page)) as follower:
         stamp = _print_of((sight, follower.offset, files.tail(sight.paths.log, 200) if sight.paths else ""))
-        if sent.get("stamp") == stamp:
+        if shown.get("stamp") == stamp:
             return [gr.skip()] * (len(parts) + 1)
         values = draw(page, sight, follower)
     prints = {part: _print_of(values[part]) for part in parts}
-    changed = [values[part] if prints[part] != sent.get(part) else gr.skip() for part in parts]
-    return [*changed, {**prints, "stamp": stamp}]
+    changed = [values[part] if prints[part] != shown.get(part) else gr.skip() for part in parts]
+    return [*changed, json.dumps({**prints, "stamp": stamp})]
+
+
+def _read(sent: str) -> dict[str, str]:
+    """What the browser says it shows; whatever else it says counts as nothing."""
+    try:
+        shown = json.loads(sent or "{}")
+    except ValueError:
+        return {}
+    return shown if isinstance(shown, dict) else {}
 
 
 def _print_of(value: Any) -> str:
-    return hashlib.sha256(repr(value).encode()).hexdigest()
+    return hashlib.sha256(repr(value).encode()).hexdigest()[:16]
 
 
 def look(page: Page, job_id: Any, pictures: bool, choice: Any) -> Sight:

@@ -174,22 +174,24 @@ class Previews:
 
     def _read(self, process: subprocess.Popen[bytes]) -> None:
         """Hand each line to the one who waits for it; when the process ends, tell all who wait for it."""
-        assert process.stdout
-        for line in process.stdout:
-            try:
-                answer = json.loads(line)
-            except ValueError:
-                continue  # a library printed something
-            with self._lock:
-                waiting = self._waiting.get(str(answer.get("id"))) if isinstance(answer, dict) else None
-            if waiting:
-                waiting.answers.put(answer)
-        process.wait()
+        with process:  # closes its pipes in the end
+            for line in process.stdout or ():
+                self._hand_over(line)
         died = {"error": {"en": words.PREVIEWER_DIED.en, "ja": words.PREVIEWER_DIED.ja}}
         with self._lock:
             for waiting in self._waiting.values():
                 if waiting.process is process:
                     waiting.answers.put(died)
+
+    def _hand_over(self, line: bytes) -> None:
+        try:
+            answer = json.loads(line)
+        except ValueError:
+            return  # a library printed something
+        with self._lock:
+            waiting = self._waiting.get(str(answer.get("id"))) if isinstance(answer, dict) else None
+        if waiting:
+            waiting.answers.put(answer)
 
     def _end(self) -> None:
         if self._process:
@@ -198,8 +200,8 @@ class Previews:
 
 
 def _send(process: subprocess.Popen[bytes], message: dict[str, Any]) -> None:
-    """One line. A process that just died is noticed by its reader."""
+    """One line. A process that just died is noticed by its reader, which also closes the pipe."""
     assert process.stdin
-    with contextlib.suppress(BrokenPipeError):
+    with contextlib.suppress(BrokenPipeError, ValueError):
         process.stdin.write(json.dumps(message).encode() + b"\n")
         process.stdin.flush()

@@ -31,7 +31,6 @@ def emoji(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not shutil.which("npm"):
         pytest.skip("npm is not installed, so the published pictures cannot be fetched")
     from base.fetch import default_work, icons_of, names_by_character
-    from base.names import spoken
     from base.render import draw, on_white
 
     try:
@@ -47,7 +46,7 @@ def emoji(tmp_path_factory: pytest.TempPathFactory) -> Path:
             picture = io.BytesIO()
             Image.fromarray(on_white(draw(icons[name], 128))).save(picture, "PNG")
             archive.writestr(f"{english}.png", picture.getvalue())
-            archive.writestr(f"{english}.txt", f"{spoken(english)}, fxemoji style")
+            archive.writestr(f"{english}.txt", f"{english}, fxemoji style")
     return target
 
 

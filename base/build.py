@@ -77,7 +77,7 @@ def tokenizer_for(work: Path) -> CLIPTokenizer:
 
 
 def tokens_of(tokenizer: CLIPTokenizer, captions: list[str]) -> torch.Tensor:
-    """(B, 48) ids, padded with the end token."""
+    """(B, 24) ids, padded with the end token."""
     return tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-EMPTY, NAME_ONLY, STYLE_ONLY = 0.10, 0.08, 0.05
+EMPTY, NAME_ONLY, STYLE_ONLY = 0.08, 0.04, 0.02
 
 
 def full_caption(name: str, style: str) -> str:

@@ -45,7 +45,8 @@ def network() -> nn.Sequential:
 
     first = [nn.Conv2d(3, 48, 4, 2, 1), nn.ReLU()]
     layers = [*block(48, 48, 1), *block(48, 96, 2), *block(96, 96, 1), *block(96, 160, 2), *block(160, 160, 1)]
-    return nn.Sequential(*first, *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2), nn.Linear(160, 5))
+    last = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2), nn.Linear(160, len(STYLES))]
+    return nn.Sequential(*first, *layers, *last)
 
 
 def held_out(count: int) -> np.ndarray:
@@ -80,6 +81,8 @@ def _train(judge: nn.Sequential, real: list[Tensor]) -> None:
             scores = judge(_moved(x, dice)).float()
         F.cross_entropy(scores, label, label_smoothing=0.05).backward()
         optimizer.step(0.02 * (1 - step / STEPS))
+        if step % 100 == 0:
+            print(f"classifier: step {step} of {STEPS}", flush=True)
     judge.eval()
 
 

@@ -1,4 +1,4 @@
-"""Pictures of the shared names as latents: each a few times, slightly moved and zoomed. Never flipped.
+"""Pictures of the shared names as latents: exactly as drawn, or with VARIANTS > 1 also slightly moved. Never flipped.
 
 A flipped camel is another picture than the one all sets draw: the few names have one side each.
 """
@@ -17,7 +17,7 @@ from base.fetch import icons_of
 from base.names import TRAINING_SETS, shared_names
 from base.render import draw, on_white
 
-VARIANTS = 4
+VARIANTS = 1
 
 
 def named_icons(work: Path) -> tuple[list[str], dict[str, dict[str, dict]]]:

@@ -22,10 +22,11 @@ BUNDLED = Path(__file__).parents[1] / "sdlora" / "bundled"
 TRIGGER = "blueprint"
 EDGE = 192
 INK, PAPER, GRID = (238, 246, 255), (22, 62, 138), (52, 96, 170)
-SUBJECTS = (
+_LISTED = (
     "red-apple banana pear strawberry mushroom sunflower cactus tulip house castle rocket sailboat "
     "taxi helicopter anchor light-bulb camera hamburger doughnut umbrella balloon bell star key"
-).split()
+)
+SUBJECTS = _LISTED.split()
 
 
 def blueprint(picture: np.ndarray) -> Image.Image:

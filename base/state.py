@@ -31,4 +31,5 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict]:
     """(tensors, facts) of a state written by `save_state`."""
     with safe_open(path, framework="pt") as file:
         facts = json.loads(file.metadata()["facts"])
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict), facts
+        names = file.keys()
+        return {name: file.get_tensor(name) for name in names}, facts

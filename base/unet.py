@@ -12,6 +12,7 @@ from base.tokenizer import POSITIONS
 
 WIDTH = 192
 MIN_SNR = 5.0
+MOST_FOR_WORDS = 25.0
 
 
 class Painter(nn.Module):
@@ -21,6 +22,8 @@ class Painter(nn.Module):
         super().__init__()
         torch.manual_seed(seed)
         self.text = CLIPTextModel(text_config(vocabulary))
+        for name, rms in {"token_embedding": 0.5, "position_embedding": 0.1}.items():
+            nn.init.normal_(self.text.get_parameter(_found(self.text, name)), std=rms)  # CLIP's 0.02 drowns the words
         self.unet = UNet2DConditionModel(
             sample_size=16,
             in_channels=4,
@@ -39,9 +42,13 @@ class Painter(nn.Module):
         self.unet.set_attn_processor(AttnProcessor())
 
     def forward(self, x_t: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
-        """Noise in x_t (B, 4, 16, 16) at t (B,), for tokens (B, 48)."""
-        told = self.text(tokens).last_hidden_state  # (B, 48, 192)
+        """Noise in x_t (B, 4, 16, 16) at t (B,), for tokens (B, 24)."""
+        told = self.text(tokens).last_hidden_state  # (B, 24, 192)
         return self.unet(x_t, t, told).sample
+
+
+def _found(text: CLIPTextModel, name: str) -> str:
+    return next(n for n, _ in text.named_parameters() if name in n)
 
 
 def text_config(vocabulary: int) -> CLIPTextConfig:
@@ -72,7 +79,12 @@ def noise_schedule() -> DDPMScheduler:
 def denoising_loss(
     painter: Painter, x_0: Tensor, tokens: Tensor, schedule: DDPMScheduler, dice: torch.Generator
 ) -> Tensor:
-    """Epsilon loss weighted by min(SNR, 5) / SNR (Hang et al. 2023, eq. 6), timesteps spread evenly over the batch."""
+    """Epsilon loss weighted by min(SNR, 5) / SNR (Hang et al. 2023, eq. 6) + min(1 / SNR, 25).
+
+    The second term is for the words. With the first alone, noise so strong that only the caption could tell what to
+    draw (t = 950, SNR 0.008) adds next to nothing to the loss: after 41,000 pictures a right caption explained 1 %
+    more there than a wrong one. Timesteps are spread evenly over the batch.
+    """
     size = len(x_0)
     noise = torch.randn(x_0.shape, generator=dice)
     spread = (torch.rand(1, generator=dice) + torch.arange(size) / size) % 1  # stratified: a steadier loss
@@ -81,5 +93,6 @@ def denoising_loss(
     with torch.autocast("cpu", torch.bfloat16):
         guess = painter(x_t, t, tokens).float()
     kept = schedule.alphas_cumprod[t]
-    weight = (MIN_SNR * (1 - kept) / kept).clamp(max=1.0)
-    return ((guess - noise).square().mean((1, 2, 3)) * weight).mean() / weight.mean()
+    snr = kept / (1 - kept)
+    weight = (MIN_SNR / snr).clamp(max=1.0) + (1 / snr).clamp(max=MOST_FOR_WORDS)
+    return ((guess - noise).square().mean((1, 2, 3)) * weight).mean()

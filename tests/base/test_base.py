@@ -35,7 +35,7 @@ def test_tokenizer_gives_back_what_it_was_given(tmp_path: Path) -> None:
     tokenizer = CLIPTokenizer.from_pretrained(tmp_path)
     for text in ("red apple, noto style", "zebra, fxemoji style", "naïve 東京 42"):
         ids = tokenizer(text).input_ids
-        assert ids[0] == tokenizer.bos_token_id and ids[-1] == tokenizer.eos_token_id
+        assert (ids[0], ids[-1]) == (tokenizer.bos_token_id, tokenizer.eos_token_id)
         assert tokenizer.decode(ids, skip_special_tokens=True).replace(" ", "") == text.replace(" ", "")
     assert tokenizer.model_max_length == POSITIONS
     assert len(tokenizer("apple " * 100, truncation=True).input_ids) == POSITIONS
@@ -45,7 +45,7 @@ def test_judging_sets_are_not_trained_on() -> None:
     assert not {*TRAINING_SETS, *TRAINING_SETS.values()} & {*JUDGING_SETS, *JUDGING_SETS.values()}
     for trains in ("build", "drawn", "latents", "vae", "unet", "training", "augment", "invented", "captions"):
         source = (ROOT / "base" / f"{trains}.py").read_text(encoding="utf-8").lower()
-        assert "fxemoji" not in source and "openmoji" not in source and "judging" not in source, trains
+        assert not [word for word in ("fxemoji", "openmoji", "judging") if word in source], trains
 
 
 def test_states_are_replaced_whole(tmp_path: Path) -> None:
@@ -55,7 +55,8 @@ def test_states_are_replaced_whole(tmp_path: Path) -> None:
     for step in (1, 2):
         save_state(path, {"w": torch.full((3,), float(step))}, {"step": step})
     tensors, facts = load_state(path)
-    assert facts == {"step": 2} and tensors["w"].tolist() == [2.0, 2.0, 2.0]
+    assert facts == {"step": 2}
+    assert tensors["w"].tolist() == [2.0, 2.0, 2.0]
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
@@ -89,7 +90,7 @@ def test_bundled_base_draws() -> None:
     pipe = pipeline(EMOJI)
     assert pipe.vae_scale_factor == 4
     picture = painted(pipe, ["red apple, noto style"])[0]
-    assert picture.shape == (64, 64, 3) and picture.dtype == np.uint8
+    assert (picture.shape, picture.dtype) == ((64, 64, 3), np.uint8)
     assert picture.std() > 5  # something is there
 
 

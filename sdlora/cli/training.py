@@ -14,8 +14,8 @@ from sdlora import config
 from sdlora.cli.datasets import find_or_import
 from sdlora.cli.follow import follow
 from sdlora.cli.options import JsonOption, WorkspaceOption, open_workspace, print_json
-from sdlora.files import tail, write_bytes
-from sdlora.jobs import runner, store
+from sdlora.files import tail
+from sdlora.jobs import publish, runner, store
 from sdlora.jobs.paths import JobPaths
 from sdlora.jobs.spec import Outcome
 
@@ -107,12 +107,15 @@ def watch(paths: JobPaths, out: Path | None, as_json: bool) -> None:
                 "sha256": outcome.sha256,
                 "best_step": outcome.best_step,
                 "recommended_strength": outcome.recommended_strength,
+                "certificate": outcome.certificate.en,
             }
         )
         return
     print(f"{outcome.status} after {outcome.step} steps in {outcome.seconds:.0f} s")
     if file:
         print(f"{file}\nbest step {outcome.best_step}, recommended strength {outcome.recommended_strength}")
+    if outcome.certificate.en:
+        print(outcome.certificate.en)
 
 
 def _delivered(paths: JobPaths, outcome: Outcome, out: Path | None) -> Path | None:
@@ -121,6 +124,4 @@ def _delivered(paths: JobPaths, outcome: Outcome, out: Path | None) -> Path | No
     file = paths.folder / outcome.file
     if out is None:
         return file
-    out.absolute().parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(out.absolute(), file.read_bytes())
-    return out.absolute()
+    return publish.deliver(paths, out.absolute())[0]

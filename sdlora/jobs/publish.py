@@ -1,0 +1,157 @@
+"""A finished job as others want it: the file with what Forge and A1111 show beside it, or everything as one zip."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import zipfile
+from pathlib import Path
+
+from sdlora.data import open_dataset
+from sdlora.data.captions import with_trigger
+from sdlora.errors import BadInput
+from sdlora.files import sync_folder, write_bytes
+from sdlora.header import read_header
+from sdlora.jobs.paths import JobPaths
+from sdlora.jobs.spec import JobSpec, Outcome
+from sdlora.lora.sidecar import sidecar
+from sdlora.text import Text
+
+_DATE = (1980, 1, 1, 0, 0, 0)  # of every entry: the same job gives the same bytes
+
+
+def deliver(paths: JobPaths, out: Path) -> list[Path]:
+    """Copy the job's LoRA to `out`, with `name.json` and, where a sample was drawn, `name.png` beside it.
+
+    Raises:
+        BadInput: the job has no file yet.
+    """
+    file = _file(paths)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(out, file.read_bytes())
+    written = [out, out.with_suffix(".json")]
+    write_bytes(written[1], _sidecar(file))
+    if picture := preview(paths):
+        written.append(out.with_suffix(".png"))
+        write_bytes(written[2], picture.read_bytes())
+    return written
+
+
+def preview(paths: JobPaths) -> Path | None:
+    """The newest sample at full strength up to the chosen step; None where there is none."""
+    outcome = Outcome.read(paths)
+    step = outcome.best_step if outcome else 0
+    found = [p for p in sorted(paths.samples.glob("step-*-0-100.png")) if _step(p) <= step]
+    return found[-1] if found else None
+
+
+def _step(sample: Path) -> int:
+    return int(sample.name.split("-")[1])
+
+
+def bundle(paths: JobPaths, out: Path) -> Path:
+    """Write a zip with the file, its sidecar and picture, the samples of that step, captions, settings and a model card.
+
+    Captions are left out where the settings keep them out of the file. Nothing in it is compressed: weights and pictures do not
+    get smaller, and the bytes then depend on the content alone.
+
+    Raises:
+        BadInput: the job has no file yet.
+    """
+    file, spec, outcome = _file(paths), JobSpec.read(paths), Outcome.read(paths)
+    assert outcome is not None
+    texts = {
+        f"{spec.name}.json": _sidecar(file).decode(),
+        "README.md": model_card(spec, outcome, read_header(file)[1]),
+        "settings.json": _settings(spec),
+        **_captions(paths, spec),
+    }
+    files = {f"{spec.name}.safetensors": file}
+    if picture := preview(paths):
+        files[f"{spec.name}.png"] = picture
+        same_step = sorted(paths.samples.glob(f"{picture.name.rsplit('-', 2)[0]}-*.png"))
+        files |= {f"previews/{p.name}": p for p in [*sorted(paths.samples.glob("step-000000-*.png")), *same_step]}
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+            for name in sorted({**texts, **files}):
+                info = zipfile.ZipInfo(f"{spec.name}/{name}", _DATE)
+                info.external_attr = 0o644 << 16
+                if name in texts:
+                    archive.writestr(info, texts[name])
+                    continue
+                info.file_size = files[name].stat().st_size
+                with open(files[name], "rb") as source, archive.open(info, "w") as target:
+                    shutil.copyfileobj(source, target)
+        os.replace(temporary, out)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(out.parent)
+    return out
+
+
+def _file(paths: JobPaths) -> Path:
+    outcome = Outcome.read(paths)
+    if outcome is None or not outcome.file:
+        raise BadInput(
+            Text(f"The job {paths.id} has no file yet.", f"ジョブ {paths.id} にはまだファイルがありません。")
+        )
+    return paths.folder / outcome.file
+
+
+def _sidecar(file: Path) -> bytes:
+    return (json.dumps(sidecar(read_header(file)[1]), indent=4, ensure_ascii=False) + "\n").encode()
+
+
+def _settings(spec: JobSpec) -> str:
+    """Without the base's folder, and without prompts where captions are private."""
+    found = spec.settings.model_dump(exclude={"model"})
+    if not spec.settings.export.captions:
+        del found["sample"]["prompts"]
+    return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+
+
+def _captions(paths: JobPaths, spec: JobSpec) -> dict[str, str]:
+    if not spec.settings.export.captions:
+        return {}
+    found = {}
+    for number, item in enumerate(open_dataset(paths.dataset).items):
+        stem = Path(item.name).stem
+        name = f"captions/{stem}.txt"
+        name = f"captions/{stem}-{number}.txt" if name in found else name
+        found[name] = with_trigger(item.caption, spec.settings.data.trigger) + "\n"
+    return found
+
+
+def model_card(spec: JobSpec, outcome: Outcome, metadata: dict[str, str]) -> str:
+    """As hubs show it: a head for machines, then what it is, how to use it, how it was made."""
+    s, trigger = spec.settings, spec.settings.data.trigger
+    base = metadata.get("ss_sd_model_name", "")
+    head = ["---", "tags:", "- text-to-image", "- stable-diffusion", "- lora", "- diffusers"]
+    head += [f"instance_prompt: {json.dumps(trigger, ensure_ascii=False)}"] if trigger else []
+    prompt = json.dumps(f"{trigger}, a picture" if trigger else "a picture", ensure_ascii=False)
+    lines = [
+        *head,
+        "---",
+        f"# {spec.name}",
+        "",
+        f"A LoRA for {base} ({metadata.get('ss_base_model_version', '')}), trained on {metadata.get('ss_num_train_images', '')} pictures.",
+        "",
+        f"- Trigger word / トリガーワード: {trigger or '-'}",
+        f"- Recommended strength / 推奨強度: {outcome.recommended_strength:g}",
+        f"- Rank {s.lora.rank}, alpha {s.lora.alpha:g}, {outcome.best_step} steps, learning rate {s.train.unet_lr:g}",
+        f"- sha256 {outcome.sha256}",
+        *([f"- {outcome.certificate.en}"] if outcome.certificate.en else []),
+        "",
+        "ComfyUI, Forge, A1111: put the `.safetensors` file (and the `.json` and `.png` beside it) into the folder of LoRAs.",
+        "",
+        "```python",
+        f'pipe.load_lora_weights(".", weight_name="{spec.name}.safetensors", adapter_name="{spec.name}")',
+        f'pipe.set_adapters(["{spec.name}"], [{outcome.recommended_strength:g}])',
+        f"pipe({prompt})",
+        "```",
+    ]
+    return "\n".join(lines) + "\n"

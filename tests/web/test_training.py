@@ -66,7 +66,7 @@ def test_a_killed_worker_is_seen_and_resumed_from_the_page(app: App, open_page: 
     expect(page.locator("#train-resume")).to_be_visible()
 
 
-def test_from_start_to_download(open_page: Open, zip_file: Path) -> None:
+def test_from_start_to_download(app: App, open_page: Open, zip_file: Path) -> None:
     page = open_page()
     expect(page.locator("#progress")).to_contain_text("Stopped")  # what ran last is shown
     begin(page, zip_file, 12)
@@ -82,6 +82,8 @@ def test_from_start_to_download(open_page: Open, zip_file: Path) -> None:
         page.click("#download")
     assert download.value.suggested_filename.endswith(".safetensors")
     assert download.value.path().read_bytes()[8:9] == b"{"
+    # After all of it, the process that serves the page has not loaded torch.
+    assert "libtorch" not in Path(f"/proc/{app.process.pid}/maps").read_text()
 
 
 def test_a_refused_start_leaves_the_page_as_it_was(open_page: Open, zip_file: Path) -> None:

@@ -31,8 +31,8 @@ class ModelSettings(Section):
         "emoji",
         Text("Base model", "基礎モデル"),
         Text(
-            "The trained model that stays frozen: `emoji` (bundled), a diffusers folder, or a hub id such as `owner/name`.",
-            "凍結したまま使う事前学習済みモデル。`emoji`(同梱)、diffusers 形式のフォルダー、または `owner/name` 形式のハブ ID。",
+            "The trained model that stays frozen: `emoji` (bundled), a diffusers folder, a `.safetensors` checkpoint, or a hub id such as `owner/name`.",
+            "凍結したまま使う事前学習済みモデル。`emoji`(同梱)、diffusers 形式のフォルダー、`.safetensors` のチェックポイント、または `owner/name` 形式のハブ ID。",
         ),
         first=True,
         min_length=1,

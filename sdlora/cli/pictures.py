@@ -19,7 +19,7 @@ from sdlora.text import Text
 def preview(
     prompt: Annotated[str, typer.Option(help="What to draw.")],
     lora: Annotated[Path | None, typer.Option(help="A LoRA file. [default: the base alone]")] = None,
-    base: Annotated[str, typer.Option(help="`emoji`, a diffusers folder or a hub id.")] = "emoji",
+    base: Annotated[str, typer.Option(help="`emoji`, a diffusers folder, a checkpoint file or a hub id.")] = "emoji",
     strength: Annotated[
         list[float] | None, typer.Option(help="How strongly the LoRA acts; several make a sheet. [default: 1]")
     ] = None,

@@ -70,7 +70,8 @@ def merge(
         with progress_bar("cutting") as advance:
             small = surgery.resize(merged, min(rank, merged.rank), None, wanted, advance)
         merged, kept = small.lora, {"energy": small.energy, "least_energy": small.least_energy}
-    _say(formats.write(out, merged, "kohya"), as_json, **kept)
+    named = _named(merged, out) | {"modelspec.merged_from": ", ".join(Path(text).name for text in files)}
+    _say(formats.write(out, replace(merged, metadata=named), "kohya"), as_json, **kept)
 
 
 def _merge_into(loras: list[tuple[Lora, float]], into: str, out: Path, as_json: bool) -> None:
@@ -113,13 +114,18 @@ def extract(
     from sdlora.lora.layers import DTYPES
     from sdlora.models.bases import resolve_base
     from sdlora.models.load import on_disk
-    from sdlora.models.weights import family_at, open_weights
+    from sdlora.models.weights import kind_of, open_weights
 
     before, after = (on_disk(resolve_base(name)) for name in (base, tuned))
     with progress_bar("extracting") as advance:
         found = difference(open_weights(before), open_weights(after), rank, targets, advance)
-    lora = replace(found.lora, family=family_at(before), metadata={"ss_sd_model_name": Path(base).name})
-    lora = replace(lora.cast(DTYPES[dtype]), metadata=lora.metadata | {"ss_output_name": out.stem})
+    family, prediction = kind_of(before)
+    said = {
+        "ss_sd_model_name": Path(base).name,
+        "ss_output_name": out.stem,
+        "modelspec.prediction_type": "v" if prediction == "v_prediction" else "epsilon",
+    }
+    lora = replace(found.lora.cast(DTYPES[dtype]), family=family, metadata=said)
     _say(formats.write(out, lora, "kohya"), as_json, energy=found.energy)
 
 
@@ -142,6 +148,7 @@ def resize(
 
     with progress_bar("resizing") as advance:
         small = surgery.resize(lora, rank or None, energy or None, _dtype(lora, dtype), advance)
+    small = replace(small, lora=replace(small.lora, metadata=_named(lora, out)))
     _say(formats.write(out, small.lora, "kohya"), as_json, energy=small.energy, least_energy=small.least_energy)
 
 
@@ -170,6 +177,11 @@ def _with_strength(text: str) -> tuple[Path, float]:
             )
         )
     return Path(path if colon else text), strength
+
+
+def _named(lora: Lora, out: Path) -> dict[str, str]:
+    """With a name of its own: A1111 and Forge call LoRAs by the name inside, and two of one name shadow each other."""
+    return lora.metadata | {"ss_output_name": out.stem, "modelspec.title": out.stem}
 
 
 def _dtype(lora: Lora, wanted: Dtype) -> torch.dtype:

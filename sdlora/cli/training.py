@@ -22,7 +22,9 @@ from sdlora.jobs.spec import Outcome
 
 def train(
     dataset: Annotated[str, typer.Argument(help="Id of a data set, or a folder or zip of pictures.")],
-    base: Annotated[str | None, typer.Option(help="`emoji`, a diffusers folder or a hub id. [default: emoji]")] = None,
+    base: Annotated[
+        str | None, typer.Option(help="`emoji`, a diffusers folder, a checkpoint file or a hub id. [default: emoji]")
+    ] = None,
     preset: Annotated[str, typer.Option(help="Which settings to start from.")] = "style",
     set_: Annotated[list[str] | None, typer.Option("--set", help="section.name=value, as often as needed.")] = None,
     name: Annotated[str, typer.Option(help="Name of the file. [default: trigger word or data set]")] = "",

@@ -46,7 +46,8 @@ def read(path: Path) -> Lora:
     else:
         layers, metadata = _read_file(known.file)
     metadata = {k: v for k, v in metadata.items() if k not in _ABOUT_FORMAT}
-    return Lora(in_order(layers), family_of([(x.part, x.path, x.down.shape) for x in layers], metadata), metadata)
+    family = family_of([(x.part, x.path, x.down.shape) for x in layers], metadata)
+    return Lora(in_order(layers), family if family != "unknown" else known.family, metadata)
 
 
 def _read_file(path: Path) -> tuple[list[Layer], dict[str, str]]:

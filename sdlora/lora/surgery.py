@@ -120,19 +120,20 @@ def resize(
                 f"元のランクは {largest} です。{rank} にしてもゼロが増えるだけなので、小さい値を指定してください。",
             )
         )
-    spectra: list[Spectrum] = []
+    chosen = rank or _rank_for(lora, energy or 1.0)
+    layers, total, kept, least = [], 0.0, 0.0, 1.0
     for done, layer in enumerate(lora.layers):
-        spectra.append(_spectrum(layer))
+        found = _spectrum(layer)
+        whole, part = (found[1] ** 2).sum().item(), (found[1][:chosen] ** 2).sum().item()
+        total, kept, least = total + whole, kept + part, min(least, part / whole if whole else 1.0)
+        layers.append(cut((layer.part, layer.path), found, chosen, layer.down.shape[1:], dtype))
         on_progress(done + 1, len(lora.layers))
-    chosen = rank or max(_needed(s, energy or 1.0) for _, s, _ in spectra)
-    layers = [
-        cut((layer.part, layer.path), found, chosen, layer.down.shape[1:], dtype)
-        for layer, found in zip(lora.layers, spectra, strict=True)
-    ]
-    total = sum((s**2).sum().item() for _, s, _ in spectra)
-    kept = sum((s[:chosen] ** 2).sum().item() for _, s, _ in spectra)
-    least = min(_share(s, chosen) for _, s, _ in spectra)
     return Resized(Lora(tuple(layers), lora.family, lora.metadata), chosen, least, kept / total if total else 1.0)
+
+
+def _rank_for(lora: Lora, energy: float) -> int:
+    """A pass of its own, so that no layer's directions wait in memory for the others."""
+    return max(_needed(_spectrum(layer)[1], energy) for layer in lora.layers)
 
 
 def _spectrum(layer: Layer) -> Spectrum:
@@ -151,11 +152,6 @@ def _needed(s: Tensor, energy: float) -> int:
         return 1
     kept = (s**2).cumsum(0) / total
     return min(int((kept < energy - 1e-12).sum()) + 1, len(s))
-
-
-def _share(s: Tensor, rank: int) -> float:
-    total = (s**2).sum().item()
-    return (s[:rank] ** 2).sum().item() / total if total else 1.0
 
 
 def cut(place: tuple[Part, str], found: Spectrum, rank: int, inside: Sequence[int], dtype: torch.dtype) -> Layer:

@@ -46,12 +46,15 @@ def _canonical(part: str, name: str) -> str:
     return name if part == "unet" or name.startswith(("text_model.", "text_projection.")) else f"text_model.{name}"
 
 
-def family_at(base: Path) -> str:
-    """`sd1`, `sd2` or `sdxl`, whether it can be trained or not."""
+def kind_of(base: Path) -> tuple[str, str]:
+    """`sd1`, `sd2` or `sdxl`, whether it can be trained or not, and what it predicts: `epsilon` or `v_prediction`."""
     if base.is_file():
-        return single_file.read_checkpoint(base).family
-    unet = read_json(base / "unet/config.json")
-    return "sdxl" if unet.get("addition_embed_type") else "sd2" if unet.get("cross_attention_dim") == 1024 else "sd1"
+        found = single_file.read_checkpoint(base)
+        return found.family, found.prediction
+    unet, scheduler = read_json(base / "unet/config.json"), read_json(base / "scheduler/scheduler_config.json")
+    wide = unet.get("cross_attention_dim") == 1024
+    family = "sdxl" if unet.get("addition_embed_type") else "sd2" if wide else "sd1"
+    return family, scheduler.get("prediction_type", "epsilon")
 
 
 def write_changed(base: Path, out: Path, change: Change, on_progress: Callable[[int, int], None]) -> None:

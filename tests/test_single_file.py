@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from sdlora.errors import BaseUnusable
 from sdlora.models import single_file, unpack
 from sdlora.models.bases import facts, fingerprint, offered, resolve_base
 from sdlora.models.load import load_base
+from sdlora.models.tokens import from_bpe
 from sdlora.render import Picture, Renderer
 from tests.layouts import LENGTH, Models, models, text_encoder, unet_config
 from tests.ldm_files import make_vae, write_checkpoint
@@ -177,3 +179,14 @@ def test_fingerprints_of_files_tell_them_apart(tmp_path: Path) -> None:
     content[-5] ^= 1
     file.write_bytes(content)
     assert fingerprint(file) != before
+
+
+def test_a_tokenizer_from_openais_list_of_merges(tmp_path: Path) -> None:
+    """As the packages open_clip and clip carry it; the order of the vocabulary decides what every token means."""
+    merges = ["c a", "ca t</w>", "d o", "do g</w>"]
+    (tmp_path / "bpe.gz").write_bytes(gzip.compress("\n".join(["#version", *merges]).encode()))
+    tokenizer = from_bpe(tmp_path / "bpe.gz", model_max_length=8)
+    assert (tokenizer.convert_tokens_to_ids("!"), tokenizer.convert_tokens_to_ids("!</w>")) == (0, 256)
+    assert tokenizer.convert_tokens_to_ids("a") == 64
+    start, end = 512 + len(merges), 513 + len(merges)
+    assert tokenizer("cat dog").input_ids == [start, 513, 515, end]

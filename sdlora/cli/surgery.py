@@ -49,7 +49,7 @@ def merge(
     files: Annotated[list[str], typer.Argument(metavar="FILE:STRENGTH...", help="LoRA files with their strengths.")],
     out: OutOption,
     into: Annotated[str, typer.Option(help="Put them into this base; --out is then a new folder.")] = "",
-    rank: Annotated[int, typer.Option(min=0, help="Cut the result to this rank by SVD. [default: exact]")] = 0,
+    rank: Annotated[int, typer.Option(min=0, help="Cut the result to this rank by SVD; 0 = exact.")] = 0,
     dtype: DtypeOption = "keep",
     as_json: JsonOption = False,
 ) -> None:

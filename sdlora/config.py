@@ -454,16 +454,16 @@ def from_nested(nested: Any) -> Config:
 
 
 def _sentences(error: ValidationError) -> Text:
-    faults = [(".".join(str(p) for p in e["loc"]) or "settings", e["msg"], _shown(e["input"])) for e in error.errors()]
+    faults = [(".".join(str(p) for p in e["loc"]) or "settings", _shown(e["input"])) for e in error.errors()]
     known = {s.path: s for s in settings()}
     en, ja = [], []
-    for path, message, shown in faults:
+    for path, shown in faults:
         if path not in known:
             en.append(f"There is no setting {path!r}.")
             ja.append(f"設定 {path!r} はありません。")
             continue
         s = known[path]
-        en.append(f"{path} is {shown}, but {_expected(s).en} was expected ({message}).")
+        en.append(f"{path} is {shown}, but {_expected(s).en} was expected.")
         ja.append(f"{path} は {shown} ですが、{_expected(s).ja}が必要です。")
     return Text(" ".join(en), " ".join(ja))
 

@@ -13,7 +13,7 @@ from sdlora.text import Text
 
 @dataclass(frozen=True)
 class Phase:
-    """What the worker does before (or after) the steps: `loading`, `caching`, `training`, `judging`, `exporting`."""
+    """What the worker does: `loading`, `caching`, `training`, `sampling`, `judging`."""
 
     name: str
     done: int = 0

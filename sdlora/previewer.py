@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from sdlora.errors import SdloraError
 from sdlora.files import write_bytes
-from sdlora.jobs.runner import thread_environment
+from sdlora.jobs.runner import child_environment
 
 if TYPE_CHECKING:
     from sdlora.render import Renderer
@@ -83,7 +83,7 @@ def png(picture: Any) -> bytes:
 
 
 def main() -> None:
-    os.environ |= thread_environment()  # before torch loads OpenMP
+    os.environ |= child_environment()  # before torch loads OpenMP
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print must not mix with the answers
     previewer, waiting = Previewer(out), queue.Queue[dict[str, Any] | None]()

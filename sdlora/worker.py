@@ -22,7 +22,7 @@ from sdlora.data.captions import with_trigger
 from sdlora.errors import DeviceLost, DiskFull, OutOfMemory, SdloraError
 from sdlora.jobs import lock
 from sdlora.jobs.paths import JobPaths
-from sdlora.jobs.runner import ATTEMPTS, attempts_without_progress, thread_environment
+from sdlora.jobs.runner import ATTEMPTS, attempts_without_progress, child_environment
 from sdlora.jobs.spec import JobSpec, Outcome
 from sdlora.models.bases import resolve_base
 from sdlora.text import Text
@@ -41,7 +41,7 @@ def main(folder: Path) -> int:
         print(f"{paths.id} is running already.", file=sys.stderr)
         return 2
     leaving = Leaving()
-    os.environ |= thread_environment()  # before torch loads OpenMP
+    os.environ |= child_environment()  # before torch loads OpenMP
     began = time.monotonic()
     try:
         outcome = _work(paths, leaving, began)

@@ -17,7 +17,7 @@ from sdlora.events import Follower
 from sdlora.files import write_bytes
 from sdlora.jobs import store
 from sdlora.jobs.paths import JobPaths
-from sdlora.jobs.runner import thread_environment
+from sdlora.jobs.runner import child_environment
 from sdlora.jobs.spec import Outcome
 from sdlora.models.bases import BUNDLED
 from sdlora.sheet import sheet
@@ -78,7 +78,7 @@ def _export(paths: JobPaths, outcome: Outcome, folder: Path) -> dict[str, Path]:
 
 def _draw_sheet(lora: Path, out: Path) -> None:
     """Prompts down, strengths across, one seed a row."""
-    os.environ |= thread_environment()  # before torch loads OpenMP
+    os.environ |= child_environment()  # before torch loads OpenMP
     from sdlora.render import Picture, open_renderer
 
     with progress_bar("drawing") as advance:

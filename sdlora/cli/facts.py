@@ -20,7 +20,9 @@ from sdlora.lora.inspect import inspect_file
 from sdlora.text import Text
 
 
-def inspect(file: Annotated[Path, typer.Argument(help="A LoRA file, or a folder with one.")], as_json: JsonOption = False) -> None:
+def inspect(
+    file: Annotated[Path, typer.Argument(help="A LoRA file, or a folder with one.")], as_json: JsonOption = False
+) -> None:
     """Say what a LoRA is: format, maker, family, rank, targets, metadata."""
     if not file.exists():
         raise BadInput(Text(f"{file} does not exist.", f"{file} がありません。"))

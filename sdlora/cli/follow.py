@@ -19,6 +19,7 @@ _PHASES = {
     "loading": "loading the base",
     "caching": "encoding pictures",
     "training": "training",
+    "sampling": "drawing samples",
     "judging": "judging",
 }
 

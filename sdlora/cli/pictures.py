@@ -11,7 +11,7 @@ import typer
 
 from sdlora.cli.datasets import progress_bar
 from sdlora.errors import BadInput
-from sdlora.jobs.runner import thread_environment
+from sdlora.jobs.runner import child_environment
 from sdlora.sheet import sheet
 from sdlora.text import Text
 
@@ -39,7 +39,7 @@ def preview(
                 "強さは -10 から 10 の数値です(通常 0〜1.5)。",
             )
         )
-    os.environ |= thread_environment()  # before torch loads OpenMP
+    os.environ |= child_environment()  # before torch loads OpenMP
     from sdlora.render import Picture, open_renderer
 
     out.absolute().parent.mkdir(parents=True, exist_ok=True)

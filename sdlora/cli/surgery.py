@@ -12,7 +12,7 @@ import typer
 from sdlora.cli.datasets import progress_bar
 from sdlora.cli.options import JsonOption, print_json
 from sdlora.errors import BadInput
-from sdlora.jobs.runner import thread_environment
+from sdlora.jobs.runner import child_environment
 from sdlora.lora.inspect import inspect_file
 from sdlora.text import Text
 
@@ -108,7 +108,7 @@ def extract(
     as_json: JsonOption = False,
 ) -> None:
     """Turn the difference of two models into a LoRA."""
-    os.environ |= thread_environment()  # before torch loads OpenMP
+    os.environ |= child_environment()  # before torch loads OpenMP
     from sdlora.lora import formats
     from sdlora.lora.extract import extract as difference
     from sdlora.lora.layers import DTYPES
@@ -156,7 +156,7 @@ def _read(file: Path) -> Lora:
     if not file.exists():
         raise BadInput(Text(f"{file} does not exist.", f"{file} がありません。"))
     inspect_file(file)  # refuses before torch is loaded
-    os.environ |= thread_environment()  # before torch loads OpenMP
+    os.environ |= child_environment()  # before torch loads OpenMP
     from sdlora.lora.read import read
 
     return read(file)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from sdlora.errors import BadInput
@@ -81,7 +82,7 @@ def start(paths: JobPaths) -> bool:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 pass_fds=(held,),
-                env={**os.environ, "SDLORA_LOCK_FD": str(held), **thread_environment()},
+                env={**os.environ, "SDLORA_LOCK_FD": str(held), **child_environment()},
                 start_new_session=True,
             )
         threading.Thread(target=process.wait, daemon=True).start()  # so that no ended worker stays as a zombie
@@ -90,9 +91,20 @@ def start(paths: JobPaths) -> bool:
         os.close(held)
 
 
-def thread_environment() -> dict[str, str]:
-    """OpenMP's threads must sleep while they wait: spinning ones stall each other on a busy machine."""
-    return {} if "OMP_WAIT_POLICY" in os.environ else {"OMP_WAIT_POLICY": "passive"}
+def child_environment() -> dict[str, str]:
+    """What worker and previewer need beside their parent's environment; what is set already stays.
+
+    OpenMP's threads must sleep while they wait: spinning ones stall each other on a busy machine. The package is found
+    from whatever folder the parent was started in. transformers says nothing about torchvision, which nothing here needs.
+    """
+    package = str(Path(__file__).parents[2])
+    quiet = {"OMP_WAIT_POLICY": "passive", "TRANSFORMERS_VERBOSITY": "error"}
+    paths = [package, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    return {
+        **quiet,
+        **{k: os.environ[k] for k in quiet if k in os.environ},
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
+    }
 
 
 def stop(paths: JobPaths) -> None:

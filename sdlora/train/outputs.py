@@ -13,7 +13,7 @@ from PIL import Image
 
 from sdlora.config import values_of
 from sdlora.errors import DiskFull
-from sdlora.events import Judged, Sampled, Saved, Warned
+from sdlora.events import Judged, Phase, Sampled, Saved, Warned
 from sdlora.lora import kohya
 from sdlora.lora.metadata import About
 from sdlora.render import Picture
@@ -36,6 +36,7 @@ def after_step(here: Run, step: int) -> None:
         _judge(here, step)
     if _due(here, step, here.request.settings.train.sample_every, times=5):
         sample(here, step)
+        here.emit(Phase("training"))
     if step % here.request.settings.train.state_every == 0 or step == here.steps:
         save_state(here)
 
@@ -123,6 +124,7 @@ def sample(here: Run, step: int) -> None:
     wanted = here.request.settings.sample
     strengths = (0.0,) if step == 0 else SAMPLE_STRENGTHS[1:]
     here.folders.samples.mkdir(parents=True, exist_ok=True)
+    here.emit(Phase("sampling"))
     for number, prompt in enumerate(_prompts(here)):
         for strength in strengths:
             drawing = Picture(

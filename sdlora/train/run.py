@@ -58,6 +58,7 @@ def run(request: Request, folders: Folders, emit: Emit, control: Control) -> Res
     _resume(here)
     emit(_started(here))
     catch_up(here)
+    emit(Phase("training"))
     control.on_ready(lambda: save_state(here))
     train(here.trainer, emit, control.should_stop, lambda step: after_step(here, step))
     return _finish(here) if here.trainer.done == here.steps else _stopped(here, control.keep())

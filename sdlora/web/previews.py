@@ -167,7 +167,7 @@ class Previews:
                 [sys.executable, "-m", "sdlora.previewer"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                env={**os.environ, **runner.thread_environment()},
+                env={**os.environ, **runner.child_environment()},
             )
             threading.Thread(target=self._read, args=(self._process,), daemon=True).start()
         return self._process

@@ -66,11 +66,8 @@ def _facts(job: Job, follower: Follower, steps: int) -> list[Text]:
 
 
 def _training(follower: Follower) -> bool:
-    """Whether steps are what happens now: said so, or the pictures are prepared and the first step is done."""
-    phase = follower.phase
-    if phase is None or phase.name == "training":
-        return phase is not None
-    return phase.name == "caching" and phase.done == phase.total and bool(follower.steps)
+    """Whether steps are what happens now."""
+    return follower.phase is not None and follower.phase.name == "training"
 
 
 def _phase(follower: Follower) -> Text:

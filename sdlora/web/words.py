@@ -166,8 +166,8 @@ PHASE = {
     "loading": Text("Loading the base model", "基礎モデルを読み込み中"),
     "caching": Text("Preparing the pictures", "画像を準備中"),
     "training": Text("Training", "学習中"),
+    "sampling": Text("Drawing samples", "サンプルを描画中"),
     "judging": Text("Judging the checkpoints", "チェックポイントを評価中"),
-    "exporting": Text("Writing the file", "ファイルを書き出し中"),
 }
 STARTING = Text("Starting", "開始しています")
 STEP_OF = Text("Step {step} of {steps}", "ステップ {step} / {steps}")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +11,10 @@ import torch
 from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from typer.testing import CliRunner
 
-from sdlora.errors import BadInput
+from sdlora.cli import app
+from sdlora.errors import BadInput, SdloraError
 from sdlora.lora import formats, surgery
 from sdlora.lora.extract import changed, changes, extract
 from sdlora.lora.layers import Layer, Lora
@@ -193,12 +193,14 @@ def test_a_merged_base_draws_what_base_and_lora_draw(tiny_base: Path, tmp_path: 
 
 
 def sdlora(*words: object, code: int = 0) -> Any:
-    done = subprocess.run(
-        [sys.executable, "-m", "sdlora", *map(str, words), "--json"], capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stderr if code else json.loads(done.stdout.splitlines()[-1])
+    """A command in this process, where torch is loaded already: its last line as JSON, or what it refuses with."""
+    done = CliRunner().invoke(app, [*map(str, words), "--json"])
+    if code:
+        assert isinstance(done.exception, SdloraError)
+        assert done.exception.exit_code == code
+        return done.exception.text.en
+    assert done.exception is None, done.exception
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def test_the_commands(tiny_base: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from transformers import CLIPTokenizer
 
 from base.captions import full_caption, varied_caption
 from base.drawn import vae_pictures
-from base.export import export, load_average, newest
+from base.export import export, load_trained, newest
 from base.fetch import default_work, icons_of
 from base.latents import normalise, training_latents
 from base.muon import MuonAdam
@@ -58,7 +58,7 @@ def normalised_vae(work: Path, seed: int) -> tuple[AutoencoderKL, torch.Tensor, 
         vae.register_to_config(scaling_factor=1.0)
         vae.load_state_dict(tensors)
         return vae.eval(), latents, [tuple(pair) for pair in facts["told"]]
-    load_average(vae, newest(work / "vae"))
+    load_trained(vae, newest(work / "vae"))
     vae.eval()
     latents, told = training_latents(vae, work, seed)
     normalise(vae, latents)
@@ -116,7 +116,7 @@ def export_base(work: Path, folder: Path, seed: int) -> None:
     painter = Painter(VOCABULARY, seed)
     tokenizer_for(work)
     if newest(work / "unet").exists():
-        say(f"unet: {load_average(painter, newest(work / 'unet'))}")
+        say(f"unet: {load_trained(painter, newest(work / 'unet'))}")
     export(vae, painter, work / "tokenizer", folder)
 
 

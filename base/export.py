@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import CLIPTextModel
 
+from base.state import load_state
 from base.unet import Painter, noise_schedule
 
 INDEX = {
@@ -79,14 +80,17 @@ def _scheduler(folder: Path) -> None:
     (folder / "scheduler_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def load_average(model: nn.Module, state: Path) -> dict:
-    """Put the averaged weights of a training state into `model`; returns the state's facts."""
-    from base.state import load_state
+def load_trained(model: nn.Module, state: Path) -> dict:
+    """Put a training state's weights into `model`; returns the state's facts.
 
+    While the rate is high the average is better than the weights themselves; once the rate has fallen, the weights
+    have settled and the average still remembers where they came from.
+    """
     tensors, facts = load_state(state)
+    kind = "model" if facts["decay"] > 0.5 else "average"
     with torch.no_grad():
         for name, p in model.named_parameters():
-            p.copy_(tensors[f"average.{name}"])
+            p.copy_(tensors[f"{kind}.{name}"])
     return facts
 
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,7 @@ from base.render import draw, on_white
 from base.unseen import evenly, fx_icons
 from base.vae import psnr, reconstructed
 
+BUNDLED = Path(__file__).parents[1] / "sdlora" / "bundled" / "emoji"
 CAPTIONS, TOP = 200, 10
 LORA_PICTURES, LORA_NAMES = 24, 50
 STRENGTHS = (0.0, 0.5, 1.0)
@@ -161,7 +162,8 @@ def train_lora(bench: Bench, icons: dict[str, dict], names: list[str]) -> tuple[
         Image.fromarray(on_white(draw(icons[name], 256))).save(folder / f"{name}.png")
         (folder / f"{name}.txt").write_text(f"{name.replace('-', ' ')}, fxemoji style\n", encoding="utf-8")
     out = bench.work / "lora" / "fx.safetensors"
-    command = [sys.executable, "-m", "sdlora", "train", str(folder), "--preset", "style", "--base", str(bench.base)]
+    base = "emoji" if bench.base == BUNDLED else str(bench.base)  # by its name: presets have settings for it
+    command = [sys.executable, "-m", "sdlora", "train", str(folder), "--preset", "style", "--base", base]
     command += ["--out", str(out), "--workspace", str(bench.work / "lora" / "workspace"), "--json"]
     begun = time.monotonic()
     done = subprocess.run(command, capture_output=True, text=True)
@@ -178,6 +180,18 @@ def table(figures: list[Figure]) -> str:
     return "\n".join(lines)
 
 
+def keep_figures(work: Path, part: str, figures: list[Figure]) -> None:
+    """Write one part's figures to the work folder, so that parts can be measured one by one."""
+    path = work / f"figures-{part}.json"
+    path.write_text(json.dumps([asdict(f) for f in figures], indent=1) + "\n", encoding="utf-8")
+
+
+def kept_figures(work: Path) -> list[Figure]:
+    """All parts measured so far, in order."""
+    paths = [work / f"figures-{part}.json" for part in PARTS]
+    return [Figure(**f) for p in paths if p.exists() for f in json.loads(p.read_text(encoding="utf-8"))]
+
+
 PARTS: dict[str, Callable[[Bench], list[Figure]]] = {
     "vae": vae_figures,
     "naming": naming_figures,
@@ -187,8 +201,7 @@ PARTS: dict[str, Callable[[Bench], list[Figure]]] = {
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="base.measure", description=__doc__)
-    bundled = Path(__file__).parents[1] / "sdlora" / "bundled" / "emoji"
-    parser.add_argument("--base", type=Path, default=bundled)
+    parser.add_argument("--base", type=Path, default=BUNDLED)
     parser.add_argument("--work", type=Path, default=default_work())
     parser.add_argument("--only", choices=list(PARTS), nargs="+", default=list(PARTS))
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -196,12 +209,10 @@ def main(argv: list[str] | None = None) -> None:
     torch.set_num_threads(chosen.threads)
     judge, accuracy = trained_judge(chosen.work)
     bench = Bench(chosen.base, chosen.work, exported_vae(chosen.base), judge)
-    figures = [Figure("Classifier: right on real pictures held out, mean of five sets", "", f"{accuracy:.0%}")]
     for part in chosen.only:
-        figures += PARTS[part](bench)
-    print(table(figures))
-    kept = chosen.work / "figures.json"
-    kept.write_text(json.dumps([f.__dict__ for f in figures], indent=1) + "\n", encoding="utf-8")
+        keep_figures(chosen.work, part, PARTS[part](bench))
+    figures = [Figure("Classifier: right on real pictures held out, mean of five sets", "", f"{accuracy:.0%}")]
+    print(table(figures + kept_figures(chosen.work)))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ class Plan:
     decay_share: float = 0.3
     warm_up: int = 100
     save_every: float = 120.0
-    average: float = 0.998
+    average: float = 0.995
 
 
 class Run:

@@ -43,8 +43,8 @@ class Certificate:
     @property
     def text(self) -> Text:
         return Text(
-            f"checked: loads in diffusers, kohya names complete ({self.layers} layers), same picture as in training",
-            f"確認済み: diffusers で読み込め、kohya 形式の名前がすべてそろい({self.layers} 層)、学習時と同じ絵になります",
+            f"Checked: loads in diffusers, kohya names complete ({self.layers} layers), same picture as in training.",
+            f"確認済み: diffusers で読み込め、kohya 形式の名前がすべてそろい({self.layers} 層)、学習時と同じ絵になります。",
         )
 
 

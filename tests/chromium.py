@@ -44,4 +44,6 @@ def install() -> str | None:
 
 if __name__ == "__main__":
     path = install()
-    print(path or "No Chromium was found or could be installed; the browser tests will be skipped. Install one by hand.")
+    print(
+        path or "No Chromium was found or could be installed; the browser tests will be skipped. Install one by hand."
+    )

@@ -30,23 +30,21 @@ def emoji(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A zip of 24 FxEmoji pictures (Apache 2.0, by Mozilla), each with a caption beside it."""
     if not shutil.which("npm"):
         pytest.skip("npm is not installed, so the published pictures cannot be fetched")
-    from base.fetch import default_work, icons_of, names_by_character
+    from base.fetch import default_work
     from base.render import draw, on_white
+    from base.unseen import evenly, fx_icons
 
     try:
-        icons, own_names = (f("fxemoji", default_work()) for f in (icons_of, names_by_character))
-        names = names_by_character("twemoji", default_work()) if icons_of("twemoji", default_work()) else {}
+        icons = fx_icons(default_work())
     except (OSError, subprocess.SubprocessError) as error:
         pytest.skip(f"npm did not answer: {error}")
-    shared = sorted((names[code], name) for code, name in own_names.items() if code in names and name in icons)
-    wanted = [pair for pair in shared if pair[0].isalpha()]
     target = tmp_path_factory.mktemp("emoji") / "fxemoji.zip"
     with zipfile.ZipFile(target, "w") as archive:
-        for english, name in wanted[:: len(wanted) // 24][:24]:
+        for name in [list(icons)[k] for k in evenly(len(icons), 24)]:
             picture = io.BytesIO()
             Image.fromarray(on_white(draw(icons[name], 128))).save(picture, "PNG")
-            archive.writestr(f"{english}.png", picture.getvalue())
-            archive.writestr(f"{english}.txt", f"{english}, fxemoji style")
+            archive.writestr(f"{name}.png", picture.getvalue())
+            archive.writestr(f"{name}.txt", f"{name.replace('-', ' ')}, fxemoji style")
     return target
 
 
@@ -105,7 +103,9 @@ def test_pictures_in_a_style_out(app: App, browser: Browser, emoji: Path, tmp_pa
     for strength in (0.0, 0.5, 1.0):
         page.fill("#strength input[type=number]", str(strength))
         page.click("#preview-draw")
-        expect(page.locator("#preview-image .lora figcaption")).to_contain_text(f"{strength:.2f}", timeout=120_000)
+        expect(page.locator("#preview-image .lora figcaption")).to_have_text(
+            f"With your LoRA, strength {strength:g}", timeout=120_000
+        )
         expect(page.locator("#preview-image .lora img")).to_be_visible(timeout=120_000)
         shown[strength] = picture(page, "#preview-image .lora img")
         base = picture(page, "#preview-image .base img")
@@ -140,5 +140,8 @@ def by_diffusers(file: Path) -> Image.Image:
 
 
 def shot(page: Page, name: str) -> None:
+    """A picture of the whole page, with what it would load only when scrolled to."""
     ARTEFACTS.mkdir(exist_ok=True, parents=True)
+    page.evaluate("document.querySelectorAll('img').forEach(image => { image.loading = 'eager' })")
+    page.wait_for_function("[...document.images].every(image => image.complete)")
     page.screenshot(path=ARTEFACTS / f"{name}.png", full_page=True)

@@ -68,7 +68,8 @@ def _sentences(follower: Follower, outcome: Outcome | None) -> list[Text]:
     lines = [_judgement(follower, outcome)]
     if follower.judged and outcome.best_step != max(follower.judged):
         lines.append(words.VERDICT_OVERFIT)
-    return [*lines, words.VERDICT_STRENGTH.fill(strength=f"{outcome.recommended_strength:g}")]
+    lines.append(words.VERDICT_STRENGTH.fill(strength=f"{outcome.recommended_strength:g}"))
+    return [*lines, outcome.certificate] if outcome.certificate.en else lines
 
 
 def _judgement(follower: Follower, outcome: Outcome) -> Text:

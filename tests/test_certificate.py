@@ -42,7 +42,7 @@ def test_a_good_file_passes_in_every_number_format(
     certificate = certify(file, base, adapters)  # type: ignore[arg-type]
     assert certificate.layers > 20
     assert certificate.difference < (0.01 if precision == "fp32" else 0.1)
-    assert certificate.text.en.startswith("checked: loads in diffusers, kohya names complete")
+    assert certificate.text.en.startswith("Checked: loads in diffusers, kohya names complete")
     after = base.unet.state_dict()  # the base alone again
     assert after.keys() == before.keys()
     assert all(torch.equal(after[k], before[k]) for k in before)

@@ -101,7 +101,7 @@ def test_the_file_says_what_other_programs_look_for(job: JobPaths) -> None:
 def test_the_outcome_carries_the_certificate(job: JobPaths) -> None:
     outcome = Outcome.read(job)
     assert outcome is not None
-    assert outcome.certificate.en.startswith("checked: loads in diffusers, kohya names complete")
+    assert outcome.certificate.en.startswith("Checked: loads in diffusers, kohya names complete")
     assert outcome.certificate.ja
     old = json.loads(job.outcome.read_text())
     del old["certificate_en"], old["certificate_ja"]

@@ -81,21 +81,24 @@ def tokens_of(tokenizer: CLIPTokenizer, captions: list[str]) -> torch.Tensor:
     return tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
 
 
-def train_unet(work: Path, plan: Plan, seed: int) -> None:
-    """Stage 2: text encoder and UNet together. Leaves `work/unet/final.safetensors`."""
+def train_unet(work: Path, plan: Plan, seed: int, polish: bool = False) -> None:
+    """Stage 2: text encoder and UNet together. Leaves `work/unet/final.safetensors`.
+
+    `polish` goes on from that file, weighted for surfaces, and replaces it.
+    """
     _, latents, told = normalised_vae(work, seed)
     tokenizer, schedule = tokenizer_for(work), noise_schedule()
     painter = Painter(VOCABULARY, seed)
     apart = ("conv_in", "conv_out", "embedding.weight")
     run = Run(painter, MuonAdam(painter, 0.15, apart), work / "unet", plan.average)
-    say(f"unet: from step {run.step}" if run.load("stable") else "unet: from the start")
+    say(f"unet: from step {run.step}" if run.load("final" if polish else "stable") else "unet: from the start")
 
     def loss_at(step: int) -> torch.Tensor:
         dice = random.Random(f"{seed} {step}")
         picked = _picked(step, len(latents), seed)
         captions = [varied_caption(*told[i], dice) for i in picked]
         noise = torch.Generator().manual_seed(seed * 1_000_000 + step)
-        return denoising_loss(painter, latents[picked], tokens_of(tokenizer, captions), schedule, noise)
+        return denoising_loss(painter, latents[picked], tokens_of(tokenizer, captions), schedule, noise, polish)
 
     run_plan(run, plan, loss_at, say)
 
@@ -122,7 +125,7 @@ def export_base(work: Path, folder: Path, seed: int) -> None:
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="base.build", description=__doc__)
-    parser.add_argument("--stage", choices=["vae", "unet", "export", "all"], default="all")
+    parser.add_argument("--stage", choices=["vae", "unet", "polish", "export", "all"], default="all")
     parser.add_argument("--minutes", type=float, default=240.0, help="wall-clock time; `all` gives the VAE a quarter")
     parser.add_argument("--decay", type=float, default=0.3, help="share of the time in which the rate falls to 0")
     parser.add_argument("--work", type=Path, default=default_work())
@@ -140,7 +143,9 @@ def main(argv: list[str] | None = None) -> None:
     if chosen.stage in ("vae", "all"):
         train_vae(chosen.work, Plan(minutes * (0.25 if whole else 1), 0.01, chosen.decay), chosen.seed)
     if chosen.stage in ("unet", "all"):
-        train_unet(chosen.work, Plan(minutes * (0.75 if whole else 1), 0.01, chosen.decay), chosen.seed)
+        train_unet(chosen.work, Plan(minutes * (0.67 if whole else 1), 0.01, chosen.decay), chosen.seed)
+    if chosen.stage in ("polish", "all"):
+        train_unet(chosen.work, Plan(minutes * (0.08 if whole else 1), 0.004, 1.0), chosen.seed, polish=True)
     if chosen.stage in ("export", "all"):
         export_base(chosen.work, chosen.out, chosen.seed)
 

@@ -150,7 +150,7 @@ def test_a_job_that_cannot_run_says_why(place: Workspace, dataset: Dataset, tiny
     wait(lambda: runner.status(paths) == "failed")
     outcome = Outcome.read(paths)
     assert outcome
-    assert outcome.exit_code == 2
+    assert outcome.exit_code == 64
     assert "no base model" in outcome.reason_en
     assert "見つかりません" in outcome.reason_ja
 

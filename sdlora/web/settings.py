@@ -89,6 +89,8 @@ def _connect(page: Page, screen: Settings, pictures: Pictures) -> None:
         [screen.preset, base],
         fields,
         show_progress="hidden",
+        trigger_mode="always_last",  # a goal chosen while the base's answer is on its way must not be lost
+        concurrency_limit=1,
     )
     gr.on(
         [f.change for f in (*fields, *pictures.current)],  # type: ignore[attr-defined]

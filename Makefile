@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run demo test check bench format clean
+.PHONY: run demo test faults check bench format clean
 
 run: .venv/installed
 	$(BIN)/python app.py --open
@@ -12,6 +12,9 @@ demo: .venv/installed
 
 test: .venv/tested
 	$(BIN)/python -m pytest
+
+faults: .venv/tested
+	$(BIN)/python -m pytest -m faults
 
 check: .venv/tested
 	$(BIN)/ruff check .

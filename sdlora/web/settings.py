@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from sdlora.web.pictures import find as find_dataset
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 PERSONAL = ("data.trigger", "sample.prompts")  # what the user wrote: no preset touches it
+OTHER = "*"  # a base that no preset has words of its own for
 
 
 @dataclass(frozen=True)
@@ -83,15 +85,10 @@ def _more(page: Page, fields: dict[str, Component], start: dict[str, Any]) -> No
 def _connect(page: Page, screen: Settings, pictures: Pictures) -> None:
     fields = list(screen.form.fields.values())
     base: Any = screen.form.fields["model.base"]
-    gr.on(
-        [screen.preset.input, base.input],
-        event(page, apply_preset, screen),
-        [screen.preset, base],
-        fields,
-        show_progress="hidden",
-        trigger_mode="always_last",  # a goal chosen while the base's answer is on its way must not be lost
-        concurrency_limit=1,
-    )
+    # In the browser, at once: an answer of the server would come late and undo what was typed in between.
+    inputs = [screen.preset, base, *fields]
+    screen.preset.input(None, inputs, fields, js=preset_script(screen.form, keep_own=False))
+    base.input(None, inputs, fields, js=preset_script(screen.form, keep_own=True))
     gr.on(
         [f.change for f in (*fields, *pictures.current)],  # type: ignore[attr-defined]
         event(page, summarise, screen, pictures),
@@ -103,10 +100,28 @@ def _connect(page: Page, screen: Settings, pictures: Pictures) -> None:
     )
 
 
-def apply_preset(page: Page, screen: Settings, preset: Any, base: Any) -> list[Any]:
-    """Fill the form with the preset's values for this base; what the user wrote stays."""
-    values = config.values_of(config.resolve(str(preset), checked_base(base)))
-    return screen.form.show({path: v for path, v in values.items() if path not in (*PERSONAL, "model.base")})
+def preset_script(form: Form, keep_own: bool) -> str:
+    """JavaScript `(preset, base, ...fields) => fields`: the preset's values for this base; what is PERSONAL stays.
+
+    With `keep_own`, so does each field that holds none of the preset's values, whatever the base.
+    """
+    named_bases = {base for preset in config.presets().values() for base in preset.on}
+    values = {
+        name: {base: _preset_values(name, base) for base in (OTHER, *sorted(named_bases))} for name in config.presets()
+    }
+    return f"""(preset, base, ...now) => {{
+        const goal = ({json.dumps(values)})[preset];
+        const wanted = goal?.[base] ?? goal?.[{json.dumps(OTHER)}] ?? {{}};
+        return {json.dumps(list(form.fields))}.map((path, i) => {{
+            const own = !Object.values(goal ?? {{}}).some((values) => values[path] === now[i]);
+            return path in wanted && !({json.dumps(keep_own)} && own) ? wanted[path] : now[i];
+        }});
+    }}"""
+
+
+def _preset_values(preset: str, base: str) -> dict[str, Any]:
+    kept = (*PERSONAL, "model.base")
+    return {path: v for path, v in config.values_of(config.resolve(preset, base)).items() if path not in kept}
 
 
 def summarise(page: Page, screen: Settings, pictures: Pictures, values: Values) -> tuple[Markup, Any]:

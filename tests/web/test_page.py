@@ -118,6 +118,18 @@ def test_the_live_line_counts(open_page: Open) -> None:
     expect(line).to_contain_text("alpha / rank = 0.5")
 
 
+def test_another_base_keeps_what_was_typed(open_page: Open) -> None:
+    page = open_page()
+    page.fill("#rank input", "5")
+    page.click("#base input")
+    page.get_by_role("option", name="tiny").click()
+    expect(page.locator("#steps input")).to_have_value("1500")  # the preset's for any other base
+    expect(page.locator("#rank input")).to_have_value("5")
+    page.locator("#preset").get_by_text("Quick look").click()
+    expect(page.locator("#rank input")).to_have_value("8")  # a goal is a new start
+    expect(page.locator("#base input")).to_have_value("tiny")
+
+
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [("#rank", "3.7", "Rank"), ("#rank", "0", "1 to 1024"), ("#unet-lr", "-1", "Learning rate")],

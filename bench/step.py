@@ -17,7 +17,8 @@ from diffusers import DDPMScheduler, UNet2DConditionModel
 from torch import Tensor
 
 from sdlora import config
-from sdlora.lora.inject import Shape, inject
+from sdlora.lora.inject import inject
+from sdlora.lora.targets import Shape
 from sdlora.models.family import FAMILIES
 from sdlora.models.load import Base, pick_device, pick_dtype
 from sdlora.train.latents import Latent

@@ -120,13 +120,23 @@ class LoraSettings(Section):
         gt=0.0,
         le=4096.0,
     )
-    targets: Literal["attention", "attention+ff"] = setting(
+    targets: Literal["attention", "attention+ff", "attention+ff+conv"] = setting(
         "attention+ff",
         Text("Insertion points", "アダプター挿入点"),
         Text(
-            "Which layers get adapters: the query, key, value and output projections of attention, or these and the feed-forward layers.",
-            "アダプターを挿入する層。アテンションの Q・K・V・出力投影のみ、またはそれに FFN 層を加えたもの。",
+            "Which layers get adapters: the query, key, value and output projections of attention; these and the feed-forward layers; or the convolutions too (LoCon).",
+            "アダプターを挿入する層。アテンションの Q・K・V・出力投影のみ、それに FFN 層を加えたもの、さらに畳み込み層も加えたもの(LoCon)。",
         ),
+    )
+    blocks: str = setting(
+        "",
+        Text("Only these UNet blocks", "対象の UNet ブロック"),
+        Text(
+            "Parts of layer names, separated by commas, `*` for anything: `up_blocks.0.attentions.1` carries the style of SDXL, `up_blocks.0.attentions.0` the content (B-LoRA). Empty: all.",
+            "層の名前の一部をカンマ区切りで指定します(`*` は任意)。SDXL では `up_blocks.0.attentions.1` が画風、`up_blocks.0.attentions.0` が内容を担います(B-LoRA)。空欄ならすべて。",
+        ),
+        max_length=500,
+        pattern=r"^[\w.*, ]*$",
     )
     dropout: float = setting(
         0.0,
@@ -473,6 +483,14 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
+_TEXTS = {
+    "model.base": Text("a shorter, non-empty text", "空でない、より短い文字列"),
+    "lora.blocks": Text(
+        "names of letters, digits, dots and `*`, with commas between", "英数字・ピリオド・`*` の名前(カンマ区切り)"
+    ),
+}
+
+
 def _expected(s: Setting) -> Text:
     if s.kind == "choice":
         choices = ", ".join(s.choices)
@@ -480,7 +498,7 @@ def _expected(s: Setting) -> Text:
     if s.kind == "bool":
         return Text("true or false", "true または false")
     if s.kind == "str":
-        return Text("a shorter, non-empty text" if s.path == "model.base" else "a shorter text", "より短い文字列")
+        return _TEXTS.get(s.path, Text("a shorter text", "より短い文字列"))
     kind = Text("a whole number", "整数") if s.kind == "int" else Text("a number", "数値")
     return Text(f"{kind.en} from {s.minimum} to {s.maximum}", f"{s.minimum} から {s.maximum} までの{kind.ja}")
 

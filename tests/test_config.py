@@ -25,6 +25,7 @@ from sdlora.errors import BadInput
         {"train.unet_lr": -1e-4},
         {"train.steps": 10**9},
         {"lora.targets": "everything"},
+        {"lora.blocks": "up_blocks(.+)+"},
         {"lora.rnk": 8},
         {"loar.rank": 8},
         {"rank": 8},

@@ -16,12 +16,12 @@ from torch import Tensor
 from sdlora import ldm
 from sdlora.errors import BadInput
 from sdlora.lora import formats, kohya
-from sdlora.lora.inject import Adapters, Shape, inject
+from sdlora.lora.inject import Adapters, inject
 from sdlora.lora.inspect import inspect_file
 from sdlora.lora.layers import Layer, Lora
 from sdlora.lora.names import kohya_name, parse
 from sdlora.lora.read import read
-from sdlora.lora.targets import Targets, adapter_parameters
+from sdlora.lora.targets import Shape, Targets, adapter_parameters
 from tests.layouts import Models, models
 
 # PEFT 0.21 asks transformers 5.23 by an old name.
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is d
 FAMILIES = ("sd1", "sd2", "sdxl")
 
 
-def adapted(family: str, alpha: float, targets: Targets = "all") -> tuple[Models, Adapters]:
+def adapted(family: str, alpha: float, targets: Targets = "attention+ff+conv") -> tuple[Models, Adapters]:
     """Models with adapters inside, as if trained."""
     made = models(family)
     adapters = inject(made.parts, Shape(4, alpha, targets), seed=1)  # type: ignore[arg-type]
@@ -117,7 +117,9 @@ def test_real_layouts_have_the_layers_that_sd_scripts_has(family: str, linear: i
     expected = {"sd1": {"text_encoder": 72}, "sd2": {"text_encoder": 138}}
     assert encoders == expected.get(family, {"text_encoder": 72, "text_encoder_2": 192})
     shapes = {n: tuple(p.shape) for n, p in models(family).parts["unet"].named_parameters()}
-    assert adapter_parameters(shapes, "unet", "all", 4) == sum(p.numel() for p in adapters.parameters_of("unet"))
+    assert adapter_parameters(shapes, "unet", Shape(4, 1.0, "attention+ff+conv")) == sum(
+        p.numel() for p in adapters.parameters_of("unet")
+    )
 
 
 def test_sdxl_has_ldm_names_and_both_prefixes() -> None:

@@ -14,10 +14,10 @@ from safetensors.torch import load_file
 from sdlora import config
 from sdlora.errors import BadInput, Diverged
 from sdlora.lora import canonical, kohya
-from sdlora.lora.inject import Adapters, Shape, inject
+from sdlora.lora.inject import Adapters, inject
 from sdlora.lora.inspect import inspect_file
 from sdlora.lora.metadata import About
-from sdlora.lora.targets import adapter_parameters
+from sdlora.lora.targets import Shape, adapter_parameters
 from sdlora.models.bases import facts, resolve_base
 from sdlora.models.load import Base, Precision, load_base
 from sdlora.render import Picture, Renderer
@@ -61,13 +61,15 @@ def difference(a: Image.Image, b: Image.Image) -> float:
     return sum(ImageStat.Stat(ImageChops.difference(a, b)).mean) / 3
 
 
-@pytest.mark.parametrize(("targets", "expected"), [("attention", 797_184), ("attention+ff", 0)])
+@pytest.mark.parametrize(
+    ("targets", "expected"), [("attention", 797_184), ("attention+ff", 0), ("attention+ff+conv", 0)]
+)
 def test_parameter_count_on_the_real_unet(targets: str, expected: int) -> None:
     with torch.device("meta"):
         unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
     assert sum(p.numel() for p in unet.parameters()) == 859_520_964
     shapes = {name: tuple(p.shape) for name, p in unet.named_parameters()}
-    by_names = adapter_parameters(shapes, "unet", targets, rank=4)  # type: ignore[arg-type]
+    by_names = adapter_parameters(shapes, "unet", Shape(4, 4.0, targets))  # type: ignore[arg-type]
     assert by_names == inject({"unet": unet}, Shape(4, 4.0, targets), seed=0).parameter_count()  # type: ignore[arg-type]
     if targets == "attention":
         assert by_names == expected
@@ -79,9 +81,10 @@ def test_counts_from_files_equal_the_models(tiny_base: Path) -> None:
     assert known is not None
     assert known.unet_parameters == sum(p.numel() for p in base.unet.parameters())
     assert known.text_encoder_parameters == sum(p.numel() for p in base.text_encoder.parameters())
-    for targets in ("attention", "attention+ff"):
-        counted = adapter_parameters(known.unet_shapes, "unet", targets, 4)  # type: ignore[arg-type]
-        counted += adapter_parameters(known.text_encoder_shapes, "text_encoder", targets, 4)  # type: ignore[arg-type]
+    for targets in ("attention", "attention+ff", "attention+ff+conv"):
+        shape = Shape(4, 2.0, targets)  # type: ignore[arg-type]
+        counted = adapter_parameters(known.unet_shapes, "unet", shape)
+        counted += adapter_parameters(known.text_encoder_shapes, "text_encoder", shape)
         assert counted == adapted(load(tiny_base), targets).parameter_count()
 
 
@@ -112,6 +115,23 @@ def test_strength_is_linear_in_the_weights(tiny_base: Path) -> None:
         torch.testing.assert_close(layer(x), expected, atol=1e-5, rtol=1e-5)
 
 
+def test_blocks_narrow_the_targets(tiny_base: Path) -> None:
+    def paths(blocks: str) -> list[str]:
+        base, shape = load(tiny_base), Shape(4, 4.0, "attention+ff+conv", blocks)
+        shapes = {name: tuple(p.shape) for name, p in base.unet.named_parameters()}
+        adapters = inject({"unet": base.unet}, shape, seed=0)
+        assert adapter_parameters(shapes, "unet", shape) == adapters.parameter_count()
+        return list(adapters.parts["unet"])
+
+    first, second = "up_blocks.1.attentions.0", "up_blocks.1.attentions.1"
+    assert all(p.startswith(second) for p in paths(second))
+    assert len(paths(f"{first}, {second}")) == 2 * len(paths(second)) == len(paths("up_*.attentions"))
+    assert all(".attn2." in p for p in paths("attn2"))
+    assert paths("*") == paths("")
+    with pytest.raises(BadInput, match=r"up_blocks\.7"):
+        paths("up_blocks.7")
+
+
 def test_same_seed_same_adapters_whatever_the_global_generator(tiny_base: Path) -> None:
     made = []
     for state in (1, 2):
@@ -121,7 +141,7 @@ def test_same_seed_same_adapters_whatever_the_global_generator(tiny_base: Path) 
     assert all(torch.equal(made[0][name], made[1][name]) for name in made[0])
 
 
-@pytest.mark.parametrize("targets", ["attention", "attention+ff"])
+@pytest.mark.parametrize("targets", ["attention", "attention+ff+conv"])
 def test_the_file_is_the_same_lora_in_diffusers(tiny_base: Path, tmp_path: Path, targets: str) -> None:
     base = load(tiny_base)
     adapters = adapted(base, targets)

@@ -127,14 +127,14 @@ def test_extract_recovers_an_update_of_low_rank(family: str) -> None:
         flat = torch.randn(len(weight), 3, generator=g) @ torch.randn(3, weight[0].numel(), generator=g)
         updates[part, path] = 0.1 * flat.reshape(weight.shape)
         tuned[part][f"{path}.weight"] = weight + updates[part, path]
-    found = extract(base, tuned, 3, "all", lambda done, total: None)
+    found = extract(base, tuned, 3, "attention+ff+conv", lambda done, total: None)
     assert {(x.part, x.path) for x in found.lora.layers} == set(updates)
     for x in found.lora.layers:
         expected = tuned[x.part][f"{x.path}.weight"] - base[x.part][f"{x.path}.weight"]
         torch.testing.assert_close(x.delta(), expected, atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(x.delta(), updates[x.part, x.path], atol=1e-4, rtol=1e-4)
     assert found.energy == pytest.approx(1.0, abs=1e-5)
-    assert extract(base, tuned, 1, "all", lambda done, total: None).energy < 0.9
+    assert extract(base, tuned, 1, "attention+ff+conv", lambda done, total: None).energy < 0.9
 
 
 def test_extract_of_a_large_layer() -> None:

@@ -102,8 +102,8 @@ def extract(
     rank: Annotated[int, typer.Option("--rank", min=1, max=1024)],
     out: OutOption,
     targets: Annotated[
-        Literal["attention", "attention+ff", "all"], typer.Option(help="Which layers; all: convolutions too.")
-    ] = "all",
+        Literal["attention", "attention+ff", "attention+ff+conv"], typer.Option(help="Which layers.")
+    ] = "attention+ff+conv",
     dtype: Annotated[Literal["fp16", "bf16", "fp32"], typer.Option("--dtype", help="Number format.")] = "fp16",
     as_json: JsonOption = False,
 ) -> None:

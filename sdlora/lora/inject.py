@@ -1,7 +1,8 @@
-"""Put LoRA adapters into a base's attention through PEFT, and set how strongly they act."""
+"""Put LoRA adapters into a base's layers through PEFT, and set how strongly they act."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -10,7 +11,9 @@ from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
-from sdlora.lora.targets import Part, Targets, pattern
+from sdlora.errors import BadInput
+from sdlora.lora.targets import Part, Shape, pattern
+from sdlora.text import Text
 
 ADAPTER = "sdlora"
 
@@ -54,32 +57,34 @@ class Adapters:
                 parameter.copy_(tensors[name])
 
 
-@dataclass(frozen=True)
-class Shape:
-    """What decides an adapter's form."""
-
-    rank: int
-    alpha: float
-    targets: Targets
-    dropout: float = 0.0
-
-
 def inject(models: dict[Part, nn.Module], shape: Shape, seed: int) -> Adapters:
     """Add untrained adapters to each model, in place. The global random state is left as it was.
 
     Raises:
-        ValueError: a model has no module that the targets name.
+        BadInput: a model has no layer that the shape names.
     """
     parts: dict[Part, dict[str, LoraLayer]] = {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for part, model in models.items():
+            _refuse_no_layer(part, model, shape)
             inject_adapter_in_model(_peft_config(part, shape), model, adapter_name=ADAPTER)
             parts[part] = {path: m for path, m in model.named_modules() if isinstance(m, LoraLayer)}
     adapters = Adapters(parts)
     for parameter in adapters.matrices().values():
         parameter.data = parameter.data.float()
     return adapters
+
+
+def _refuse_no_layer(part: Part, model: nn.Module, shape: Shape) -> None:
+    wanted = re.compile(pattern(part, shape.targets, shape.blocks))
+    if not any(wanted.fullmatch(path) for path, _ in model.named_modules()):
+        raise BadInput(
+            Text(
+                f"No layer of the {part} fits lora.targets={shape.targets} and lora.blocks={shape.blocks!r}. Blocks are named like up_blocks.0.attentions.1.",
+                f"{part} には lora.targets={shape.targets}、lora.blocks={shape.blocks!r} に当てはまる層がありません。ブロックは up_blocks.0.attentions.1 のように書きます。",
+            )
+        )
 
 
 def eject(models: dict[Part, nn.Module]) -> None:
@@ -95,7 +100,7 @@ def _peft_config(part: Part, shape: Shape) -> LoraConfig:
     return LoraConfig(
         r=shape.rank,
         lora_alpha=shape.alpha,
-        target_modules=pattern(part, shape.targets),
+        target_modules=pattern(part, shape.targets, shape.blocks),
         lora_dropout=shape.dropout,
         bias="none",
     )

@@ -4,35 +4,59 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from math import prod
 from typing import Literal
 
-Targets = Literal["attention", "attention+ff", "all"]  # all: what sd-scripts can hold, convolutions too
+Targets = Literal["attention", "attention+ff", "attention+ff+conv"]
 Part = Literal["unet", "text_encoder", "text_encoder_2"]
 
+# Module paths inside diffusers' UNet2DConditionModel and transformers' CLIPTextModel. The widest choice is what sd-scripts can
+# hold: its networks know these module kinds and drop the rest (conv_in, conv_out, time_embedding) without a word.
+_ATTENTION = r"attn[12]\.(to_q|to_k|to_v|to_out\.0)"
+_FF = r"ff\.net\.(0\.proj|2)"
+_CONV = r"proj_in|proj_out|resnets\.\d+\.(conv1|conv2|conv_shortcut|time_emb_proj)|(downsamplers|upsamplers)\.0\.conv"
+_UNET: dict[Targets, str] = {
+    "attention": rf".*\.({_ATTENTION})",
+    "attention+ff": rf".*\.({_ATTENTION}|{_FF})",
+    "attention+ff+conv": rf".*\.({_ATTENTION}|{_FF}|{_CONV})",
+}
 _TEXT_ATTENTION = r".*\.self_attn\.(q_proj|k_proj|v_proj|out_proj)"
 _TEXT_ALL = r".*\.(self_attn\.(q_proj|k_proj|v_proj|out_proj)|mlp\.(fc1|fc2))"
-_TEXT: dict[Targets, str] = {"attention": _TEXT_ATTENTION, "attention+ff": _TEXT_ALL, "all": _TEXT_ALL}
-
-# Module paths inside diffusers' UNet2DConditionModel and transformers' CLIPTextModel.
-_PATTERNS: dict[Part, dict[Targets, str]] = {
-    "unet": {
-        "attention": r".*\.attn[12]\.(to_q|to_k|to_v|to_out\.0)",
-        "attention+ff": r".*\.(attn[12]\.(to_q|to_k|to_v|to_out\.0)|ff\.net\.(0\.proj|2))",
-        "all": r".*\.(attn[12]\.(to_q|to_k|to_v|to_out\.0)|ff\.net\.(0\.proj|2)|proj_in|proj_out"
-        r"|resnets\.\d+\.(conv1|conv2|conv_shortcut|time_emb_proj)|(downsamplers|upsamplers)\.0\.conv)",
-    },
-    "text_encoder": _TEXT,
-    "text_encoder_2": _TEXT,
+_TEXT: dict[Targets, str] = {
+    "attention": _TEXT_ATTENTION,
+    "attention+ff": _TEXT_ALL,
+    "attention+ff+conv": _TEXT_ALL,  # CLIP's text encoder has no convolutions
 }
 
 
-def pattern(part: Part, targets: Targets) -> str:
-    """A regular expression that the whole module path must match (PEFT's `target_modules` takes it as it is)."""
-    return _PATTERNS[part][targets]
+@dataclass(frozen=True)
+class Shape:
+    """What decides the adapters' form; its fields are the settings of the section `lora`."""
+
+    rank: int
+    alpha: float
+    targets: Targets
+    blocks: str = ""  # parts of UNet paths, separated by commas; "" = all
+    dropout: float = 0.0
 
 
-def adapter_parameters(shapes: Mapping[str, tuple[int, ...]], part: Part, targets: Targets, rank: int) -> int:
+def pattern(part: Part, targets: Targets, blocks: str = "") -> str:
+    """A regular expression that the whole module path must match (PEFT's `target_modules` takes it as it is).
+
+    `blocks` narrows the UNet to paths that hold one of its names, whole between dots, `*` standing for anything.
+    """
+    names = [re.escape(word.strip()).replace(r"\*", ".*") for word in blocks.split(",") if word.strip()]
+    if part != "unet":
+        return _TEXT[targets]
+    return (rf"(?=(.*\.)?({'|'.join(names)})(\.|$))" if names else "") + _UNET[targets]
+
+
+def adapter_parameters(shapes: Mapping[str, tuple[int, ...]], part: Part, shape: Shape) -> int:
     """Parameters of A (rank × in) and B (out × rank) over all targets among `shapes` (weight name -> (out, in, …))."""
-    wanted = re.compile(pattern(part, targets) + r"\.weight")
-    return sum(rank * (shape[0] + prod(shape[1:])) for name, shape in shapes.items() if wanted.fullmatch(name))
+    wanted = re.compile(pattern(part, shape.targets, shape.blocks))
+    return sum(
+        shape.rank * (weight[0] + prod(weight[1:]))
+        for name, weight in shapes.items()
+        if name.endswith(".weight") and wanted.fullmatch(name.removesuffix(".weight"))
+    )

@@ -13,8 +13,8 @@ from sdlora.config import Config
 from sdlora.data.buckets import bucket
 from sdlora.errors import BaseUnusable
 from sdlora.events import Phase
-from sdlora.lora.inject import Shape, inject
-from sdlora.lora.targets import Part
+from sdlora.lora.inject import inject
+from sdlora.lora.targets import Part, Shape
 from sdlora.models.bases import BaseRef, fingerprint
 from sdlora.models.load import Base, load_base
 from sdlora.models.prompt import encode_once
@@ -121,10 +121,7 @@ def prepare(request: Request, base: Base, latents: list[Latent], folders: Folder
     texts = None
     if "text_encoder" not in trained:
         texts = encode_once(base.tokenizer, base.text_encoder, [*captions, ""])
-    lora = settings.lora
-    adapters = inject(
-        trained, Shape(lora.rank, lora.alpha, lora.targets, lora.dropout), key(settings.train.seed, "init")
-    )
+    adapters = inject(trained, Shape(**settings.lora.model_dump()), key(settings.train.seed, "init"))
     learn, held = split(len(latents), settings.data.held_out, settings.train.seed)
     shown = TrainingSet([latents[i] for i in learn], [captions[i] for i in learn], texts)
     trainer = Trainer(base, adapters, shown, settings)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from sdlora.config import Config
-from sdlora.lora.targets import Part, adapter_parameters
+from sdlora.lora.targets import Part, Shape, adapter_parameters
 from sdlora.models import bases
 from sdlora.text import Text
 from sdlora.web import numbers, words
@@ -29,14 +29,14 @@ def cost(settings: Config) -> Cost | None:
     facts = bases.facts(bases.resolve_base(settings.model.base))
     if facts is None:
         return None
-    lora, train = settings.lora, settings.train
+    shape, train = Shape(**settings.lora.model_dump()), settings.train
     parts: list[tuple[Part, dict[str, tuple[int, ...]], int, float]] = [
         ("unet", facts.unet_shapes, facts.unet_parameters, train.unet_lr),
         ("text_encoder", facts.text_encoder_shapes, facts.text_encoder_parameters, train.text_encoder_lr),
     ]
     learning = [(part, shapes, full) for part, shapes, full, rate in parts if rate > 0]
     return Cost(
-        trained=sum(adapter_parameters(shapes, part, lora.targets, lora.rank) for part, shapes, _ in learning),
+        trained=sum(adapter_parameters(shapes, part, shape) for part, shapes, _ in learning),
         full=sum(full for _, _, full in learning),
     )
 

@@ -19,10 +19,9 @@ from sdlora.jobs import store
 from sdlora.jobs.paths import JobPaths
 from sdlora.jobs.runner import child_environment
 from sdlora.jobs.spec import Outcome
-from sdlora.models.bases import BUNDLED
+from sdlora.models.bases import EXAMPLE
 from sdlora.sheet import sheet
 
-PICTURES = BUNDLED.parent / "pictures"
 PROMPTS = ("red apple", "cat face", "sailboat")
 STRENGTHS = (0.0, 0.5, 1.0, 1.5)
 
@@ -30,7 +29,7 @@ STRENGTHS = (0.0, 0.5, 1.0, 1.5)
 def demo(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """Import, train, judge, draw and export on what is bundled; takes a few minutes and no network."""
     place = open_workspace(workspace)
-    dataset = import_with_bar([PICTURES], place, "demo")
+    dataset = import_with_bar([EXAMPLE], place, "demo")
     settings = config.resolve("style")
     spec = store.create(place, dataset, settings, name="demo", preset="style")
     paths = place.job(spec.id)

@@ -18,6 +18,7 @@ from sdlora.models.single_file import configs, diffusers_shapes, read_checkpoint
 from sdlora.text import Text
 
 BUNDLED = Path(__file__).parent.parent / "bundled" / "emoji"
+EXAMPLE = BUNDLED.parent / "pictures"  # 24 captioned pictures in one style that the bundled base does not know
 _HUB_ID = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
 _WEIGHTS = ("unet", "text_encoder", "vae")  # the parts whose weights make a base what it is
 

@@ -16,7 +16,8 @@ PER_PAGE = 300
 def gallery(page: Page, dataset: Dataset | None, first: int = 0) -> Markup:
     """Cards `first` to `first + PER_PAGE`. All text in it is data: Markup escapes it."""
     if dataset is None:
-        return empty(page.say(words.GALLERY_EMPTY), page.say(words.GALLERY_EMPTY_HINT))
+        example = Markup('<button type="button" data-do="example">{}</button>').format(page.say(words.EXAMPLE))
+        return empty(page.say(words.GALLERY_EMPTY), page.say(words.GALLERY_EMPTY_HINT), example)
     shown = list(enumerate(dataset.items))[first : first + PER_PAGE]
     return Markup(
         '<div class="dataset-head"><strong>{}</strong><span>{}</span></div>{}<ul class="cards">{}</ul>'
@@ -138,6 +139,6 @@ def _row(page: Page, dataset: Dataset, current: bool) -> Markup:
     )
 
 
-def empty(title: str, hint: str) -> Markup:
+def empty(title: str, hint: str, action: Markup | None = None) -> Markup:
     """An empty place says what will be there and what to do for it."""
-    return Markup('<div class="empty"><strong>{}</strong><span>{}</span></div>').format(title, hint)
+    return Markup('<div class="empty"><strong>{}</strong><span>{}</span>{}</div>').format(title, hint, action or "")

@@ -53,7 +53,7 @@ ICON = (
 # A click or a change of an element that carries `data-do` becomes an event of the HTML component around it.
 ACTIONS = """
 const told = (e) => e.target.closest('[data-do]');
-const kinds = {remove: 'delete', open: 'select', page: 'select', caption: 'input'};
+const kinds = {remove: 'delete', open: 'select', page: 'select', caption: 'input', example: 'example_select'};
 element.addEventListener('click', (e) => {
   const at = told(e);
   if (at && at.tagName === 'BUTTON' && !at.disabled) trigger(kinds[at.dataset.do], {...at.dataset});

@@ -16,6 +16,7 @@ from sdlora.data import Dataset
 from sdlora.errors import BadInput
 from sdlora.jobs import store
 from sdlora.jobs.paths import checked_id
+from sdlora.models import bases
 from sdlora.text import Text
 from sdlora.web import gallery, look, words
 from sdlora.web.context import MEMORY, Page
@@ -117,6 +118,7 @@ def _connect(page: Page, screen: Pictures, upload: gr.File, tools: CaptionTools)
     )
     edit(screen.cards.input, change_caption)
     edit(screen.cards.delete, remove)
+    edit(screen.cards.example_select, take_example)
     edit(screen.earlier.select, open_earlier)
     edit(tools.prefix.click, put_in_front, [tools.text])
     edit(tools.suffix.click, put_behind, [tools.text])
@@ -166,6 +168,12 @@ def take_in(page: Page, files: list[str] | None, progress: gr.Progress = gr.Prog
             with contextlib.suppress(OSError):
                 source.unlink()
                 source.parent.rmdir()  # gradio makes one for each file
+    return show(page, dataset, [dataset.id])
+
+
+def take_example(page: Page, history: list[str], remembered: str) -> list[Any]:
+    """The pictures that come with the app, for whoever wants to see the way before looking for their own."""
+    dataset = data.import_pictures([bases.EXAMPLE], page.workspace.datasets, page.say(words.EXAMPLE_NAME))
     return show(page, dataset, [dataset.id])
 
 

@@ -47,6 +47,8 @@ GALLERY_EMPTY = Text("No pictures yet", "画像がまだありません")
 GALLERY_EMPTY_HINT = Text(
     "Drop some above. They stay on this computer.", "上の枠に入れてください。画像はこのパソコンの外には出ません。"
 )
+EXAMPLE = Text("Try it with 24 example pictures", "サンプル画像 24 枚で試す")
+EXAMPLE_NAME = Text("blueprint example", "設計図のサンプル")
 COUNT = Text("{count} pictures", "{count} 枚")
 CAPTION_OF = Text("Caption of {name}", "{name} のキャプション")
 NO_CAPTION = Text("No caption yet: say what the picture shows", "キャプションなし: 写っているものを書きます")

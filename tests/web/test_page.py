@@ -20,6 +20,14 @@ IDS = (
 Open = Callable[..., Page]
 
 
+def test_who_has_no_pictures_gets_the_examples(open_page: Open) -> None:
+    """Stands first in this file: the others leave pictures behind."""
+    page = open_page()
+    page.click("#dataset-gallery [data-do=example]")
+    expect(page.locator("#dataset-gallery img")).to_have_count(24)
+    expect(page.locator("#dataset-gallery textarea").first).to_have_value("anchor, blueprint style")
+
+
 @pytest.mark.parametrize(("path", "heading"), [("/en/", "Pictures"), ("/ja/", "画像")])
 def test_both_languages_have_every_fixed_id(open_page: Open, path: str, heading: str) -> None:
     page = open_page(path)

@@ -183,17 +183,38 @@ def lycoris(kind: str) -> dict[str, Tensor]:
         "loha": {"hada_w1_a": (8, 3), "hada_w1_b": (3, 8), "hada_w2_a": (8, 3), "hada_w2_b": (3, 8)},
         "lokr": {"lokr_w1": (2, 2), "lokr_w2_a": (4, 3), "lokr_w2_b": (3, 4)},
         "dora": {"lora_down.weight": (3, 8), "lora_up.weight": (8, 3), "dora_scale": (8, 1)},
+        "glora": {"a1.weight": (8, 3), "a2.weight": (3, 8), "b1.weight": (8, 3), "b2.weight": (3, 8)},
+        "oft": {"oft_blocks": (2, 4, 4)},
+        "ia3": {"weight.on_input": (8,)},
+        "full": {"diff": (8, 8)},
     }
     return {f"{name}.alpha": torch.tensor(3.0)} | {f"{name}.{e}": torch.ones(s) for e, s in ends[kind].items()}
 
 
-@pytest.mark.parametrize("kind", ["loha", "lokr", "dora"])
+@pytest.mark.parametrize("kind", ["loha", "lokr", "dora", "glora", "oft", "ia3", "full"])
 def test_what_is_no_plain_lora_is_named_and_not_damaged(tmp_path: Path, kind: str) -> None:
     save_file(lycoris(kind), tmp_path / "x.safetensors", {"ss_network_module": "lycoris.kohya"})
     found = inspect_file(tmp_path / "x.safetensors")
-    assert (found.network, found.rank, found.alpha, found.trainer) == (kind, 3, 3.0, "LyCORIS")
+    assert (found.network, found.alpha, found.trainer) == (kind, 3.0, "LyCORIS")
+    assert found.rank == (0 if kind in ("oft", "ia3", "full") else 3)
+    assert found.targets == {"unet.attention": 1}
     with pytest.raises(BadInput, match=kind):
         read(tmp_path / "x.safetensors")
+
+
+def test_families_of_lycoris_files_without_metadata(tmp_path: Path) -> None:
+    """By LDM's names, by a second text encoder, by the width of the text that a layer reads."""
+    ends = {"hada_w1_a": (8, 3), "hada_w1_b": (3, 768), "hada_w2_a": (8, 3), "hada_w2_b": (3, 768)}
+    cases = {
+        "lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q": ("sdxl", "unet.attention"),
+        "lora_te2_text_model_encoder_layers_0_mlp_fc1": ("sdxl", "text_encoder_2.ff"),
+        "lycoris_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k": ("sd1", "unet.attention"),
+        "lora_unet_mid_block_resnets_0_conv1": ("unknown", "unet.conv"),
+    }
+    for name, (family, target) in cases.items():
+        save_file({f"{name}.{e}": torch.ones(s) for e, s in ends.items()}, tmp_path / "x.safetensors")
+        found = inspect_file(tmp_path / "x.safetensors")
+        assert (found.network, found.family, found.targets) == ("loha", family, {target: 1}), name
 
 
 @pytest.mark.parametrize(

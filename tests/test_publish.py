@@ -12,6 +12,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import safetensors.torch
+import torch
 from PIL import Image
 from safetensors import safe_open
 
@@ -21,7 +23,8 @@ from sdlora.errors import BadInput
 from sdlora.jobs import publish, store
 from sdlora.jobs.paths import JobPaths, Workspace
 from sdlora.jobs.spec import JobSpec, Outcome
-from sdlora.lora import canonical
+from sdlora.lora import canonical, formats
+from sdlora.lora.layers import Layer, Lora
 from sdlora.lora.metadata import minimal
 from tests.conftest import draw_pictures
 
@@ -96,6 +99,23 @@ def test_the_file_says_what_other_programs_look_for(job: JobPaths) -> None:
     assert len(found["modelspec.thumbnail"]) < 10_000
     assert set(minimal(found)) >= {"ss_v2", "ss_base_model_version", "ss_network_dim"}
     assert not [k for k in minimal(found) if "tag" in k or "dirs" in k or k.startswith("sdlora")]
+
+
+@pytest.mark.parametrize(
+    "rank", [2, 600]
+)  # a file of 20 KB, and one beyond the megabyte at which the oldest hash begins
+def test_the_hashes_are_what_safetensors_own_writer_gives(tmp_path: Path, rank: int) -> None:
+    g = torch.Generator().manual_seed(rank)
+    path = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+    layer = Layer("unet", path, torch.randn(rank, 512, generator=g), torch.randn(512, rank, generator=g), 1.0)
+    said = {"ss_output_name": "水彩", "modelspec.title": "x", "ss_tag_frequency": '{"a": {"\\"b\\"": 1}}'}
+    file = formats.write(tmp_path / "x.safetensors", Lora((layer,), "sd1", said), "kohya")
+    found = header(file)
+    trained = {k: v for k, v in found.items() if k.startswith("ss_")}
+    alone = safetensors.torch.save(safetensors.torch.load_file(file), trained)
+    assert found["sshs_legacy_hash"] == hashlib.sha256(alone[0x100000:0x110000]).hexdigest()[:8]
+    data = hashlib.sha256(alone[8 + int.from_bytes(alone[:8], "little") :]).hexdigest()
+    assert (found["sshs_model_hash"], found["modelspec.hash_sha256"]) == (data, f"0x{data}")
 
 
 def test_the_outcome_carries_the_certificate(job: JobPaths) -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
 
+from sdlora.cli.bar import progress_bar
 from sdlora.cli.options import JsonOption, WorkspaceOption, open_workspace, print_json
 from sdlora.data import Dataset, import_pictures, open_dataset
 from sdlora.data.doctor import check as check_dataset
@@ -97,14 +96,6 @@ def import_with_bar(paths: list[Path], workspace: Workspace, name: str | None) -
         raise BadInput(Text(f"{missing[0]} does not exist.", f"{missing[0]} がありません。"))
     with progress_bar("importing") as advance:
         return import_pictures(paths, workspace.datasets, name, advance)
-
-
-@contextmanager
-def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr that ends with its block; call what it gives with (done, total)."""
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def summary(dataset: Dataset) -> dict[str, object]:

@@ -10,7 +10,8 @@ import typer
 
 from sdlora import config
 from sdlora.chart import loss_chart
-from sdlora.cli.datasets import import_with_bar, progress_bar
+from sdlora.cli.bar import progress_bar
+from sdlora.cli.datasets import import_with_bar
 from sdlora.cli.follow import follow
 from sdlora.cli.options import JsonOption, WorkspaceOption, open_workspace, print_json
 from sdlora.events import Follower

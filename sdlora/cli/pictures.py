@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from sdlora.cli.datasets import progress_bar
+from sdlora.cli.bar import progress_bar
 from sdlora.errors import BadInput
 from sdlora.jobs.runner import child_environment
 from sdlora.sheet import sheet

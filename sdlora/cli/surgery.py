@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from sdlora.cli.datasets import progress_bar
+from sdlora.cli.bar import progress_bar
 from sdlora.cli.options import JsonOption, print_json
 from sdlora.errors import BadInput
 from sdlora.jobs.runner import child_environment

@@ -20,22 +20,35 @@ from sdlora.streamed import NAMES
 
 def to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
     """Serialize: header with sorted keys padded to 8 bytes, then the data, larger element sizes first, then by name."""
-    order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+    return head_bytes(tensors, metadata) + data_bytes(tensors)
+
+
+def head_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
+    """The bytes before the data."""
     header: dict[str, object] = {"__metadata__": dict(sorted((metadata or {}).items()))} if metadata else {}
-    blocks, offset = [], 0
-    for name in order:
-        tensor = tensors[name].detach().cpu().contiguous()
-        block = tensor.reshape(-1).view(torch.uint8).numpy().tobytes()
+    offset = 0
+    for name in _order(tensors):
+        tensor = tensors[name]
+        end = offset + tensor.numel() * tensor.element_size()
         header[name] = {
             "dtype": NAMES[tensor.dtype],
             "shape": list(tensor.shape),
-            "data_offsets": [offset, offset + len(block)],
+            "data_offsets": [offset, end],
         }
-        blocks.append(block)
-        offset += len(block)
+        offset = end
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    return struct.pack("<Q", len(text)) + text + b"".join(blocks)
+    return struct.pack("<Q", len(text)) + text
+
+
+def data_bytes(tensors: Mapping[str, Tensor]) -> bytes:
+    """The bytes after the header."""
+    blocks = (tensors[name].detach().cpu().contiguous() for name in _order(tensors))
+    return b"".join(block.reshape(-1).view(torch.uint8).numpy().tobytes() for block in blocks)
+
+
+def _order(tensors: Mapping[str, Tensor]) -> list[str]:
+    return sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:

@@ -129,5 +129,5 @@ def _number(value: float) -> float:
 
 
 def _serialized(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
-    data = canonical.data_of(canonical.to_bytes(tensors))
-    return canonical.to_bytes(tensors, hashed(metadata, data))
+    data, trained = canonical.data_bytes(tensors), {k: v for k, v in metadata.items() if k.startswith("ss_")}
+    return canonical.head_bytes(tensors, hashed(metadata, data, canonical.head_bytes(tensors, trained))) + data

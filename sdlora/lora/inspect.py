@@ -9,21 +9,17 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from sdlora.errors import BadInput
 from sdlora.files import sha256_of
 from sdlora.header import count, read_header, scalars
+from sdlora.lora import lycoris
 from sdlora.lora.names import Key, parse
 from sdlora.lora.targets import Part
 from sdlora.text import Text
 
 _DTYPES = {"F32": "fp32", "F16": "fp16", "BF16": "bf16"}
-# LyCORIS: layers of more than two matrices. The first ending found tells the rank: (ending, dimension that is the rank).
-_LYCORIS: dict[str, list[tuple[str, int | None]]] = {
-    "loha": [(".hada_w1_b", 0)],
-    "lokr": [(".lokr_w2_b", 0), (".lokr_w1_b", 0), (".lokr_w2", None), (".lokr_w1", None)],
-}
 _PEFT_FILE = "adapter_model.safetensors"
 _DIFFUSERS_FILE = "pytorch_lora_weights.safetensors"
 
@@ -33,8 +29,8 @@ class Inspection:
     """`rank` and `alpha` are of most layers; `alpha` is None where the file stores none (then it equals the rank)."""
 
     file: Path  # the one that was read; of a PEFT folder with several parts, the first
-    format: str  # kohya, diffusers, peft, loha, lokr
-    network: str  # lora, locon (convolutions too), dora, loha, lokr
+    format: str  # kohya, diffusers, peft, or one of `lycoris.KINDS`
+    network: str  # lora, locon (convolutions too), dora, or one of `lycoris.KINDS`
     trainer: str  # which program wrote it, as far as it says
     family: str  # sd1, sd2, sdxl, unknown
     rank: int
@@ -127,26 +123,20 @@ def _inspection(
     part: Part | None = None,
     config: dict[str, Any] | None = None,
 ) -> Inspection:
-    lycoris = next((k for k, ends in _LYCORIS.items() if any(n.endswith(ends[0][0]) for n in header)), None)
-    lycoris = lycoris or ("lokr" if any(".lokr_w" in name for name in header) else None)
     weights = [name for name in header if not name.endswith(".alpha")]
     keys = {name: key for name in header if (key := parse(name))}
-    if lycoris:
-        stems = {name.split(".")[0] for name in header if "_w" in name}
-        network, kind, ranks = lycoris, lycoris, _lycoris_ranks(header, lycoris)
-        targets = Counter(_layer_kind("text_encoder" if s.startswith("lora_te") else "unet", s) for s in stems)
-        shapes: list[tuple[Part, str, Sequence[int]]] = []
-    else:
-        down = {name: key for name, key in keys.items() if key.role == "down"}
-        if not down:
-            _refuse(path, header)
-        kind = Counter(key.format for key in down.values()).most_common(1)[0][0]
-        network = _network(header, keys)
+    down = {name: key for name, key in keys.items() if key.role == "down"}
+    other = lycoris.kind_of(header)
+    if other and not (other == "full" and down):
+        kind, network, ranks, places = other, other, lycoris.ranks(header), lycoris.places(header, other)
+    elif down:
+        kind, network = Counter(key.format for key in down.values()).most_common(1)[0][0], _network(header, keys)
         ranks = [header[name]["shape"][0] for name in down]
-        shapes = [(key.part or part or "unet", key.path, header[name]["shape"]) for name, key in down.items()]
-        targets = Counter(_layer_kind(p, where) for p, where, _ in shapes)
-    family = family_of(shapes, metadata)
-    if family == "unknown" and any(key.ldm for key in keys.values()):
+        places = [(key.part or part or "unet", key.path, header[name]["shape"]) for name, key in down.items()]
+    else:
+        _refuse(path, header)
+    family = family_of(places, metadata)
+    if family == "unknown" and (lycoris.is_ldm(header) or any(key.ldm for key in keys.values())):
         family = "sdxl"
     return Inspection(
         file=path,
@@ -156,7 +146,7 @@ def _inspection(
         family=family,
         rank=Counter(ranks).most_common(1)[0][0] if ranks else 0,
         alpha=_alpha(path, header, start, metadata, config),
-        targets=dict(sorted(targets.items())),
+        targets=dict(sorted(Counter(_layer_kind(p, where) for p, where, _ in places).items())),
         parameters=sum(count(header[name]["shape"]) for name in weights),
         dtype=_DTYPES.get(Counter(header[n]["dtype"] for n in weights).most_common(1)[0][0], "mixed"),
         sha256=sha256_of(path),
@@ -164,22 +154,13 @@ def _inspection(
     )
 
 
-def _refuse(path: Path, header: dict[str, Any]) -> None:
+def _refuse(path: Path, header: dict[str, Any]) -> NoReturn:
     raise BadInput(
         Text(
-            f"{path.name} holds {len(header)} tensors, but none by the name of a LoRA's (kohya, diffusers, PEFT, LoHa, LoKr).",
-            f"{path.name} には {len(header)} 個のテンソルがありますが、LoRA の名前(kohya、diffusers、PEFT、LoHa、LoKr)のものはありません。",
+            f"{path.name} holds {len(header)} tensors, but none by the name of a LoRA's (kohya, diffusers, PEFT, LyCORIS).",
+            f"{path.name} には {len(header)} 個のテンソルがありますが、LoRA の名前(kohya、diffusers、PEFT、LyCORIS)のものはありません。",
         )
     )
-
-
-def _lycoris_ranks(header: dict[str, Any], kind: str) -> list[int]:
-    """Of LoKr's full factors (no rank) nothing."""
-    for ending, dimension in _LYCORIS[kind]:
-        found = [e["shape"] for name, e in header.items() if name.endswith(ending)]
-        if found:
-            return [shape[dimension] for shape in found if shape] if dimension is not None else []
-    return []
 
 
 def _network(header: dict[str, Any], keys: dict[str, Key]) -> str:

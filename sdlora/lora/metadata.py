@@ -22,6 +22,7 @@ MINIMAL = (
 )
 _VERSIONS = {"sd1": "sd_v1", "sd2": "sd_v2", "sdxl": "sdxl_base_v1-0"}
 _SDXL_CODE = "https://github.com/Stability-AI/generative-models"
+_LEGACY = (0x100000, 0x110000)  # the bytes of a file that its oldest hash is of; most LoRAs end before
 _MIXED = {"fp32": "no", "auto": "auto"}
 
 
@@ -157,11 +158,20 @@ def network_facts(lora: Lora) -> dict[str, str]:
     return found
 
 
-def hashed(found: Mapping[str, str], data: bytes) -> dict[str, str]:
-    """With the hashes of `data`, the file's bytes after the header: A1111's short hash and ModelSpec's."""
+def hashed(found: Mapping[str, str], data: bytes, trained: bytes) -> dict[str, str]:
+    """With the hashes of `data`, the file's bytes after the header: A1111's, ModelSpec's and the one of its first extension.
+
+    `trained` is the header with the `ss_` keys alone: sd-scripts takes the oldest hash of a file that has no others.
+    """
     digest = hashlib.sha256(data).hexdigest()
-    kept = {k: v for k, v in found.items() if k != "sshs_legacy_hash"}
-    return {**kept, "sshs_model_hash": digest, "modelspec.hash_sha256": f"0x{digest}"}
+    first, last = (max(0, place - len(trained)) for place in _LEGACY)
+    inside = trained[slice(*_LEGACY)] + data[first:last]
+    return {
+        **found,
+        "sshs_model_hash": digest,
+        "sshs_legacy_hash": hashlib.sha256(inside).hexdigest()[:8],
+        "modelspec.hash_sha256": f"0x{digest}",
+    }
 
 
 def minimal(found: Mapping[str, str]) -> dict[str, str]:

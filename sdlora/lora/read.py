@@ -31,7 +31,7 @@ def read(path: Path) -> Lora:
         BadInput: no LoRA, a damaged one, or one of a kind that has no two plain matrices a layer (LoHa, LoKr, DoRA).
     """
     known = inspect_file(path)
-    if known.network in ("loha", "lokr", "dora"):
+    if known.network not in ("lora", "locon"):
         raise BadInput(
             Text(
                 f"{path.name} is a {known.network} file: its layers are not two matrices, so it can be inspected but not changed here.",

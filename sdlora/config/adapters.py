@@ -1,0 +1,61 @@
+"""Settings of the LoRA itself; its fields are those of `sdlora.lora.targets.Shape`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from sdlora.config.declare import Section, setting
+from sdlora.text import Text
+
+
+class LoraSettings(Section):
+    rank: int = setting(
+        16,
+        Text("Rank", "ランク"),
+        Text(
+            "How many directions each change may have: the shared side of the A and B matrices. Small = few parameters and a small file; large = more detail, more memory, easier overfitting.",
+            "A マトリクスと B マトリクスが共有する次元で、変化の表現力を決めます。小さいほどパラメータとファイルが小さく、大きいほど細部を表現できますが、メモリを使い過学習しやすくなります。",
+        ),
+        first=True,
+        ge=1,
+        le=1024,
+    )
+    alpha: float = setting(
+        16.0,
+        Text("Alpha", "アルファ"),
+        Text(
+            "Scaling factor: the update is (alpha / rank) · B·A. Equal to the rank is a good start; half of it learns more gently.",
+            "スケーリング係数。更新は (アルファ / ランク)·B·A です。ランクと同じ値が出発点で、半分にすると緩やかに学習します。",
+        ),
+        first=True,
+        gt=0.0,
+        le=4096.0,
+    )
+    targets: Literal["attention", "attention+ff", "attention+ff+conv"] = setting(
+        "attention+ff",
+        Text("Insertion points", "アダプター挿入点"),
+        Text(
+            "Which layers get adapters: the query, key, value and output projections of attention; these and the feed-forward layers; or the convolutions too (LoCon).",
+            "アダプターを挿入する層。アテンションの Q・K・V・出力投影のみ、それに FFN 層を加えたもの、さらに畳み込み層も加えたもの(LoCon)。",
+        ),
+    )
+    blocks: str = setting(
+        "",
+        Text("Only these UNet blocks", "対象の UNet ブロック"),
+        Text(
+            "Parts of layer names, separated by commas, `*` for anything: `up_blocks.0.attentions.1` carries the style of SDXL, `up_blocks.0.attentions.0` the content (B-LoRA). Empty: all.",
+            "層の名前の一部をカンマ区切りで指定します(`*` は任意)。SDXL では `up_blocks.0.attentions.1` が画風、`up_blocks.0.attentions.0` が内容を担います(B-LoRA)。空欄ならすべて。",
+        ),
+        max_length=500,
+        pattern=r"^[\w.*, ]*$",
+    )
+    dropout: float = setting(
+        0.0,
+        Text("Adapter dropout", "アダプタードロップアウト"),
+        Text(
+            "Share of the adapters' inputs set to zero while training; a little of it can slow down overfitting.",
+            "学習中にアダプターの入力をゼロにする割合。少し入れると過学習を遅らせることがあります。",
+        ),
+        ge=0.0,
+        le=0.9,
+    )

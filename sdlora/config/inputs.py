@@ -1,0 +1,79 @@
+"""Settings of what goes in: the base model and the pictures."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from sdlora.config.declare import Section, setting
+from sdlora.text import Text
+
+
+class ModelSettings(Section):
+    base: str = setting(
+        "emoji",
+        Text("Base model", "基礎モデル"),
+        Text(
+            "The trained model that stays frozen: `emoji` (bundled), a diffusers folder, a `.safetensors` checkpoint, or a hub id such as `owner/name`.",
+            "凍結したまま使う事前学習済みモデル。`emoji`(同梱)、diffusers 形式のフォルダー、`.safetensors` のチェックポイント、または `owner/name` 形式のハブ ID。",
+        ),
+        first=True,
+        min_length=1,
+        max_length=1024,
+    )
+    prediction: Literal["auto", "epsilon", "v_prediction"] = setting(
+        "auto",
+        Text("Prediction type", "予測タイプ"),
+        Text(
+            "What the base predicts. `auto` reads it from the base's scheduler; set it only for bases that name it wrongly.",
+            "基礎モデルが予測する量。`auto` はスケジューラー設定から読み取ります。設定が誤っているモデルでのみ変更してください。",
+        ),
+    )
+
+
+class DataSettings(Section):
+    trigger: str = setting(
+        "",
+        Text("Trigger word", "トリガーワード"),
+        Text(
+            "A word that calls the style in a prompt. It is put in front of every caption that lacks it.",
+            "プロンプトでこの画風を呼び出す言葉。含まれていないキャプションの先頭に付けます。",
+        ),
+        first=True,
+        max_length=200,
+    )
+    flip: bool = setting(
+        True,
+        Text("Mirror pictures", "左右反転"),
+        Text(
+            "Show half of the pictures mirrored. Turn off for lettering or faces that are not symmetric.",
+            "画像の半分を左右反転して学習します。文字や非対称な顔がある場合はオフにします。",
+        ),
+    )
+    buckets: bool = setting(
+        True,
+        Text("Aspect-ratio buckets", "アスペクト比バケット"),
+        Text(
+            "Train each picture in its own shape; nothing is enlarged. Off: the middle square is cut out.",
+            "画像を元の縦横比のまま学習します(拡大はしません)。オフにすると中央の正方形を切り出します。",
+        ),
+    )
+    caption_dropout: float = setting(
+        0.05,
+        Text("Caption dropout", "キャプションドロップアウト"),
+        Text(
+            "Share of steps that see an empty caption, so that guidance keeps working and the style does not hang on single words.",
+            "空のキャプションで学習する割合。ガイダンスを保ち、画風が特定の単語に依存しすぎるのを防ぎます。",
+        ),
+        ge=0.0,
+        le=1.0,
+    )
+    held_out: float = setting(
+        0.1,
+        Text("Held-out share", "検証用の割合"),
+        Text(
+            "Share of the pictures that is never trained on, but used to judge which checkpoint is best. Below 8 pictures none is held out.",
+            "学習に使わず、どのチェックポイントが最良かの判定だけに使う画像の割合。8 枚未満では取り分けません。",
+        ),
+        ge=0.0,
+        le=0.5,
+    )

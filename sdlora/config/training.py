@@ -1,0 +1,177 @@
+"""Settings of the training."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from sdlora.config.declare import Section, setting
+from sdlora.text import Text
+
+
+class TrainSettings(Section):
+    steps: int = setting(
+        1000,
+        Text("Steps", "ステップ数"),
+        Text(
+            "Optimizer updates. Steps × batch size / pictures = how often each picture is seen; 50 to 150 times is usual.",
+            "オプティマイザの更新回数。ステップ数 × バッチサイズ ÷ 画像数 = 1 枚あたりの学習回数で、50〜150 回が目安です。",
+        ),
+        first=True,
+        ge=1,
+        le=1_000_000,
+    )
+    unet_lr: float = setting(
+        1e-4,
+        Text("Learning rate", "学習率"),
+        Text(
+            "How far each step moves the UNet's adapters. Too small: no effect. Too large: the pictures fall apart or repeat the training pictures.",
+            "1 ステップで UNet のアダプターを動かす大きさ。小さすぎると効果がなく、大きすぎると絵が崩れたり学習画像を繰り返したりします(過学習)。",
+        ),
+        first=True,
+        ge=0.0,
+        le=1.0,
+    )
+    text_encoder_lr: float = setting(
+        0.0,
+        Text("Text encoder learning rate", "テキストエンコーダーの学習率"),
+        Text(
+            "The same for the text encoder's adapters. 0 freezes it: faster, and safe for styles. About half of the learning rate helps characters.",
+            "テキストエンコーダー側の学習率。0 で凍結し、速く、画風の学習には安全です。キャラクターには学習率の半分程度が有効です。",
+        ),
+        first=True,
+        ge=0.0,
+        le=1.0,
+    )
+    batch_size: int = setting(
+        1,
+        Text("Batch size", "バッチサイズ"),
+        Text(
+            "Pictures in one forward pass. More is steadier and needs more memory.",
+            "一度に処理する画像数。多いほど安定しますがメモリを使います。",
+        ),
+        first=True,
+        ge=1,
+        le=256,
+    )
+    gradient_accumulation: int = setting(
+        1,
+        Text("Gradient accumulation", "勾配累積"),
+        Text(
+            "Forward passes before one update: the effect of a larger batch without its memory.",
+            "1 回の更新までに行う順伝播の回数。メモリを増やさずに大きなバッチと同じ効果が得られます。",
+        ),
+        ge=1,
+        le=1024,
+    )
+    resolution: int = setting(
+        0,
+        Text("Resolution", "解像度"),
+        Text(
+            "Side of the training pictures in pixels. 0 takes the size that the base was trained on.",
+            "学習画像の一辺のピクセル数。0 で基礎モデル本来のサイズを使います。",
+        ),
+        ge=0,
+        le=4096,
+    )
+    schedule: Literal["cosine", "constant", "linear"] = setting(
+        "cosine",
+        Text("Learning-rate schedule", "学習率スケジュール"),
+        Text("How the learning rate falls over the run.", "学習の進行に伴う学習率の下げ方。"),
+    )
+    warmup_steps: int = setting(
+        0,
+        Text("Warm-up steps", "ウォームアップ"),
+        Text("Steps over which the learning rate rises from zero.", "学習率をゼロから立ち上げるステップ数。"),
+        ge=0,
+        le=100_000,
+    )
+    min_snr_gamma: float = setting(
+        5.0,
+        Text("Min-SNR gamma", "Min-SNR ガンマ"),
+        Text(
+            "Weighs noise levels so that easy ones do not dominate (arXiv 2303.09556). 5 is usual, 0 turns it off.",
+            "簡単なノイズレベルに偏らないよう損失に重みを付けます(arXiv 2303.09556)。通常は 5、0 で無効。",
+        ),
+        ge=0.0,
+        le=100.0,
+    )
+    weight_decay: float = setting(
+        0.01,
+        Text("Weight decay", "重み減衰"),
+        Text("Pulls the adapters towards zero (AdamW).", "アダプターをゼロへ引き戻す強さ(AdamW)。"),
+        ge=0.0,
+        le=1.0,
+    )
+    max_grad_norm: float = setting(
+        1.0,
+        Text("Gradient clipping", "勾配クリッピング"),
+        Text("Longest gradient that is applied; 0 applies all.", "適用する勾配の最大ノルム。0 で無制限。"),
+        ge=0.0,
+        le=1000.0,
+    )
+    ema: float = setting(
+        0.0,
+        Text("Weight averaging (EMA)", "重みの指数移動平均(EMA)"),
+        Text(
+            "Save a running average of the adapters instead of their last values: 0.99 smooths over about 100 steps, 0 turns it off.",
+            "アダプターの最終値ではなく移動平均を保存します。0.99 で約 100 ステップ分をならし、0 で無効です。",
+        ),
+        ge=0.0,
+        le=0.9999,
+    )
+    gradient_checkpointing: bool = setting(
+        False,
+        Text("Gradient checkpointing", "勾配チェックポイント"),
+        Text(
+            "Needs much less memory and about a third more time; the result is the same.",
+            "メモリを大きく節約し、時間は約 3 割増えます。結果は同じです。",
+        ),
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = setting(
+        "auto",
+        Text("Precision", "精度"),
+        Text(
+            "Number format of the frozen base. `auto`: bf16 where the machine has it, else fp32. Adapters always train in fp32.",
+            "凍結した基礎モデルの数値形式。`auto` は対応機では bf16、それ以外は fp32。アダプターは常に fp32 で学習します。",
+        ),
+    )
+    seed: int = setting(
+        0,
+        Text("Seed", "シード"),
+        Text(
+            "Start of all random choices: the same seed and settings give the same file.",
+            "乱数の種。同じシードと設定なら同じファイルになります。",
+        ),
+        ge=0,
+        le=2**32 - 1,
+    )
+    save_every: int = setting(
+        0,
+        Text("Checkpoint every (steps)", "チェックポイント間隔"),
+        Text(
+            "Steps between saved LoRAs to choose from. 0 saves ten over the run.",
+            "選択候補の LoRA を保存する間隔(ステップ)。0 なら全体で 10 回保存します。",
+        ),
+        ge=0,
+        le=1_000_000,
+    )
+    sample_every: int = setting(
+        0,
+        Text("Sample every (steps)", "サンプル間隔"),
+        Text(
+            "Steps between sample pictures. 0 draws five times over the run.",
+            "サンプル画像を描く間隔(ステップ)。0 なら全体で 5 回描きます。",
+        ),
+        ge=0,
+        le=1_000_000,
+    )
+    state_every: int = setting(
+        50,
+        Text("Save state every (steps)", "状態の保存間隔"),
+        Text(
+            "Steps between saves of what resuming needs: the most that a crash can cost.",
+            "再開に必要な状態を保存する間隔(ステップ)。クラッシュ時に失うのは最大でこのステップ数です。",
+        ),
+        ge=1,
+        le=1_000_000,
+    )

@@ -1,0 +1,194 @@
+"""All settings together: described for forms and tables, read from flat or nested values, refused with sentences."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from sdlora.config.adapters import LoraSettings
+from sdlora.config.declare import Section
+from sdlora.config.inputs import DataSettings, ModelSettings
+from sdlora.config.results import ExportSettings, SampleSettings
+from sdlora.config.training import TrainSettings
+from sdlora.errors import BadInput
+from sdlora.text import Text
+
+
+class Config(Section):
+    """All settings of a run, in two levels: section, setting."""
+
+    model: ModelSettings = ModelSettings()
+    data: DataSettings = DataSettings()
+    lora: LoraSettings = LoraSettings()
+    train: TrainSettings = TrainSettings()
+    sample: SampleSettings = SampleSettings()
+    export: ExportSettings = ExportSettings()
+
+
+SECTIONS: dict[str, Text] = {
+    "model": Text("Base model", "基礎モデル"),
+    "data": Text("Pictures", "画像"),
+    "lora": Text("LoRA", "LoRA"),
+    "train": Text("Training", "学習"),
+    "sample": Text("Samples", "サンプル"),
+    "export": Text("File", "ファイル"),
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting as forms, tables and parsers see it. `path` is `section.name`."""
+
+    path: str
+    kind: Literal["int", "float", "bool", "str", "choice"]
+    default: Any
+    minimum: float | None
+    maximum: float | None
+    choices: tuple[str, ...]
+    label: Text
+    help: Text
+    first: bool
+
+
+def settings() -> list[Setting]:
+    """Every setting in the order it is declared."""
+    return [
+        _describe(f"{section}.{name}", field)
+        for section, outer in Config.model_fields.items()
+        for name, field in outer.default.__class__.model_fields.items()
+    ]
+
+
+def _describe(path: str, field: FieldInfo) -> Setting:
+    extra: dict[str, Any] = field.json_schema_extra  # type: ignore[assignment]
+    choice = get_origin(field.annotation) is Literal
+    limits = {name: getattr(m, name) for m in field.metadata for name in ("ge", "gt", "le", "lt") if hasattr(m, name)}
+    return Setting(
+        path=path,
+        kind="choice" if choice else field.annotation.__name__,  # type: ignore[arg-type, union-attr]
+        default=field.default,
+        minimum=limits.get("ge", limits.get("gt")),
+        maximum=limits.get("le", limits.get("lt")),
+        choices=get_args(field.annotation) if choice else (),
+        label=extra["label"],
+        help=extra["help"],
+        first=extra["first"],
+    )
+
+
+def values_of(config: Config) -> dict[str, Any]:
+    """Flat `{"lora.rank": 16, …}`."""
+    return {f"{section}.{name}": v for section, inner in config.model_dump().items() for name, v in inner.items()}
+
+
+def from_values(values: Mapping[str, Any]) -> Config:
+    """Build a `Config` from flat values; settings not named keep their default.
+
+    Raises:
+        BadInput: unknown name, wrong type, out of range or not finite; one sentence per fault.
+    """
+    nested: dict[str, dict[str, Any]] = {}
+    for path, value in values.items():
+        section, _, name = path.partition(".")
+        nested.setdefault(section, {})[name] = value
+    return from_nested(nested)
+
+
+def from_nested(nested: Any) -> Config:
+    """Like `from_values`, for `{"lora": {"rank": 16}}` as it stands in `job.json`."""
+    try:
+        config = Config.model_validate(nested)
+    except ValidationError as error:
+        raise BadInput(_sentences(error)) from None
+    if config.train.unet_lr == 0 and config.train.text_encoder_lr == 0:
+        raise BadInput(
+            Text(
+                "train.unet_lr and train.text_encoder_lr are both 0, so nothing would be trained. Set one of them above 0.",
+                "train.unet_lr と train.text_encoder_lr がどちらも 0 のため何も学習されません。どちらかを 0 より大きくしてください。",
+            )
+        )
+    return config
+
+
+def _sentences(error: ValidationError) -> Text:
+    faults = [(".".join(str(p) for p in e["loc"]) or "settings", _shown(e["input"])) for e in error.errors()]
+    known = {s.path: s for s in settings()}
+    en, ja = [], []
+    for path, shown in faults:
+        if path not in known:
+            en.append(f"There is no setting {path!r}.")
+            ja.append(f"設定 {path!r} はありません。")
+            continue
+        s = known[path]
+        en.append(f"{path} is {shown}, but {_expected(s).en} was expected.")
+        ja.append(f"{path} は {shown} ですが、{_expected(s).ja}が必要です。")
+    return Text(" ".join(en), " ".join(ja))
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+_TEXTS = {
+    "model.base": Text("a shorter, non-empty text", "空でない、より短い文字列"),
+    "lora.blocks": Text(
+        "names of letters, digits, dots and `*`, with commas between", "英数字・ピリオド・`*` の名前(カンマ区切り)"
+    ),
+}
+
+
+def _expected(s: Setting) -> Text:
+    if s.kind == "choice":
+        choices = ", ".join(s.choices)
+        return Text(f"one of {choices}", f"{choices} のいずれか")
+    if s.kind == "bool":
+        return Text("true or false", "true または false")
+    if s.kind == "str":
+        return _TEXTS.get(s.path, Text("a shorter text", "より短い文字列"))
+    kind = Text("a whole number", "整数") if s.kind == "int" else Text("a number", "数値")
+    return Text(f"{kind.en} from {s.minimum} to {s.maximum}", f"{s.minimum} から {s.maximum} までの{kind.ja}")
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """`lora.rank=8` -> ("lora.rank", 8). The value's type follows from the setting, so `--set data.trigger=8` is a text.
+
+    Raises:
+        BadInput: no `=`, no such setting, or not a value of its type.
+    """
+    path, sign, raw = text.partition("=")
+    known = {s.path: s for s in settings()}
+    if not sign or path not in known:
+        raise BadInput(
+            Text(
+                f"{text!r} is no setting. Write section.name=value; `python -m sdlora settings` lists them.",
+                f"{text!r} は設定として読めません。section.name=value の形で書いてください。一覧は `python -m sdlora settings` で見られます。",
+            )
+        )
+    return path, _parse(known[path], raw.strip())
+
+
+def _parse(s: Setting, raw: str) -> Any:
+    try:
+        if s.kind == "int":
+            return int(raw)
+        if s.kind == "float":
+            return float(raw)
+        if s.kind == "bool":
+            return {"true": True, "false": False, "on": True, "off": False}[raw.lower()]
+    except (ValueError, KeyError):
+        e = _expected(s)
+        raise BadInput(
+            Text(f"{s.path} is {raw!r}, but {e.en} was expected.", f"{s.path} は {raw!r} ですが、{e.ja}が必要です。")
+        ) from None
+    return raw
+
+
+def to_json(config: Config) -> str:
+    """One line, keys in the order of declaration: the same config gives the same bytes."""
+    return json.dumps(config.model_dump(), ensure_ascii=False, allow_nan=False)

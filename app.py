@@ -21,6 +21,8 @@ from sdlora.text import Text
 from sdlora.web.build import make_app
 from sdlora.web.guard import is_loopback
 
+CONNECTIONS = 800  # at once, further ones get 503: an open page holds up to six, a process often has 1,024 descriptors
+
 
 def main() -> None:
     options = parse()
@@ -73,7 +75,16 @@ def is_worth_telling(record: logging.LogRecord) -> bool:
 
 async def serve(app: FastAPI, listener: socket.socket, host: str, show: bool) -> None:
     """Run until SIGINT or SIGTERM; an open page keeps the server for two seconds at most."""
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2, server_header=False))
+    # No word of X-Forwarded-For is believed: it would give each guess of a password another address.
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        timeout_graceful_shutdown=2,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=CONNECTIONS,
+    )
+    server = uvicorn.Server(config)
     logging.getLogger("uvicorn.error").addFilter(is_worth_telling)
     running = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started and not running.done():

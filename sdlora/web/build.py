@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
+import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -17,7 +16,7 @@ from markupsafe import Markup
 from sdlora.jobs.paths import Workspace
 from sdlora.jobs.queue import Queue
 from sdlora.text import Language, Text
-from sdlora.web import checkup, glossary, live, look, pictures, settings, training, tryout, words
+from sdlora.web import checkup, glossary, live, look, pictures, settings, training, tryout, uploads, words
 from sdlora.web.context import Page, Site
 from sdlora.web.guard import UPLOAD_BYTES, Guard, allowed_hosts
 from sdlora.web.login import Login
@@ -27,8 +26,8 @@ from sdlora.web.previews import Previews
 from sdlora.web.shell import COOKIE, Shell
 from sdlora.web.watch import Watch
 
+log = logging.getLogger("sdlora.web")
 LANGUAGES: tuple[Language, ...] = ("en", "ja")
-UPLOADS = "uploads"  # in the workspace; emptied at the start and after each import
 
 
 def make_app(workspace: Workspace, host: str = "127.0.0.1", names: Sequence[str] = (), password: str = "") -> FastAPI:
@@ -38,7 +37,7 @@ def make_app(workspace: Workspace, host: str = "127.0.0.1", names: Sequence[str]
     """
     workspace.make()
     site = Site(workspace, Media(workspace.root), Previews(workspace.previews), Watch())
-    _prepare_uploads(workspace)
+    folder = uploads.prepare(workspace)
     app = FastAPI(lifespan=_life(site), docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.get("/")
@@ -70,6 +69,7 @@ def make_app(workspace: Workspace, host: str = "127.0.0.1", names: Sequence[str]
         hosts=allowed_hosts(host, names),
         anywhere=host in ("", "0.0.0.0", "::"),
         login=Login(password) if password else None,
+        uploads=folder,
     )
     return app
 
@@ -165,14 +165,6 @@ def wanted_language(request: Request) -> Language:
     return "en"
 
 
-def _prepare_uploads(workspace: Workspace) -> None:
-    """Uploads go into the workspace, where there is room; what a killed server left there is removed."""
-    folder = workspace.root / UPLOADS
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    os.environ["GRADIO_TEMP_DIR"] = str(folder)  # gradio reads it at each upload
-
-
 def _life(site: Site) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
@@ -187,8 +179,12 @@ def _life(site: Site) -> Callable[[FastAPI], Any]:
 
 
 def _clock(site: Site, ended: threading.Event) -> None:
-    """Queued jobs start with no page open; an idle previewer goes."""
+    """Queued jobs start with no page open; an idle previewer goes, and so do uploads that nobody finished."""
     queue = Queue(site.workspace)
     while not ended.wait(1.0):
-        queue.tick()
-        site.previews.end_if_idle()
+        try:
+            queue.tick()
+            site.previews.end_if_idle()
+            uploads.sweep(site.workspace.root / uploads.FOLDER)
+        except OSError:  # a full or broken disk must not end the clock: it may have room in a second
+            log.exception("The queue could not be looked after")

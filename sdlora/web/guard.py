@@ -6,6 +6,7 @@ import ipaddress
 import re
 from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,6 +16,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sdlora.web.login import Login
+from sdlora.web.uploads import Parts, TooLarge, Unreadable, has_room
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 SAFE = ("GET", "HEAD")
@@ -63,6 +65,7 @@ class Guard:
     hosts: frozenset[str]
     anywhere: bool
     login: Login | None
+    uploads: Path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -77,17 +80,35 @@ class Guard:
             answer = await self.login.answer(scope, receive, headers)
             if answer:
                 return await answer(scope, receive, _hardened(send))
-        limit = UPLOAD_BYTES if UPLOAD.fullmatch(scope["path"]) else OTHER_BYTES
-        await _counted(self.app, limit, scope, receive, _hardened(send))
+        body = self._body(scope, headers)
+        if isinstance(body, Response):
+            return await body(scope, receive, _hardened(send))
+        await body.run(self.app, scope, receive, _hardened(send))
 
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
         if not self._is_known(headers.get("host", "")):
             return _plain(421, "This address is not known here. Start sdlora with SDLORA_HOSTS=name to allow it.")
         if scope["method"] not in SAFE and not _is_own(headers):
             return _plain(403, "This request came from another site.")
-        if not REVIEWED.fullmatch(scope["path"]):
+        if not is_reviewed(scope["path"]):
             return _plain(404, "Not found")
         return None
+
+    def _body(self, scope: Scope, headers: Headers) -> _Body | Response:
+        """What will be let through of the body, or why nothing is."""
+        upload = UPLOAD.fullmatch(scope["path"]) is not None
+        limit = UPLOAD_BYTES if upload else OTHER_BYTES
+        announced = headers.get("content-length", "0")
+        if not (announced.isascii() and announced.isdigit()) or int(announced) > limit:
+            return _plain(413, "This is too large.")
+        if not upload:
+            return _Body(limit)
+        if not has_room(self.uploads, int(announced)):
+            return _plain(507, "The disk is nearly full. Free some space and try again.")
+        try:
+            return _Body(limit, Parts(headers.get("content-type", "")))
+        except Unreadable:
+            return _plain(400, "This is not an upload.")
 
     def _is_known(self, host: str) -> bool:
         name = re.sub(r":\d+$", "", host.lower())
@@ -108,34 +129,54 @@ def _is_own(headers: Headers) -> bool:
     return origin is None or urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
 
 
-async def _counted(app: ASGIApp, limit: int, scope: Scope, receive: Receive, send: Send) -> None:
-    """Run the app; a body longer than `limit` ends it with 413, also when its length was not announced."""
-    announced = Headers(scope=scope).get("content-length", "0")
-    if not announced.isdigit() or int(announced) > limit:
-        return await _plain(413, "This is too large.")(scope, receive, send)
-    seen, over, begun = 0, False, False
+@dataclass
+class _Body:
+    """A request's body while it is read: too long, or no upload, ends it, also when its length was not announced."""
 
-    async def counting_receive() -> Message:
-        nonlocal seen, over
-        message = await receive()
-        seen += len(message.get("body", b""))
-        over = over or seen > limit
-        return {"type": "http.disconnect"} if over else message
+    limit: int
+    parts: Parts | None = None
+    seen: int = 0
+    refusal: Response | None = None
 
-    async def watching_send(message: Message) -> None:
-        nonlocal begun
-        if over and not begun:
-            return  # what the app says about a torn request is replaced below
-        begun = True
-        await send(message)
+    async def run(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
 
-    try:
-        await app(scope, counting_receive, watching_send)
-    except ClientDisconnect:
-        if not over:
-            raise
-    if over and not begun:
-        await _plain(413, "This is too large.")(scope, receive, send)
+        async def watching_receive() -> Message:
+            message = await receive()
+            self._take(message.get("body", b""))
+            return {"type": "http.disconnect"} if self.refusal else message
+
+        async def watching_send(message: Message) -> None:
+            nonlocal begun
+            if self.refusal and not begun:
+                return  # what the app says about a torn request is replaced below
+            begun = True
+            await send(message)
+
+        try:
+            await app(scope, watching_receive, watching_send)
+        except ClientDisconnect:
+            if not self.refusal:
+                raise
+        if self.refusal and not begun:
+            await self.refusal(scope, receive, send)
+
+    def _take(self, data: bytes) -> None:
+        self.seen += len(data)
+        try:
+            if self.parts and not self.refusal:
+                self.parts.feed(data)
+            if self.seen > self.limit:
+                raise TooLarge
+        except TooLarge:
+            self.refusal = _plain(413, "This is too large.")
+        except Unreadable:
+            self.refusal = _plain(400, "This is not an upload.")
+
+
+def is_reviewed(path: str) -> bool:
+    """Whether a path belongs to a route that somebody has looked at. No name among them has two dots."""
+    return REVIEWED.fullmatch(path) is not None and ".." not in path
 
 
 def _hardened(send: Send) -> Send:

@@ -1,0 +1,46 @@
+"""Requests as somebody writes them who is not our page: any header, any body, no politeness."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tests.browser import App
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: dict[str, str]  # names in lower case
+    body: bytes
+
+
+def ask(
+    app: App, method: str, path: str, headers: dict[str, str] | None = None, body: bytes | Iterable[bytes] | None = None
+) -> Answer:
+    """One request on a connection of its own. A body of chunks does not say its length."""
+    connection = http.client.HTTPConnection(urlsplit(app.url).netloc, timeout=30)
+    try:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it has answered already and reads no more
+            connection.request(method, path, body, headers or {}, encode_chunked=not isinstance(body, bytes | None))
+        answer = connection.getresponse()
+        return Answer(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
+    finally:
+        connection.close()
+
+
+def peak_memory(app: App) -> int:
+    """Bytes that the web process has held at most since `forget_peak`."""
+    status = Path(f"/proc/{app.process.pid}/status").read_text()
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    assert found
+    return int(found[1]) * 1024
+
+
+def forget_peak(app: App) -> None:
+    Path(f"/proc/{app.process.pid}/clear_refs").write_text("5")

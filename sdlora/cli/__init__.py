@@ -7,6 +7,7 @@ import sys
 import typer
 
 from sdlora.cli import datasets, demo, facts, pictures, surgery, training
+from sdlora.cli.options import print_json
 from sdlora.errors import SdloraError
 
 app = typer.Typer(
@@ -37,9 +38,14 @@ for command in (
 
 
 def main() -> None:
-    """Run a command. A refusal is one sentence on stderr and the error's exit code, never a traceback."""
+    """Run a command. A refusal is one sentence on stderr and the error's exit code, never a traceback.
+
+    With `--json` it is also, in both languages, the one object on stdout.
+    """
     try:
         app()
     except SdloraError as error:
         print(error.text.en, file=sys.stderr)
+        if "--json" in sys.argv:
+            print_json({"error": {"en": error.text.en, "ja": error.text.ja}})
         sys.exit(error.exit_code)

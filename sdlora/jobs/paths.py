@@ -117,6 +117,10 @@ class JobPaths:
     def outcome(self) -> Path:  # worker, last
         return self.folder / "outcome.json"
 
+    @property
+    def name(self) -> Path:  # library: another name than the job's own
+        return self.folder / "library.json"
+
     def saved_step(self) -> int:
         """Where resuming would go on, by the newest state's name; 0 where there is none."""
         return max((int(p.name.removeprefix("step-")) for p in self.state.glob("step-*")), default=0)

@@ -6,18 +6,23 @@ import json
 import os
 import shutil
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from sdlora.data import open_dataset
 from sdlora.data.captions import with_trigger
 from sdlora.errors import BadInput
-from sdlora.files import sync_folder, write_bytes
+from sdlora.files import sync_folder, walk, write_bytes
 from sdlora.header import read_header
+from sdlora.jobs.library import Entry
 from sdlora.jobs.paths import JobPaths
 from sdlora.jobs.spec import JobSpec, Outcome
+from sdlora.lora.inspect import Inspection, inspect_file
 from sdlora.lora.sidecar import sidecar
 from sdlora.text import Text
 
+_HEAD = ["---", "tags:", "- text-to-image", "- stable-diffusion", "- lora", "- diffusers"]
 _DATE = (1980, 1, 1, 0, 0, 0)  # of every entry: the same job gives the same bytes
 
 
@@ -50,34 +55,52 @@ def _step(sample: Path) -> int:
     return int(sample.name.split("-")[1])
 
 
-def bundle(paths: JobPaths, out: Path) -> Path:
+def bundle(paths: JobPaths, out: Path, name: str = "") -> Path:
     """Write a zip with the file, its sidecar and picture, the samples of that step, captions, settings and a model card.
 
-    Captions are left out where the settings keep them out of the file. Nothing in it is compressed: weights and pictures do not
-    get smaller, and the bytes then depend on the content alone.
+    Captions are left out where the settings keep them out of the file. `name` is the job's own unless it was changed.
 
     Raises:
         BadInput: the job has no file yet.
     """
     file, spec, outcome = _file(paths), JobSpec.read(paths), Outcome.read(paths)
     assert outcome is not None
+    name = name or spec.name
     texts = {
-        f"{spec.name}.json": _sidecar(file).decode(),
-        "README.md": model_card(spec, outcome, read_header(file)[1]),
+        f"{name}.json": _sidecar(file).decode(),
+        "README.md": model_card(name, spec, outcome, read_header(file)[1]),
         "settings.json": _settings(spec),
         **_captions(paths, spec),
     }
-    files = {f"{spec.name}.safetensors": file}
+    files = {f"{name}.safetensors": file}
     if picture := preview(paths):
-        files[f"{spec.name}.png"] = picture
+        files[f"{name}.png"] = picture
         same_step = sorted(paths.samples.glob(f"{picture.name.rsplit('-', 2)[0]}-*.png"))
         files |= {f"previews/{p.name}": p for p in [*sorted(paths.samples.glob("step-000000-*.png")), *same_step]}
+    return _zip(out, name, texts, files)
+
+
+def bundle_entry(entry: Entry, out: Path) -> Path:
+    """The same for anything in the Library. Of a file that was not trained here, what it says itself is all there is."""
+    if entry.origin == "trained":
+        return bundle(JobPaths(entry.home.parent), out, entry.name)
+    known = inspect_file(entry.file)
+    texts = {f"{entry.name}.json": _json(sidecar(known.metadata)), "README.md": file_card(entry, known)}
+    if entry.file.is_dir():
+        files = {str(p.relative_to(entry.file)): p for p in walk(entry.file)}
+    else:
+        files = {f"{entry.name}.safetensors": entry.file}
+    return _zip(out, entry.name, texts, files)
+
+
+def _zip(out: Path, top: str, texts: Mapping[str, str], files: Mapping[str, Path]) -> Path:
+    """All in one folder. Nothing is compressed: weights and pictures do not get smaller, and the bytes then depend on the content alone."""
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
             for name in sorted({**texts, **files}):
-                info = zipfile.ZipInfo(f"{spec.name}/{name}", _DATE)
+                info = zipfile.ZipInfo(f"{top}/{name}", _DATE)
                 info.external_attr = 0o644 << 16
                 if name in texts:
                     archive.writestr(info, texts[name])
@@ -103,7 +126,11 @@ def _file(paths: JobPaths) -> Path:
 
 
 def _sidecar(file: Path) -> bytes:
-    return (json.dumps(sidecar(read_header(file)[1]), indent=4, ensure_ascii=False) + "\n").encode()
+    return _json(sidecar(read_header(file)[1])).encode()
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=4, ensure_ascii=False) + "\n"
 
 
 def _settings(spec: JobSpec) -> str:
@@ -126,17 +153,15 @@ def _captions(paths: JobPaths, spec: JobSpec) -> dict[str, str]:
     return found
 
 
-def model_card(spec: JobSpec, outcome: Outcome, metadata: dict[str, str]) -> str:
+def model_card(name: str, spec: JobSpec, outcome: Outcome, metadata: dict[str, str]) -> str:
     """As hubs show it: a head for machines, then what it is, how to use it, how it was made."""
     s, trigger = spec.settings, spec.settings.data.trigger
     base = metadata.get("ss_sd_model_name", "")
-    head = ["---", "tags:", "- text-to-image", "- stable-diffusion", "- lora", "- diffusers"]
-    head += [f"instance_prompt: {json.dumps(trigger, ensure_ascii=False)}"] if trigger else []
-    prompt = json.dumps(f"{trigger}, a picture" if trigger else "a picture", ensure_ascii=False)
+    head = [*_HEAD, *([f"instance_prompt: {json.dumps(trigger, ensure_ascii=False)}"] if trigger else [])]
     lines = [
         *head,
         "---",
-        f"# {spec.name}",
+        f"# {name}",
         "",
         f"A LoRA for {base} ({metadata.get('ss_base_model_version', '')}), trained on {metadata.get('ss_num_train_images', '')} pictures.",
         "",
@@ -146,12 +171,40 @@ def model_card(spec: JobSpec, outcome: Outcome, metadata: dict[str, str]) -> str
         f"- sha256 {outcome.sha256}",
         *([f"- {outcome.certificate.en}"] if outcome.certificate.en else []),
         "",
+        *_use(name, outcome.recommended_strength, f"{trigger}, a picture" if trigger else "a picture"),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def file_card(entry: Entry, known: Inspection) -> str:
+    """For a LoRA that came from elsewhere or was made of others."""
+    said, made = known.metadata, f"{entry.origin} from {', '.join(entry.of)}" if entry.of else ""
+    trigger = said.get("modelspec.trigger_phrase", "")
+    base = " ".join(filter(None, (said.get("ss_sd_model_name", ""), said.get("ss_base_model_version", known.family))))
+    lines = [
+        *_HEAD,
+        "---",
+        f"# {entry.name}",
+        "",
+        f"A LoRA for {base}.",
+        "",
+        *([f"- Made here: {made}"] if made else []),
+        f"- Trigger word / トリガーワード: {trigger or '-'}",
+        f"- Format {known.format} ({known.network}), rank {known.rank}, {known.dtype}, {known.parameters:,} parameters",
+        f"- sha256 {known.sha256}",
+        "",
+        *(_use(entry.name, 1.0, f"{trigger}, a picture" if trigger else "a picture") if entry.file.is_file() else []),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _use(name: str, strength: float, prompt: str) -> list[str]:
+    return [
         "ComfyUI, Forge, A1111: put the `.safetensors` file (and the `.json` and `.png` beside it) into the folder of LoRAs.",
         "",
         "```python",
-        f'pipe.load_lora_weights(".", weight_name="{spec.name}.safetensors", adapter_name="{spec.name}")',
-        f'pipe.set_adapters(["{spec.name}"], [{outcome.recommended_strength:g}])',
-        f"pipe({prompt})",
+        f'pipe.load_lora_weights(".", weight_name="{name}.safetensors", adapter_name="{name}")',
+        f'pipe.set_adapters(["{name}"], [{strength:g}])',
+        f"pipe({json.dumps(prompt, ensure_ascii=False)})",
         "```",
     ]
-    return "\n".join(lines) + "\n"

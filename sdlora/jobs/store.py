@@ -37,8 +37,8 @@ def create(workspace: Workspace, dataset: Dataset, settings: Config, name: str =
     base = resolve_base(settings.model.base)
     wanted = file_name(name or settings.data.trigger or dataset.name)
     spec = JobSpec(
-        id=_new_id(),
-        name=_unique(wanted, {s.name for s in every(workspace)}),
+        id=new_id(),
+        name=unique(wanted, {s.name for s in every(workspace)}),
         created=_now(workspace),
         preset=preset,
         dataset=dataset.id,
@@ -78,8 +78,8 @@ def go_on(workspace: Workspace, id: str, steps: int) -> JobSpec:
     )
     more = replace(
         spec,
-        id=_new_id(),
-        name=_unique(spec.name, {s.name for s in every(workspace)}),
+        id=new_id(),
+        name=unique(spec.name, {s.name for s in every(workspace)}),
         created=_now(workspace),
         settings=settings,
         versions=_versions(),
@@ -98,7 +98,7 @@ def _inherit(old: JobPaths, new: JobPaths) -> None:
             link_or_copy(file, target / file.name)
 
 
-def _new_id() -> str:
+def new_id() -> str:
     return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
 
 
@@ -173,7 +173,7 @@ def file_name(wanted: str) -> str:
     return text or "lora"
 
 
-def _unique(name: str, taken: set[str]) -> str:
+def unique(name: str, taken: set[str]) -> str:
     if name not in taken:
         return name
     return next(f"{name}-{n}" for n in range(2, len(taken) + 3) if f"{name}-{n}" not in taken)

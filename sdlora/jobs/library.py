@@ -1,0 +1,277 @@
+"""The Library: every finished LoRA of the workspace, and files that were brought here or made of others.
+
+`library/<id>/` holds `entry.json`, one `.safetensors` file (of a PEFT adapter: `peft/`) and, where it is made here, what `making` writes.
+A trained LoRA stays in its job's folder; only its name, where it was changed, lies beside it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from sdlora.errors import BadInput
+from sdlora.files import read_json, sha256_of, sync_folder, write_json
+from sdlora.jobs import store
+from sdlora.jobs.lock import held
+from sdlora.jobs.paths import Workspace, checked_id
+from sdlora.jobs.spec import JobSpec, Outcome
+from sdlora.lora.inspect import inspect_file
+from sdlora.text import Text
+
+PEFT = "peft"
+KEPT_DAYS = 7  # deleted ones, before they are gone for good
+Origin = Literal["trained", "added", "merged", "resized", "converted", "extracted"]
+_OURS, _TRASH, _NEW = "file-", ".trash", ".new"  # how ids begin that lie in `library/`; endings of hidden folders
+
+
+@dataclass(frozen=True)
+class Entry:
+    """`file` may not be there yet: see `making.status`. `of` are the names of what it was made of, `base` what it was trained on."""
+
+    id: str
+    name: str  # its file's, without the ending
+    created: float  # unix time, seconds
+    origin: Origin
+    file: Path
+    of: tuple[str, ...] = ()
+    base: str = ""
+    sha256: str = ""  # "" where it was made here
+
+    @property
+    def home(self) -> Path:
+        """The entry's own folder in the Library; of a trained one, where its checkpoints lie."""
+        return self.file.parent
+
+
+def folder(workspace: Workspace) -> Path:
+    return workspace.root / "library"
+
+
+def entries(workspace: Workspace) -> list[Entry]:
+    """All of them, newest first."""
+    found = [e for e in (_of_job(workspace, spec) for spec in store.every(workspace)) if e]
+    found += [e for e in map(_of_folder, _folders(folder(workspace))) if e]
+    return sorted(found, key=lambda e: (e.created, e.id), reverse=True)
+
+
+def find(workspace: Workspace, id: str) -> Entry:
+    """Raises BadInput where there is none of this id."""
+    checked_id(id)
+    try:
+        ours = id.startswith(_OURS)
+        entry = _of_folder(folder(workspace) / id) if ours else _of_job(workspace, store.find(workspace, id))
+    except BadInput:
+        entry = None
+    if entry is None:
+        raise BadInput(Text("This LoRA is not in the Library any more.", "この LoRA はもうライブラリーにありません。"))
+    return entry
+
+
+def _of_job(workspace: Workspace, spec: JobSpec) -> Entry | None:
+    paths = workspace.job(spec.id)
+    outcome = Outcome.read(paths)
+    if outcome is None or not outcome.file or not (paths.folder / outcome.file).is_file():
+        return None
+    name = read_json(paths.name)["name"] if paths.name.is_file() else spec.name
+    file = paths.folder / outcome.file
+    return Entry(spec.id, name, spec.created, "trained", file, base=spec.base, sha256=outcome.sha256)
+
+
+def _of_folder(place: Path) -> Entry | None:
+    try:
+        said = read_json(place / "entry.json")
+    except (OSError, ValueError):
+        return None
+    written = sorted(place.glob("*.safetensors")) + [p for p in [place / PEFT] if p.is_dir()]
+    file = written[0] if written else place / f"{said['name']}.safetensors"
+    return Entry(**{**said, "id": place.name, "of": tuple(said["of"]), "file": file})
+
+
+def _folders(parent: Path, hidden: str = "") -> Iterator[Path]:
+    """Those that are seen, or those that are hidden under this ending."""
+    for place in sorted(parent.iterdir()) if parent.is_dir() else ():
+        if place.name.startswith(".") == bool(hidden) and place.name.endswith(hidden):
+            yield place
+
+
+def add(workspace: Workspace, source: Path, name: str) -> Entry:
+    """Take a LoRA file from outside in, by moving it. Its header is checked, its weights are not read.
+
+    Raises:
+        BadInput: no whole safetensors file, no LoRA in it, or one that is here already.
+    """
+    if not name.lower().endswith(".safetensors"):
+        raise BadInput(
+            Text(
+                f"{name} is no .safetensors file. Other kinds can run code when they are opened, so they are not taken.",
+                f"{name} は .safetensors ファイルではありません。他の形式は開くだけでコードが実行されることがあるため受け付けません。",
+            )
+        )
+    try:
+        digest = inspect_file(source).sha256
+    except BadInput as error:  # in the words of the name that it came under
+        raise BadInput(
+            Text(error.text.en.replace(source.name, name), error.text.ja.replace(source.name, name))
+        ) from None
+    twin = next((e for e in entries(workspace) if digest == e.sha256 or _same_bytes(e, source, digest)), None)
+    if twin:
+        raise BadInput(
+            Text(
+                f"{name} is in the Library already, as “{twin.name}”.",
+                f"{name} はすでにライブラリーにあります(「{twin.name}」)。",
+            )
+        )
+    entry = new(workspace, Path(name).stem, "added")
+    with building(workspace, replace(entry, sha256=digest)) as place:
+        shutil.move(source, place / entry.file.name)
+    return find(workspace, entry.id)
+
+
+def _same_bytes(entry: Entry, source: Path, digest: str) -> bool:
+    """For a file that was made here, of which nothing is noted: read only where the sizes are equal."""
+    file = entry.file
+    return (
+        not entry.sha256
+        and file.is_file()
+        and file.stat().st_size == source.stat().st_size
+        and sha256_of(file) == digest
+    )
+
+
+def new(workspace: Workspace, name: str, origin: Origin, of: tuple[str, ...] = (), base: str = "") -> Entry:
+    """An entry that nothing lies in yet."""
+    taken = {e.name for e in entries(workspace)}
+    id = f"{_OURS}{store.new_id()}"
+    name = store.unique(store.file_name(name), taken)
+    file = folder(workspace) / id / f"{name}.safetensors"  # in it, programs will find this name too
+    return Entry(id, name, time.time(), origin, file, of, base)
+
+
+class building:  # noqa: N801 (used as a function)
+    """The folder of a new entry while it is filled; seen under its id when the block ends well."""
+
+    def __init__(self, workspace: Workspace, entry: Entry):
+        self._final = folder(workspace) / entry.id
+        self._place = self._final.with_name(f".{entry.id}{_NEW}")
+        self._entry = entry
+
+    def __enter__(self) -> Path:
+        self._place.mkdir(parents=True)
+        said = {k: v for k, v in asdict(self._entry).items() if k not in ("id", "file")}
+        write_json(self._place / "entry.json", said)
+        return self._place
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind:
+            shutil.rmtree(self._place, ignore_errors=True)
+            return
+        self._place.rename(self._final)
+        sync_folder(self._final.parent)
+
+
+def rename(workspace: Workspace, id: str, name: str) -> Entry:
+    """Call it otherwise from now on. The file's bytes stay: they are what was checked, and what its hash is of.
+
+    Raises:
+        BadInput: no such entry, or another one has this name.
+    """
+    entry = find(workspace, id)
+    wanted = store.file_name(name)
+    if any(e.name == wanted and e.id != id for e in entries(workspace)):
+        raise BadInput(
+            Text(
+                f"Another LoRA is called “{wanted}”. Choose another name.",
+                f"「{wanted}」という名前の LoRA がすでにあります。別の名前にしてください。",
+            )
+        )
+    if entry.origin == "trained":
+        write_json(workspace.job(id).name, {"name": wanted})
+    else:
+        write_json(entry.home / "entry.json", {**read_json(entry.home / "entry.json"), "name": wanted})
+    return find(workspace, id)
+
+
+def delete(workspace: Workspace, id: str) -> Entry:
+    """Hide it, so that `restore` can bring it back; a trained one goes with its job. Gone for good after a week, or by `empty_trash`.
+
+    Raises:
+        BadInput: it is still being trained or made, or there is none.
+    """
+    entry = find(workspace, id)
+    home = _home(workspace, id)
+    if held(home / ".lock"):
+        raise BadInput(Text(f"“{entry.name}” is still being made.", f"「{entry.name}」はまだ作成中です。"))
+    home.rename(home.with_name(f".{id}{_TRASH}"))
+    return entry
+
+
+def restore(workspace: Workspace, id: str) -> Entry:
+    """Raises BadInput where nothing of this id was deleted, or it is gone for good."""
+    home = _home(workspace, checked_id(id))
+    hidden = home.with_name(f".{id}{_TRASH}")
+    if not hidden.is_dir() or home.exists():
+        raise BadInput(Text("It is gone for good.", "すでに完全に削除されています。"))
+    hidden.rename(home)
+    return find(workspace, id)
+
+
+def _home(workspace: Workspace, id: str) -> Path:
+    return (folder(workspace) if id.startswith(_OURS) else workspace.jobs) / id
+
+
+@dataclass(frozen=True)
+class Deleted:
+    id: str
+    name: str
+    size: int  # bytes on the disk
+
+
+def trash(workspace: Workspace) -> list[Deleted]:
+    """What can be put back, the last deleted first."""
+    hidden = [p for parent in (workspace.jobs, folder(workspace)) for p in _folders(parent, _TRASH)]
+    hidden.sort(key=lambda p: p.stat().st_ctime, reverse=True)  # renaming a folder sets its ctime
+    return [Deleted(_id_of(p), _name_of(p), sum(f.lstat().st_size for f in p.rglob("*"))) for p in hidden]
+
+
+def _id_of(hidden: Path) -> str:
+    return hidden.name.removeprefix(".").removesuffix(_TRASH)
+
+
+def _name_of(hidden: Path) -> str:
+    for note in ("library.json", "entry.json", "job.json"):
+        try:
+            return str(read_json(hidden / note)["name"])
+        except (OSError, ValueError, KeyError):
+            continue
+    return _id_of(hidden)
+
+
+def empty_trash(workspace: Workspace, days: float = 0.0) -> None:
+    """Remove what was deleted more than so many days ago, and what a killed process left half built."""
+    for parent in (workspace.jobs, folder(workspace)):
+        for place in _folders(parent, _TRASH):
+            if time.time() - place.stat().st_ctime >= days * 86400:
+                shutil.rmtree(place, ignore_errors=True)
+    for place in _folders(folder(workspace), _NEW):
+        if time.time() - place.stat().st_ctime >= 86400:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def stamp(workspace: Workspace) -> str:
+    """Changes whenever a list of entries would: told from the folders' times alone, in a millisecond."""
+    seen = []
+    for parent in (workspace.jobs, folder(workspace)):
+        for place in parent.iterdir() if parent.is_dir() else ():
+            for note in ("outcome.json", "library.json", "entry.json", "answer.json"):
+                try:
+                    facts = os.stat(place / note)
+                except OSError:
+                    continue
+                seen.append(f"{place.name}/{note}:{facts.st_mtime_ns}")
+            seen.append(f"{place.name}:{held(place / '.lock') if parent != workspace.jobs else ''}")
+    return "\n".join(sorted(seen))

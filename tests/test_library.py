@@ -1,0 +1,192 @@
+"""The Library on disk: what is in it, and LoRAs made of others by real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from sdlora import config
+from sdlora.data import import_pictures
+from sdlora.errors import BadInput
+from sdlora.jobs import library, making, publish, store
+from sdlora.jobs.library import Entry
+from sdlora.jobs.paths import Workspace
+from sdlora.jobs.spec import Outcome
+from sdlora.lora import formats
+from sdlora.lora.layers import Layer, Lora
+from tests.conftest import draw_pictures
+
+Q = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+
+
+def lora_file(file: Path, seed: int = 1, rank: int = 4, width: int = 16, layers: int = 1) -> Path:
+    g = torch.Generator().manual_seed(seed)
+    paths = [Q.replace("transformer_blocks.0", f"transformer_blocks.{n}") for n in range(layers)]
+    made = [
+        Layer("unet", p, torch.randn(rank, width, generator=g), torch.randn(width, rank, generator=g), 2.0)
+        for p in paths
+    ]
+    said = {"ss_output_name": file.stem, "modelspec.trigger_phrase": "zz"}
+    return formats.write(file, Lora(tuple(made), "sd1", said), "kohya")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path / "workspace").make()
+
+
+def trained(place: Workspace, tmp_path: Path, tiny_base: Path) -> str:
+    """A job as a worker leaves it."""
+    dataset = import_pictures([draw_pictures(tmp_path / "pictures", 3)], place.datasets)
+    spec = store.create(place, dataset, config.from_values({"model.base": str(tiny_base)}), name="discs")
+    paths = place.job(spec.id)
+    paths.checkpoints.mkdir()
+    file = lora_file(paths.checkpoints / "step-000004.safetensors")
+    Outcome("done", 4, 1.0, str(file.relative_to(paths.folder)), "0" * 64, 4).write(paths)
+    return spec.id
+
+
+def waited(entry: Entry, place: Workspace) -> Entry:
+    for _ in range(1200):
+        if making.status(entry) != "working":
+            return library.find(place, entry.id)
+        time.sleep(0.1)
+    raise AssertionError("it takes too long")
+
+
+def test_files_from_outside(place: Workspace, tmp_path: Path) -> None:
+    first = library.add(place, lora_file(tmp_path / "a.safetensors"), "my style (v2).safetensors")
+    assert first.name == "my-style-v2"
+    assert first.file.is_file()
+    assert not (tmp_path / "a.safetensors").exists()  # moved
+    assert making.status(first) == "ready"
+    with pytest.raises(BadInput, match="already, as “my-style-v2”"):
+        library.add(place, lora_file(tmp_path / "again" / "a.safetensors"), "x.safetensors")
+    save_file({"x": torch.zeros(2)}, tmp_path / "c.safetensors")
+    with pytest.raises(BadInput, match=r"holiday\.safetensors holds 1 tensors"):
+        library.add(place, tmp_path / "c.safetensors", "holiday.safetensors")
+    (tmp_path / "d.safetensors").write_bytes(b"\xff" * 100)
+    for name, says in (("d.safetensors", "not a whole safetensors"), ("d.ckpt", "no .safetensors file")):
+        with pytest.raises(BadInput, match=says):
+            library.add(place, tmp_path / "d.safetensors", name)
+    assert [e.id for e in library.entries(place)] == [first.id]
+    assert {p.name for p in library.folder(place).iterdir()} == {first.id}
+
+
+def test_rename_delete_and_back(place: Workspace, tmp_path: Path, tiny_base: Path) -> None:
+    job = trained(place, tmp_path, tiny_base)
+    added = library.add(place, lora_file(tmp_path / "a.safetensors", 2), "a.safetensors")
+    assert [(e.name, e.origin) for e in library.entries(place)] == [("a", "added"), ("discs", "trained")]
+    before = added.file.read_bytes()
+    stamps = [library.stamp(place)]
+    assert library.rename(place, added.id, "水彩 画").name == "水彩-画"
+    stamps.append(library.stamp(place))
+    assert library.rename(place, job, "round").name == "round"
+    stamps.append(library.stamp(place))
+    assert added.file.read_bytes() == before
+    with pytest.raises(BadInput, match="Another LoRA is called"):
+        library.rename(place, job, "水彩 画")
+    for id in (job, added.id):
+        library.delete(place, id)
+        stamps.append(library.stamp(place))
+        with pytest.raises(BadInput, match="not in the Library"):
+            library.find(place, id)
+    assert [(d.id, d.name) for d in library.trash(place)] == [(added.id, "水彩-画"), (job, "round")]
+    assert len(set(stamps)) == len(stamps)  # the page sees each of these
+    assert library.restore(place, job).name == "round"
+    with pytest.raises(BadInput, match="gone for good"):
+        library.restore(place, job)
+    library.empty_trash(place, days=library.KEPT_DAYS)
+    assert [d.id for d in library.trash(place)] == [added.id]
+    library.empty_trash(place)
+    assert not library.trash(place)
+    assert [e.id for e in library.entries(place)] == [job]
+    for bad in ("../" + job, "", "file-../x", "file-none"):
+        with pytest.raises(BadInput):
+            library.find(place, bad)
+        with pytest.raises(BadInput):
+            library.restore(place, bad)
+
+
+def test_made_of_others_by_a_process(place: Workspace, tmp_path: Path) -> None:
+    a, b = (library.add(place, lora_file(tmp_path / f"{n}.safetensors", n), f"{n}.safetensors") for n in (1, 2))
+    wanted = library.new(place, "both", "merged", of=(a.name, b.name))
+    entry = making.start(place, wanted, ["merge", f"{a.file}:0.5", f"{b.file}:-1"])
+    assert making.status(entry) == "working"
+    with pytest.raises(BadInput, match="being made"):
+        making.start(place, library.new(place, "c", "merged"), ["merge", f"{a.file}:1"])
+    with pytest.raises(BadInput, match="still being made"):
+        library.delete(place, entry.id)
+    entry = waited(entry, place)
+    assert (making.status(entry), entry.name, entry.of) == ("ready", "both", ("1", "2"))
+    assert making.answer(entry)["rank"] == 8
+    name = "lora_unet_" + Q.replace(".", "_")
+    parts = [load_file(e.file) for e in (a, b, entry)]
+    deltas = [
+        p[f"{name}.alpha"]
+        / len(p[f"{name}.lora_down.weight"])
+        * p[f"{name}.lora_up.weight"]
+        @ p[f"{name}.lora_down.weight"]
+        for p in parts
+    ]
+    torch.testing.assert_close(deltas[2], 0.5 * deltas[0] - deltas[1], atol=1e-4, rtol=1e-4)
+
+    peft = waited(
+        making.start(
+            place, library.new(place, "p", "converted", of=("both",)), ["convert", str(entry.file), "--to", "peft"]
+        ),
+        place,
+    )
+    assert (making.status(peft), peft.file.name) == ("ready", "peft")
+    with zipfile.ZipFile(publish.bundle_entry(peft, tmp_path / "p.zip")) as archive:
+        assert {"p/unet/adapter_config.json", "p/unet/adapter_model.safetensors", "p/README.md"} <= set(
+            archive.namelist()
+        )
+
+
+def test_a_refused_a_killed_and_a_cancelled_one(place: Workspace, tmp_path: Path) -> None:
+    a = library.add(place, lora_file(tmp_path / "a.safetensors"), "a.safetensors")
+    failed = waited(
+        making.start(place, library.new(place, "small", "resized"), ["resize", str(a.file), "--rank", "9"]), place
+    )
+    assert making.status(failed) == "failed"
+    assert "rank is 4" in making.reason(failed).en
+    assert "ランクは 4" in making.reason(failed).ja
+    killed = making.start(place, library.new(place, "k", "resized"), ["resize", str(a.file), "--rank", "2"])
+    os.killpg(json.loads((killed.home / "process.json").read_text())["pid"], signal.SIGKILL)
+    killed = waited(killed, place)
+    assert (making.status(killed), making.reason(killed).en[:17]) == ("failed", "The process ended")
+    cancelled = making.start(place, library.new(place, "c", "resized"), ["resize", str(a.file), "--rank", "2"])
+    making.cancel(place, cancelled.id)
+    assert not cancelled.home.exists()
+    for entry in (failed, killed):
+        library.delete(place, entry.id)
+    assert [e.id for e in library.entries(place)] == [a.id]
+
+
+def test_progress_is_read_from_what_the_command_tells(place: Workspace, tmp_path: Path) -> None:
+    entry = library.add(place, lora_file(tmp_path / "a.safetensors"), "a.safetensors")
+    assert making.progress(entry) == making.Progress("", 0, 0, None)
+    (entry.home / "log.txt").write_text("a library's warning\nmerging: 1 of 9\ncutting: 3 of 12\n")
+    told = making.progress(Entry(**{**vars(entry), "created": time.time() - 30}))
+    assert (told.phase, told.done, told.total) == ("cutting", 3, 12)
+    assert told.seconds_left == pytest.approx(90, abs=2)
+
+
+def test_a_zip_of_a_file_from_outside(place: Workspace, tmp_path: Path) -> None:
+    entry = library.add(place, lora_file(tmp_path / "a.safetensors"), "a.safetensors")
+    library.rename(place, entry.id, "b")
+    out = publish.bundle_entry(library.find(place, entry.id), tmp_path / "b.zip")
+    with zipfile.ZipFile(out) as archive:
+        assert set(archive.namelist()) == {"b/b.safetensors", "b/b.json", "b/README.md"}
+        assert archive.read("b/b.safetensors") == entry.file.read_bytes()
+        assert json.loads(archive.read("b/b.json"))["activation text"] == "zz"
+        assert "rank 4" in archive.read("b/README.md").decode()

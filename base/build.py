@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -15,9 +16,9 @@ from transformers import CLIPTokenizer
 
 from base.captions import full_caption, varied_caption
 from base.drawn import vae_pictures
-from base.export import export, load_trained, newest
+from base.export import export, exported_vae, load_exported, load_trained, newest
 from base.fetch import default_work, icons_of
-from base.latents import normalise, training_latents
+from base.latents import normalise, training_latents, treated_latents
 from base.muon import MuonAdam
 from base.names import TRAINING_SETS
 from base.state import load_state, save_state
@@ -27,7 +28,7 @@ from base.unet import Painter, denoising_loss, noise_schedule
 from base.vae import new_vae, vae_loss
 
 VAE_BATCH = 16
-UNET_BATCH = 32
+UNET_BATCH, TREATED_IN_BATCH = 32, 8
 BUNDLED = Path(__file__).parents[1] / "sdlora" / "bundled" / "emoji"
 
 
@@ -67,6 +68,14 @@ def normalised_vae(work: Path, seed: int) -> tuple[AutoencoderKL, torch.Tensor, 
     return vae, latents, told
 
 
+def adopt(work: Path, folder: Path, seed: int) -> None:
+    """Take over an exported base's VAE and tokenizer, as if this work folder had made them."""
+    vae = exported_vae(folder)  # its latents are normalised already
+    latents, told = training_latents(vae, work, seed)
+    save_state(work / "unet" / "latents.safetensors", {"latents": latents} | vae.state_dict(), {"told": told})
+    shutil.copytree(folder / "tokenizer", work / "tokenizer", dirs_exist_ok=True)
+
+
 def tokenizer_for(work: Path) -> CLIPTokenizer:
     """The tokenizer, learnt once from every name in the training sets."""
     folder = work / "tokenizer"
@@ -81,33 +90,42 @@ def tokens_of(tokenizer: CLIPTokenizer, captions: list[str]) -> torch.Tensor:
     return tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
 
 
-def train_unet(work: Path, plan: Plan, seed: int, polish: bool = False) -> None:
+def train_unet(work: Path, plan: Plan, seed: int, polish: bool = False, start: Path | None = None) -> None:
     """Stage 2: text encoder and UNet together. Leaves `work/unet/final.safetensors`.
 
-    `polish` goes on from that file, weighted for surfaces, and replaces it.
+    `polish` goes on from that file and replaces it. `start` is an exported base whose weights, VAE and tokenizer the
+    run begins with, where it has no state of its own.
     """
-    _, latents, told = normalised_vae(work, seed)
+    if start is not None and not (work / "unet" / "latents.safetensors").exists():
+        adopt(work, start, seed)
+    vae, exact, exact_told = normalised_vae(work, seed)
+    treated, treated_told = treated_latents(vae, work)
+    latents, told = torch.cat([exact, treated]), exact_told + treated_told
     tokenizer, schedule = tokenizer_for(work), noise_schedule()
     painter = Painter(VOCABULARY, seed)
+    if start is not None:
+        load_exported(painter, start)
     apart = ("conv_in", "conv_out", "embedding.weight")
     run = Run(painter, MuonAdam(painter, 0.15, apart), work / "unet", plan.average)
-    say(f"unet: from step {run.step}" if run.load("final" if polish else "stable") else "unet: from the start")
+    say(f"unet: from step {run.step}" if run.load("final" if polish else "stable") else f"unet: from {start}")
+    say(f"{len(exact)} pictures as drawn, {len(treated)} treated")
 
     def loss_at(step: int) -> torch.Tensor:
         dice = random.Random(f"{seed} {step}")
-        picked = _picked(step, len(latents), seed)
-        captions = [varied_caption(*told[i], dice) for i in picked]
+        picked = _picked(step, UNET_BATCH - TREATED_IN_BATCH, len(exact), seed)
+        picked += [len(exact) + i for i in _picked(step, TREATED_IN_BATCH, len(treated), seed)]
+        dice.shuffle(picked)
+        captions = [varied_caption(*told[i], dice, settled=i >= len(exact)) for i in picked]
         noise = torch.Generator().manual_seed(seed * 1_000_000 + step)
-        return denoising_loss(painter, latents[picked], tokens_of(tokenizer, captions), schedule, noise, polish)
+        return denoising_loss(painter, latents[picked], tokens_of(tokenizer, captions), schedule, noise)
 
     run_plan(run, plan, loss_at, say)
 
 
-def _picked(step: int, total: int, seed: int) -> list[int]:
+def _picked(step: int, count: int, total: int, seed: int) -> list[int]:
     """Indices of the step's pictures: every picture once a round, in a new order each round."""
-    first = step * UNET_BATCH
     picked = []
-    for i in range(first, first + UNET_BATCH):
+    for i in range(step * count, (step + 1) * count):
         order = torch.Generator().manual_seed(seed + i // total)
         picked.append(int(torch.randperm(total, generator=order)[i % total]))
     return picked
@@ -130,6 +148,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--decay", type=float, default=0.3, help="share of the time in which the rate falls to 0")
     parser.add_argument("--work", type=Path, default=default_work())
     parser.add_argument("--out", type=Path, default=BUNDLED)
+    parser.add_argument("--start", type=Path, help="an exported base to begin with, instead of random weights")
+    parser.add_argument("--lr", type=float, default=0.01, help="Muon's rate of the unet stage")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--seed", type=int, default=1)
     return parser.parse_args(argv)
@@ -143,7 +163,8 @@ def main(argv: list[str] | None = None) -> None:
     if chosen.stage in ("vae", "all"):
         train_vae(chosen.work, Plan(minutes * (0.25 if whole else 1), 0.01, chosen.decay), chosen.seed)
     if chosen.stage in ("unet", "all"):
-        train_unet(chosen.work, Plan(minutes * (0.67 if whole else 1), 0.01, chosen.decay), chosen.seed)
+        plan = Plan(minutes * (0.67 if whole else 1), chosen.lr, chosen.decay)
+        train_unet(chosen.work, plan, chosen.seed, start=chosen.start)
     if chosen.stage in ("polish", "all"):
         train_unet(chosen.work, Plan(minutes * (0.08 if whole else 1), 0.004, 1.0), chosen.seed, polish=True)
     if chosen.stage in ("export", "all"):

@@ -94,6 +94,17 @@ def load_trained(model: nn.Module, state: Path) -> dict:
     return facts
 
 
+def load_exported(painter: Painter, folder: Path) -> None:
+    """Put an exported base's text encoder and UNet into `painter`: to train on from what was shipped."""
+    text = load_file(folder / "text_encoder" / "model.safetensors")
+    if not any(n.startswith("text_model.") for n in painter.text.state_dict()):
+        text = {n.removeprefix("text_model."): t for n, t in text.items()}
+    missing, unknown = painter.text.load_state_dict(text, strict=False)
+    if unknown or any(n in dict(painter.text.named_parameters()) for n in missing):
+        raise SystemExit(f"{folder}: not this recipe's text encoder: {missing} {unknown}")
+    painter.unet.load_state_dict(load_file(folder / "unet" / "diffusion_pytorch_model.safetensors"))
+
+
 def newest(folder: Path) -> Path:
     """The decayed state of a stage where there is one, else the stable one."""
     final = folder / "final.safetensors"

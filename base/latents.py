@@ -16,6 +16,7 @@ from base.augment import EDGE
 from base.fetch import icons_of
 from base.names import TRAINING_SETS, shared_names
 from base.render import draw, on_white
+from base.treated import treated_pictures
 
 VARIANTS = 1
 
@@ -56,6 +57,13 @@ def training_latents(vae: AutoencoderKL, work: Path, seed: int) -> tuple[Tensor,
         latents.append(encoded(vae, drawn_variants(icons[style], names, seed + i)))
         told += [(name, style) for name in names] * VARIANTS
     return torch.cat(latents), told
+
+
+def treated_latents(vae: AutoencoderKL, work: Path) -> tuple[Tensor, list[tuple[str, str]]]:
+    """(latents (K, 4, 16, 16), the (name, style) of each) of the further styles."""
+    names, icons = named_icons(work)
+    pictures, told = treated_pictures(icons, names)
+    return encoded(vae, pictures), told
 
 
 @torch.no_grad()

@@ -1,0 +1,149 @@
+"""Colour and surface treatments, as plain arithmetic on pictures: what `treated.py` makes further styles of.
+
+Each takes colours (h, w, 3) and cover (h, w, 1), floats in 0..1, and gives a finished picture (h, w, 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+Treatment = Callable[[np.ndarray, np.ndarray], np.ndarray]
+WHITE = "#ffffff"
+
+
+def rgb(code: str) -> np.ndarray:
+    """`#rrggbb` -> float32 (3,)."""
+    return np.array([int(code[i : i + 2], 16) for i in (1, 3, 5)], np.float32) / 255
+
+
+def grey(colour: np.ndarray) -> np.ndarray:  # (h, w, 1)
+    return colour @ np.array([[0.299], [0.587], [0.114]], np.float32)
+
+
+def laid(colour: np.ndarray, cover: np.ndarray, ground: str = WHITE) -> np.ndarray:
+    return colour * cover + rgb(ground) * (1 - cover)
+
+
+def plain(ground: str = WHITE) -> Treatment:
+    return lambda colour, cover: laid(colour, cover, ground)
+
+
+def toned(*codes: str, ground: str = WHITE) -> Treatment:
+    """Brightness alone, as a ramp through these colours, darkest first."""
+    ramp = np.stack([rgb(code) for code in codes])
+
+    def treat(colour: np.ndarray, cover: np.ndarray) -> np.ndarray:
+        place = grey(colour)[..., 0] * (len(ramp) - 1)
+        below = np.clip(place.astype(int), 0, len(ramp) - 2)
+        share = (place - below)[..., None]
+        return laid(ramp[below] * (1 - share) + ramp[below + 1] * share, cover, ground)
+
+    return treat
+
+
+def inked(*codes: str, ground: str = WHITE) -> Treatment:
+    """Every colour replaced by the nearest of these."""
+    inks = np.stack([rgb(code) for code in codes])
+
+    def treat(colour: np.ndarray, cover: np.ndarray) -> np.ndarray:
+        far = ((colour[..., None, :] - inks) ** 2).sum(-1)
+        return laid(inks[far.argmin(-1)], cover, ground)
+
+    return treat
+
+
+def stepped(*codes: str, ground: str = WHITE) -> Treatment:
+    """Brightness in equal steps, one colour each, darkest first."""
+    inks = np.stack([rgb(code) for code in codes])
+
+    def treat(colour: np.ndarray, cover: np.ndarray) -> np.ndarray:
+        step = np.clip((grey(colour)[..., 0] * len(inks)).astype(int), 0, len(inks) - 1)
+        return laid(inks[step], cover, ground)
+
+    return treat
+
+
+def mixed(code: str, share: float, ground: str = WHITE) -> Treatment:
+    """Every colour moved towards one by `share`."""
+    return lambda colour, cover: laid(colour * (1 - share) + rgb(code) * share, cover, ground)
+
+
+def multiplied(code: str, ground: str = WHITE) -> Treatment:
+    return lambda colour, cover: laid(colour * rgb(code), cover, ground)
+
+
+def saturated(by: float, ground: str = WHITE) -> Treatment:
+    """Colours further from grey (by > 1) or nearer to it."""
+    return lambda colour, cover: laid(np.clip(grey(colour) + (colour - grey(colour)) * by, 0, 1), cover, ground)
+
+
+def turned(ground: str = WHITE) -> Treatment:
+    """Red to green to blue to red: everything in a wrong colour, the same one every time."""
+    return lambda colour, cover: laid(colour[..., [2, 0, 1]], cover, ground)
+
+
+def faded(top: str, bottom: str) -> Treatment:
+    """A wash over the drawing, from one colour at the top to another at the bottom."""
+
+    def treat(colour: np.ndarray, cover: np.ndarray) -> np.ndarray:
+        down = np.linspace(0, 1, len(colour), dtype=np.float32)[:, None, None]
+        wash = rgb(top) * (1 - down) + rgb(bottom) * down
+        return laid(colour * 0.35 + wash * 0.65 * (0.4 + 0.6 * grey(colour)), cover)
+
+    return treat
+
+
+def grown(cover: np.ndarray, share: float) -> np.ndarray:
+    """The cover, wider by `share` of the edge."""
+    reach = 2 * max(1, round(share * len(cover))) + 1
+    picture = Image.fromarray(np.rint(cover[..., 0] * 255).astype(np.uint8))
+    softer = picture.filter(ImageFilter.MaxFilter(reach)).filter(ImageFilter.GaussianBlur(1))
+    return np.asarray(softer, np.float32)[..., None] / 255
+
+
+def sticker(border: str, ground: str) -> Treatment:
+    """Cut out with a broad border, on a coloured ground."""
+
+    def treat(colour: np.ndarray, cover: np.ndarray) -> np.ndarray:
+        page = laid(np.broadcast_to(rgb(border), colour.shape), grown(cover, 0.035), ground)
+        return colour * cover + page * (1 - cover)
+
+    return treat
+
+
+def shadowed(shade: str, right: float, down: float, ground: str = WHITE) -> Treatment:
+    """A hard shadow beside the drawing."""
+
+    def treat(colour: np.ndarray, cover: np.ndarray) -> np.ndarray:
+        edge = len(cover)
+        moved = np.roll(cover, (round(down * edge), round(right * edge)), (0, 1))
+        page = laid(np.broadcast_to(rgb(shade), colour.shape), moved, ground)
+        return colour * cover + page * (1 - cover)
+
+    return treat
+
+
+def swollen(colour: np.ndarray, cover: np.ndarray) -> np.ndarray:
+    """Lit from above as if modelled: the edge falls into shade, the upper left shines."""
+    mask = Image.fromarray(np.rint(cover[..., 0] * 255).astype(np.uint8))
+    height = np.asarray(mask.filter(ImageFilter.GaussianBlur(len(cover) * 0.06)), np.float32) / 255
+    dy, dx = np.gradient(height)
+    light = np.clip((dx + dy) * len(cover) * 0.09, -0.5, 0.5)[..., None]
+    lit = np.where(light > 0, colour + (1 - colour) * light, colour * (1 + light))
+    return laid(lit, cover)
+
+
+def traced(line: str, ground: str, tint: float) -> Treatment:
+    """Lines where colours meet, on a ground; `tint` is how much of the colours stays."""
+
+    def treat(colour: np.ndarray, cover: np.ndarray) -> np.ndarray:
+        dy, dx = np.gradient(laid(colour, cover), axis=(0, 1))
+        steep = np.sqrt(dx**2 + dy**2).max(-1, keepdims=True)
+        drawn = np.clip(np.asarray(grown(np.clip(steep * 5, 0, 1), 0.008)), 0, 1)
+        page = laid(colour * tint + rgb(ground) * (1 - tint), cover, ground)
+        return page * (1 - drawn) + rgb(line) * drawn
+
+    return treat

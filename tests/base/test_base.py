@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import CLIPTokenizer
 
 from base.captions import full_caption, varied_caption
 from base.names import JUDGING_SETS, NAMES, TRAINING_SETS
+from base.render import draw, on_white
 from base.tokenizer import POSITIONS, learn_tokenizer
+from base.treated import STYLES as TREATED
+from base.treated import shown_in, treated_picture
 
 ROOT = Path(__file__).parents[2]
 BUNDLED = ROOT / "sdlora" / "bundled"
@@ -26,8 +32,41 @@ needs_base = pytest.mark.skipif(not (EMOJI / "model_index.json").exists(), reaso
 def test_captions_vary_and_keep_their_form() -> None:
     dice = random.Random(0)
     told = {varied_caption("red-apple", "noto", dice) for _ in range(300)}
-    assert told == {"", "red apple", "noto style", "red apple, noto style"}
+    made_up = {text for text in told if re.fullmatch(r"red apple, [a-z]{4,9} style", text)} - {"red apple, noto style"}
+    assert told - made_up == {"", "red apple", "noto style", "red apple, noto style"}
+    assert len(made_up) > 1
+    settled = {varied_caption("red-apple", "ink", dice, settled=True) for _ in range(300)}
+    assert settled == {"", "red apple, ink style"}
     assert full_caption("t-rex", "fluent") == "t rex, fluent style"
+
+
+def test_every_treated_style_looks_different_and_is_shown_on_half_of_the_names() -> None:
+    body = '<circle cx="16" cy="16" r="14" fill="#d33"/><path d="M8 18h16v4H8z" fill="#fff"/><path d="M9 9h4v4H9z"/>'
+    icon = {"body": body, "left": 0, "top": 0, "width": 32, "height": 32}
+    pictures = {word: treated_picture(icon, style) for word, style in TREATED.items()}
+    pictures["as it is"] = on_white(draw(icon, 64))
+    for one, other in itertools.combinations(pictures, 2):
+        assert np.abs(pictures[one].astype(int) - pictures[other]).mean() > 1, (one, other)
+    for word in TREATED:
+        assert 0.35 < len(shown_in(word, NAMES)) / len(NAMES) < 0.65
+        assert shown_in(word, NAMES) == shown_in(word, NAMES)
+    assert "blueprint" not in TREATED  # the demo's style stays unseen
+    assert {style.source for style in TREATED.values()} == set(TRAINING_SETS)
+
+
+@needs_base
+def test_an_exported_base_can_be_trained_on_from(tmp_path: Path) -> None:
+    from base.export import export, exported_vae, load_exported
+    from base.tokenizer import VOCABULARY
+    from base.unet import Painter
+
+    painter = Painter(VOCABULARY)
+    load_exported(painter, EMOJI)
+    export(exported_vae(EMOJI), painter, EMOJI / "tokenizer", tmp_path / "again")
+    for part in ("unet/diffusion_pytorch_model", "text_encoder/model", "vae/diffusion_pytorch_model"):
+        first, again = (load_file(folder / f"{part}.safetensors") for folder in (EMOJI, tmp_path / "again"))
+        assert first.keys() == again.keys()
+        assert all(torch.equal(first[name], again[name]) for name in first), part
 
 
 def test_tokenizer_gives_back_what_it_was_given(tmp_path: Path) -> None:
@@ -43,7 +82,19 @@ def test_tokenizer_gives_back_what_it_was_given(tmp_path: Path) -> None:
 
 def test_judging_sets_are_not_trained_on() -> None:
     assert not {*TRAINING_SETS, *TRAINING_SETS.values()} & {*JUDGING_SETS, *JUDGING_SETS.values()}
-    for trains in ("build", "drawn", "latents", "vae", "unet", "training", "augment", "invented", "captions"):
+    for trains in (
+        "build",
+        "drawn",
+        "latents",
+        "vae",
+        "unet",
+        "training",
+        "augment",
+        "invented",
+        "captions",
+        "treated",
+        "treatments",
+    ):
         source = (ROOT / "base" / f"{trains}.py").read_text(encoding="utf-8").lower()
         assert not [word for word in ("fxemoji", "openmoji", "judging") if word in source], trains
 

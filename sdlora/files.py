@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,27 @@ def _forget(path: Path) -> None:
         os.unlink(path)
     except OSError:
         return
+
+
+_TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")
+
+
+def clear_temporaries(folder: Path) -> None:
+    """Remove what writers of `write_bytes` left behind when they were killed; a living one's file stays."""
+    for name in os.listdir(folder) if folder.is_dir() else ():
+        writer = _TEMPORARY.fullmatch(name)
+        if writer and not _alive(int(writer[1])):
+            _forget(folder / name)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return pid != os.getpid()  # a number that is ours now was somebody else's then
 
 
 def make_folder(folder: Path) -> None:
@@ -86,10 +109,17 @@ def sync_folder(folder: Path) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append one line by one write call, so that lines of a killed writer are whole or the last one."""
+    """Append one line by one write call, so that lines of a killed writer are whole or the last one.
+
+    Raises OSError where the disk had no room for all of it; the part that went in is taken back.
+    """
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    data = line.encode() + b"\n"
     try:
-        os.write(descriptor, line.encode() + b"\n")
+        written = os.write(descriptor, data)
+        if written < len(data):
+            os.ftruncate(descriptor, os.fstat(descriptor).st_size - written)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
     finally:
         os.close(descriptor)
 

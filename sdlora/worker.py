@@ -7,6 +7,7 @@ and its lock is freed by the kernel: the job then counts as interrupted and can 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -14,14 +15,17 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from sdlora import events
 from sdlora.data import open_dataset
 from sdlora.data.captions import with_trigger
 from sdlora.errors import DeviceLost, DiskFull, OutOfMemory, SdloraError
+from sdlora.files import clear_temporaries
 from sdlora.jobs import lock
 from sdlora.jobs.paths import JobPaths
+from sdlora.jobs.queue import ROOM
 from sdlora.jobs.runner import ATTEMPTS, attempts_without_progress, child_environment
 from sdlora.jobs.spec import JobSpec, Outcome
 from sdlora.models.bases import resolve_base
@@ -51,7 +55,10 @@ def main(folder: Path) -> int:
         outcome = _ended(paths, _foreseen(error), began)
     if outcome is None:
         return TERMINATED if leaving.asked.is_set() else DeviceLost.exit_code
-    outcome.write(paths)
+    try:
+        outcome.write(paths)
+    except OSError:  # no outcome = interrupted: the queue goes on when there is room
+        return DiskFull.exit_code
     return outcome.exit_code
 
 
@@ -92,6 +99,8 @@ class Leaving:
 
 def _work(paths: JobPaths, leaving: Leaving, began: float) -> Outcome | None:
     """The job from folder to outcome; None where SIGTERM ended it: no outcome, so that it can be resumed."""
+    for folder in (paths.folder, paths.checkpoints, paths.samples, paths.workspace.cache / "latents"):
+        clear_temporaries(folder)
     spec = JobSpec.read(paths)
     from sdlora.train.latents import Picture
     from sdlora.train.prepare import Folders, Request
@@ -114,7 +123,7 @@ def _work(paths: JobPaths, leaving: Leaving, began: float) -> Outcome | None:
     result = run(
         request,
         folders,
-        emit=lambda event: _emit(paths, event),
+        emit=Telling(paths.events).tell,
         control=Control(
             should_stop=lambda: leaving.asked.is_set() or paths.stop.exists(),
             keep=lambda: not leaving.asked.is_set(),
@@ -136,16 +145,44 @@ def _work(paths: JobPaths, leaving: Leaving, began: float) -> Outcome | None:
     )
 
 
-def _emit(paths: JobPaths, event: events.Event) -> None:
+@dataclass
+class Telling:
     """Events are for watching: a full disk must not end the training that they tell about."""
-    try:
-        events.append(paths.events, event)
-    except OSError as error:
-        print(f"event lost: {error}", file=sys.stderr)
+
+    path: Path
+    lost: int = 0  # since the last one that was written
+
+    def tell(self, event: events.Event) -> None:
+        try:
+            if self.lost:
+                events.append(self.path, _events_lost(self.lost))
+                self.lost = 0
+            events.append(self.path, event)
+        except OSError as error:
+            if not self.lost:
+                with contextlib.suppress(OSError):  # the log may be on the same disk
+                    print(f"Events cannot be written: {error}", file=sys.stderr, flush=True)
+            self.lost += 1
+
+
+def _events_lost(count: int) -> events.Warned:
+    return events.Warned(
+        "events",
+        f"The disk was full: {count:,} entries of the progress are missing here. The training itself lost nothing.",
+        f"ディスクの空きがなく、進み具合の記録 {count:,} 件が抜けています。学習そのものは何も失っていません。",
+    )
 
 
 def _foreseen(error: Exception) -> SdloraError:
     """An exception of a library as one of ours, where we know it; else as an unexpected one."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull(
+            Text(
+                f"The disk is full: this needs {ROOM >> 20} MB. The last saved state stands; training goes on by itself when there is room.",
+                f"ディスクがいっぱいです(必要 {ROOM >> 20} MB)。最後に保存した状態は残っており、空きができると自動的に再開します。",
+            ),
+            ROOM,
+        )
     first = (str(error).strip().splitlines() or [""])[0][:300]
     if type(error).__name__ == "OutOfMemoryError" or "not enough memory" in first:
         return OutOfMemory(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from dataclasses import dataclass, field
 
+from sdlora.errors import BadInput
 from sdlora.jobs import runner
 from sdlora.jobs.paths import JobPaths, Workspace
 from sdlora.jobs.spec import Outcome
@@ -30,7 +32,8 @@ class Queue:
             paths = self.workspace.job(job.spec.id)
             again = job.status == "paused" or (job.status == "interrupted" and self.seconds_to_retry(paths) == 0)
             if again and self._has_room(paths):
-                runner.resume(paths)
+                with contextlib.suppress(BadInput):  # somebody else, who watches too, was faster
+                    runner.resume(paths)
         if not any(job.status == "paused" and self._gpu_lost(self.workspace.job(job.spec.id)) for job in found):
             runner.start_next(self.workspace)
 

@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -52,17 +54,23 @@ def jobs(workspace: Workspace) -> list[Job]:
 def start_next(workspace: Workspace) -> JobSpec | None:
     """Start the oldest queued job if none runs. Called often, by any process: only one of them gets the queue's lock."""
     workspace.make()
-    queue = lock.acquire(workspace.root / ".queue.lock", patience=0)
-    if queue is None:
-        return None
-    try:
-        now = [(s, status(workspace.job(s.id))) for s in store.every(workspace)]
+    with _queue_of(workspace, patience=0) as mine:
+        now = [(s, status(workspace.job(s.id))) for s in store.every(workspace)] if mine else []
         waiting = [s for s, state in now if state == "queued"]
         if not waiting or any(state in ("running", "stopping") for _, state in now):
             return None
         return waiting[0] if start(workspace.job(waiting[0].id)) else None
+
+
+@contextmanager
+def _queue_of(workspace: Workspace, patience: float = 5.0) -> Iterator[bool]:
+    """Nobody else starts, resumes or takes back a job meanwhile; False where somebody kept it for longer than `patience` seconds."""
+    held = lock.acquire(workspace.root / ".queue.lock", patience)
+    try:
+        yield held is not None
     finally:
-        os.close(queue)
+        if held is not None:
+            os.close(held)
 
 
 def start(paths: JobPaths) -> bool:
@@ -113,13 +121,14 @@ def stop(paths: JobPaths) -> None:
     Raises:
         BadInput: the job has ended already.
     """
-    state = status(paths)
-    if state == "queued":
-        Outcome("stopped", step=0, seconds=0.0).write(paths)
-    elif state in ("running", "stopping"):
-        paths.stop.touch()
-    else:
-        raise BadInput(Text(f"The job is not running (it is {state}).", "ジョブは実行中ではありません。"))
+    with _queue_of(paths.workspace):
+        state = status(paths)
+        if state == "queued":
+            Outcome("stopped", step=paths.saved_step(), seconds=0.0).write(paths)
+        elif state in ("running", "stopping"):
+            paths.stop.touch()
+        else:
+            raise BadInput(Text(f"The job is not running (it is {state}).", "ジョブは実行中ではありません。"))
 
 
 def resume(paths: JobPaths) -> None:
@@ -128,13 +137,16 @@ def resume(paths: JobPaths) -> None:
     Raises:
         BadInput: it is running, queued or done.
     """
-    state = status(paths)
-    if state not in ("interrupted", "paused", "stopped", "failed"):
-        raise BadInput(Text(f"The job cannot be resumed (it is {state}).", f"ジョブは再開できません(状態: {state})。"))
-    paths.stop.unlink(missing_ok=True)
-    if paths.log.exists():  # what each attempt came to is told by the logs' names
-        paths.log.rename(paths.folder / f"log-{attempts(paths):02d}-to-{paths.saved_step()}.txt")
-    paths.outcome.unlink(missing_ok=True)
+    with _queue_of(paths.workspace):
+        state = status(paths)
+        if state not in ("interrupted", "paused", "stopped", "failed"):
+            raise BadInput(
+                Text(f"The job cannot be resumed (it is {state}).", f"ジョブは再開できません(状態: {state})。")
+            )
+        paths.stop.unlink(missing_ok=True)
+        if paths.log.exists():  # what each attempt came to is told by the logs' names
+            paths.log.rename(paths.folder / f"log-{attempts(paths):02d}-to-{paths.saved_step()}.txt")
+        paths.outcome.unlink(missing_ok=True)
 
 
 def attempts(paths: JobPaths) -> int:

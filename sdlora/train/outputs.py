@@ -14,6 +14,7 @@ from PIL import Image
 from sdlora.config import values_of
 from sdlora.errors import DiskFull
 from sdlora.events import Judged, Phase, Sampled, Saved, Warned
+from sdlora.files import write_bytes
 from sdlora.lora import kohya
 from sdlora.lora.metadata import About
 from sdlora.render import Picture
@@ -134,7 +135,7 @@ def sample(here: Run, step: int) -> None:
             with evaluating(here.trainer, strength):
                 picture = here.renderer.draw(drawing)
             try:
-                picture.save(file)
+                _save_png(file, picture)
             except OSError as error:
                 _warn_once(
                     here,
@@ -144,6 +145,13 @@ def sample(here: Run, step: int) -> None:
                 )
                 return
             here.emit(Sampled(step, prompt, strength, str(file.relative_to(here.folders.root))))
+
+
+def _save_png(file: Path, picture: Image.Image) -> None:
+    """Whole or not at all: the chosen file's thumbnail is made of it."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    write_bytes(file, buffer.getvalue())
 
 
 def _prompts(here: Run) -> list[str]:

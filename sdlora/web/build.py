@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -21,12 +21,11 @@ from sdlora.web.context import Page, Site
 from sdlora.web.guard import UPLOAD_BYTES, Guard, allowed_hosts
 from sdlora.web.login import Login
 from sdlora.web.media import Media
-from sdlora.web.messages import event
+from sdlora.web.messages import event, undisturbed
 from sdlora.web.previews import Previews
 from sdlora.web.shell import COOKIE, Shell
 from sdlora.web.watch import Watch
 
-log = logging.getLogger("sdlora.web")
 LANGUAGES: tuple[Language, ...] = ("en", "ja")
 
 
@@ -182,9 +181,6 @@ def _clock(site: Site, ended: threading.Event) -> None:
     """Queued jobs start with no page open; an idle previewer goes, and so do uploads that nobody finished."""
     queue = Queue(site.workspace)
     while not ended.wait(1.0):
-        try:
-            queue.tick()
-            site.previews.end_if_idle()
-            uploads.sweep(site.workspace.root / uploads.FOLDER)
-        except OSError:  # a full or broken disk must not end the clock: it may have room in a second
-            log.exception("The queue could not be looked after")
+        undisturbed(queue.tick)  # a clock that stopped would leave jobs waiting for good
+        undisturbed(site.previews.end_if_idle)
+        undisturbed(partial(uploads.sweep, site.workspace.root / uploads.FOLDER))

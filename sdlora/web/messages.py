@@ -57,6 +57,14 @@ def _generator(page: Page, handler: Callable[..., Any], parts: tuple[Any, ...]) 
     return run
 
 
+def undisturbed(work: Callable[[], None]) -> None:
+    """Do something that nobody asked for at this moment: a fault goes to the log, and the next time has its chance."""
+    try:
+        work()
+    except Exception as error:
+        log.error("Work behind the page failed", exc_info=error)
+
+
 def _tell(page: Page, error: Exception) -> None:
     gr.Warning(str(escape(page.say(sentence(error)))), duration=SECONDS)
 

@@ -17,6 +17,7 @@ from fastapi import FastAPI
 
 from sdlora.errors import BadInput, SdloraError
 from sdlora.jobs.paths import Workspace, default_workspace
+from sdlora.jobs.runner import end_children
 from sdlora.text import Text
 from sdlora.web.build import make_app
 from sdlora.web.guard import is_loopback
@@ -95,6 +96,8 @@ async def serve(app: FastAPI, listener: socket.socket, host: str, show: bool) ->
         if show:
             webbrowser.open(address)
     await running
+    if os.getpid() == 1:
+        end_children()
 
 
 def refuse(sentence: str) -> int:

@@ -28,6 +28,7 @@ from sdlora.jobs.paths import JobPaths
 from sdlora.jobs.queue import ROOM
 from sdlora.jobs.runner import ATTEMPTS, attempts_without_progress, child_environment
 from sdlora.jobs.spec import JobSpec, Outcome
+from sdlora.jobs.store import versions
 from sdlora.models.bases import resolve_base
 from sdlora.text import Text
 
@@ -118,6 +119,7 @@ def _work(paths: JobPaths, leaving: Leaving, began: float) -> Outcome | None:
             Picture(dataset.path(i), i.sha256, i.width, i.height, with_trigger(i.caption, trigger))
             for i in dataset.items
         ],
+        versions=versions(),
     )
     folders = Folders(paths.folder, paths.state, paths.checkpoints, paths.samples, paths.workspace.cache)
     result = run(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -24,6 +26,17 @@ def acquire(path: Path, patience: float = 1.0) -> int | None:
                 os.close(descriptor)
                 return None
             time.sleep(0.02)
+
+
+@contextmanager
+def holding(path: Path, patience: float) -> Iterator[bool]:
+    """The lock for the length of a block; False inside where somebody else kept it for all these seconds."""
+    descriptor = acquire(path, patience)
+    try:
+        yield descriptor is not None
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def held(path: Path) -> bool:

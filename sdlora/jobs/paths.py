@@ -46,6 +46,10 @@ class Workspace:
     def cache(self) -> Path:
         return self.root / "cache"
 
+    @property
+    def lock(self) -> Path:  # held by whoever changes the queue
+        return self.root / ".queue.lock"
+
     def dataset(self, id: str) -> Path:
         return self.datasets / checked_id(id)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,6 +20,7 @@ from sdlora.jobs.spec import JobSpec, Outcome
 from sdlora.text import Text
 
 Status = Literal["queued", "running", "stopping", "interrupted", "paused", "done", "stopped", "failed"]
+PATIENCE = 5.0  # seconds that a change to the queue waits for others to end theirs
 ATTEMPTS = 3  # of a killed worker without a saved step in between, before a person is asked
 
 
@@ -54,23 +56,12 @@ def jobs(workspace: Workspace) -> list[Job]:
 def start_next(workspace: Workspace) -> JobSpec | None:
     """Start the oldest queued job if none runs. Called often, by any process: only one of them gets the queue's lock."""
     workspace.make()
-    with _queue_of(workspace, patience=0) as mine:
+    with lock.holding(workspace.lock, patience=0) as mine:
         now = [(s, status(workspace.job(s.id))) for s in store.every(workspace)] if mine else []
         waiting = [s for s, state in now if state == "queued"]
         if not waiting or any(state in ("running", "stopping") for _, state in now):
             return None
         return waiting[0] if start(workspace.job(waiting[0].id)) else None
-
-
-@contextmanager
-def _queue_of(workspace: Workspace, patience: float = 5.0) -> Iterator[bool]:
-    """Nobody else starts, resumes or takes back a job meanwhile; False where somebody kept it for longer than `patience` seconds."""
-    held = lock.acquire(workspace.root / ".queue.lock", patience)
-    try:
-        yield held is not None
-    finally:
-        if held is not None:
-            os.close(held)
 
 
 def start(paths: JobPaths) -> bool:
@@ -115,13 +106,41 @@ def child_environment() -> dict[str, str]:
     }
 
 
+def end_children(seconds: float = 6.0) -> None:
+    """Let workers that this process started save and leave, for where everything ends with it: in a container."""
+    workers = [pid for pid in _children() if b"sdlora.worker" in _command(pid)]
+    for pid in workers:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+    end = time.monotonic() + seconds
+    while any(map(_command, workers)) and time.monotonic() < end:
+        time.sleep(0.05)
+
+
+def _children() -> list[int]:
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if int((folder / "stat").read_text().rpartition(")")[2].split()[1]) == os.getpid():
+                found.append(int(folder.name))
+    return found
+
+
+def _command(pid: int) -> bytes:
+    """Empty for a process that has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
 def stop(paths: JobPaths) -> None:
     """Ask a running worker to finish its step, save and leave; a queued job is taken out of the queue.
 
     Raises:
         BadInput: the job has ended already.
     """
-    with _queue_of(paths.workspace):
+    with lock.holding(paths.workspace.lock, PATIENCE):
         state = status(paths)
         if state == "queued":
             Outcome("stopped", step=paths.saved_step(), seconds=0.0).write(paths)
@@ -137,7 +156,7 @@ def resume(paths: JobPaths) -> None:
     Raises:
         BadInput: it is running, queued or done.
     """
-    with _queue_of(paths.workspace):
+    with lock.holding(paths.workspace.lock, PATIENCE):
         state = status(paths)
         if state not in ("interrupted", "paused", "stopped", "failed"):
             raise BadInput(

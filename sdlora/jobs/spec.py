@@ -25,7 +25,8 @@ class JobSpec:
     base_fingerprint: str  # "" where the base was not on this machine yet
     settings: Config
     versions: dict[str, str]
-    parent: str = ""  # id of the job that this one goes on from
+    parent: str = ""  # id of the job that this one goes on from,
+    parent_step: int = 0  # from this step of it
 
     def write(self, paths: JobPaths) -> None:
         write_json(paths.job, {**asdict(self), "settings": self.settings.model_dump()})

@@ -8,6 +8,8 @@ import secrets
 import shutil
 import time
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 
@@ -16,12 +18,13 @@ from sdlora.config import Config, from_values, values_of
 from sdlora.data import Dataset, copy_dataset, open_dataset
 from sdlora.errors import BadInput
 from sdlora.files import link_or_copy, sync_folder
-from sdlora.jobs.lock import held
+from sdlora.jobs.lock import held, holding
 from sdlora.jobs.paths import JobPaths, Workspace
 from sdlora.jobs.spec import JobSpec
 from sdlora.models.bases import fingerprint, resolve_base
 from sdlora.text import Text
 
+PATIENCE = 30.0  # seconds that a new job waits for others to be made
 _VERSIONED = ("torch", "diffusers", "transformers", "peft", "safetensors")
 
 
@@ -31,24 +34,41 @@ def create(workspace: Workspace, dataset: Dataset, settings: Config, name: str =
     Raises:
         BaseUnusable: the base is not there or not one that can be trained.
     """
-    twin = _twin(workspace, dataset, settings, name)
-    if twin:
-        return twin
     base = resolve_base(settings.model.base)
+    found = fingerprint(base.path) if base.path else ""
     wanted = file_name(name or settings.data.trigger or dataset.name)
-    spec = JobSpec(
-        id=new_id(),
-        name=unique(wanted, {s.name for s in every(workspace)}),
-        created=_now(workspace),
-        preset=preset,
-        dataset=dataset.id,
-        base=base.source,
-        base_fingerprint=fingerprint(base.path) if base.path else "",
-        settings=settings,
-        versions=_versions(),
-    )
-    _build(workspace.job(spec.id), spec, dataset)
-    return spec
+    with _changing(workspace):
+        twin = _twin(workspace, dataset, settings, name)
+        if twin:
+            return twin
+        spec = JobSpec(
+            id=new_id(),
+            name=unique(wanted, {s.name for s in every(workspace)}),
+            created=_now(workspace),
+            preset=preset,
+            dataset=dataset.id,
+            base=base.source,
+            base_fingerprint=found,
+            settings=settings,
+            versions=versions(),
+        )
+        _build(workspace.job(spec.id), spec, dataset)
+        return spec
+
+
+@contextmanager
+def _changing(workspace: Workspace) -> Iterator[None]:
+    """One at a time: a double click is seen as one, and no name is given twice."""
+    workspace.make()
+    with holding(workspace.lock, PATIENCE):
+        yield
+
+
+def clear_leftovers(workspace: Workspace) -> None:
+    """Remove half-made and half-deleted jobs that killed processes left."""
+    with _changing(workspace):
+        for folder in workspace.jobs.glob(".*"):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def go_on(workspace: Workspace, id: str, steps: int) -> JobSpec:
@@ -76,17 +96,19 @@ def go_on(workspace: Workspace, id: str, steps: int) -> JobSpec:
             "train.save_every": train.save_every or -(-train.steps // 10),
         }
     )
-    more = replace(
-        spec,
-        id=new_id(),
-        name=unique(spec.name, {s.name for s in every(workspace)}),
-        created=_now(workspace),
-        settings=settings,
-        versions=_versions(),
-        parent=spec.id,
-    )
-    _build(workspace.job(more.id), more, open_dataset(old.dataset), old)
-    return more
+    with _changing(workspace):
+        more = replace(
+            spec,
+            id=new_id(),
+            name=unique(spec.name, {s.name for s in every(workspace)}),
+            created=_now(workspace),
+            settings=settings,
+            versions=versions(),
+            parent=spec.id,
+            parent_step=reached,
+        )
+        _build(workspace.job(more.id), more, open_dataset(old.dataset), old)
+        return more
 
 
 def _inherit(old: JobPaths, new: JobPaths) -> None:
@@ -179,7 +201,8 @@ def unique(name: str, taken: set[str]) -> str:
     return next(f"{name}-{n}" for n in range(2, len(taken) + 3) if f"{name}-{n}" not in taken)
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """What decides the bytes of a result, as it is now."""
     found = {"sdlora": __version__, "python": platform.python_version()}
     for package in _VERSIONED:
         try:

@@ -171,8 +171,9 @@ def save_state(here: Run) -> None:
     with here.trainer.changing:
         captured = capture(here.trainer)
         judged = {str(k): asdict(j) for k, j in here.judged.items() if k <= captured.step}
+        about = {"judged": judged, "versions": here.request.versions, "origin": here.origin}
         try:
-            state.save(here.folders.state, replace(captured, facts={**captured.facts, "judged": judged}))
+            state.save(here.folders.state, replace(captured, facts={**captured.facts, **about}))
         except OSError as error:
             raise _full(error, here.folders.state, captured) from error
 

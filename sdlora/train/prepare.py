@@ -47,6 +47,7 @@ class Request:
     base_fingerprint: str  # "" = not known yet
     settings: Config
     pictures: Sequence[Picture]
+    versions: dict[str, str]  # of what decides the bytes: torch, diffusers, …
 
 
 @dataclass
@@ -61,6 +62,7 @@ class Run:
     emit: Emit
     judged: dict[int, Judgement] = field(default_factory=dict)
     warned: set[str] = field(default_factory=set)
+    origin: dict[str, str] = field(default_factory=dict)  # see `train.origin`
 
     @property
     def steps(self) -> int:

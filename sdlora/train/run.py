@@ -17,6 +17,7 @@ from sdlora.text import Text
 from sdlora.train import state
 from sdlora.train.judge import Judgement, best_step
 from sdlora.train.loop import Emit, train
+from sdlora.train.origin import check, origin, use_threads_of
 from sdlora.train.outputs import after_step, catch_up, checkpoint, finished, save_state
 from sdlora.train.prepare import Folders, Request, Run, encode, load, prepare
 from sdlora.train.snapshot import restore
@@ -51,24 +52,24 @@ def run(request: Request, folders: Folders, emit: Emit, control: Control) -> Res
         BadInput, BaseUnusable, DiskFull, Diverged, OutOfMemory: see `sdlora.errors`.
     """
     emit(Phase("loading"))
+    saved = state.newest(folders.state)
+    if saved:
+        use_threads_of(saved)
     base = load(request)
     latents = encode(request, base, folders, emit)
     here = prepare(request, base, latents, folders, emit)
 
-    _resume(here)
+    here.origin = origin(here)
+    if saved:
+        check(here, saved, emit)
+        restore(here.trainer, saved)
+        here.judged.update({int(step): Judgement(**j) for step, j in saved.facts["judged"].items()})
     emit(_started(here))
     catch_up(here)
     emit(Phase("training"))
     control.on_ready(lambda: save_state(here))
     train(here.trainer, emit, control.should_stop, lambda step: after_step(here, step))
     return _finish(here) if here.trainer.done == here.steps else _stopped(here, control.keep())
-
-
-def _resume(here: Run) -> None:
-    saved = state.newest(here.folders.state)
-    if saved:
-        restore(here.trainer, saved)
-        here.judged.update({int(step): Judgement(**j) for step, j in saved.facts["judged"].items()})
 
 
 def _stopped(here: Run, keep: bool) -> Result:

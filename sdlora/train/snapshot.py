@@ -27,7 +27,7 @@ def capture(trainer: Trainer) -> State:
 
 
 def restore(trainer: Trainer, state: State) -> None:
-    """Continue as if never stopped. The same thread count is set again: another one adds in another order."""
+    """Continue as if never stopped."""
     trainer.done = state.step
     trainer.adapters.load(state.tensors)
     for name, parameter in trainer.adapters.matrices().items():
@@ -45,4 +45,3 @@ def restore(trainer: Trainer, state: State) -> None:
         trainer.base.unet.enable_gradient_checkpointing()
     if trainer.scaler.is_enabled():
         trainer.scaler.load_state_dict(facts["scaler"])
-    torch.set_num_threads(facts["threads"])

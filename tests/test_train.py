@@ -55,6 +55,7 @@ class Trained:
             base_fingerprint=fingerprint(base),
             settings=settings,
             pictures=[Picture(dataset.path(i), i.sha256, i.width, i.height, i.caption) for i in dataset.items],
+            versions={"torch": torch.__version__},
         )
         self.folders = Folders(root, root / "state", root / "checkpoints", root / "samples", root / "cache")
         self.events: list[Event] = []

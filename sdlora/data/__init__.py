@@ -6,6 +6,7 @@ from sdlora.data.doctor import Finding, check
 from sdlora.data.ingest import import_pictures
 from sdlora.data.pictures import fit
 from sdlora.data.store import (
+    clear_leftovers,
     copy_dataset,
     delete_dataset,
     list_datasets,
@@ -23,6 +24,7 @@ __all__ = [
     "add_prefix",
     "add_suffix",
     "check",
+    "clear_leftovers",
     "copy_dataset",
     "delete_dataset",
     "fit",

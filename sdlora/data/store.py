@@ -220,6 +220,12 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def clear_leftovers(datasets: Path) -> None:
+    """What killed builders and deletions left; `building` does it too."""
+    with _locked(datasets):
+        _clear_leftovers(datasets)
+
+
 def _clear_leftovers(parent: Path) -> None:
     for folder in parent.glob(DELETED + "*"):
         shutil.rmtree(folder, ignore_errors=True)

@@ -16,6 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from sdlora import __version__
 from sdlora.config import Config, from_values, values_of
 from sdlora.data import Dataset, copy_dataset, open_dataset
+from sdlora.data import clear_leftovers as clear_datasets
 from sdlora.errors import BadInput
 from sdlora.files import link_or_copy, sync_folder
 from sdlora.jobs.lock import held, holding
@@ -65,10 +66,13 @@ def _changing(workspace: Workspace) -> Iterator[None]:
 
 
 def clear_leftovers(workspace: Workspace) -> None:
-    """Remove half-made and half-deleted jobs that killed processes left."""
-    with _changing(workspace):
-        for folder in workspace.jobs.glob(".*"):
+    """Remove what killed processes left half made or half deleted: jobs, data sets, pictures."""
+    with holding(workspace.lock, PATIENCE) as mine:
+        for folder in workspace.jobs.glob(".*") if mine else ():
             shutil.rmtree(folder, ignore_errors=True)
+    clear_datasets(workspace.datasets)
+    for picture in workspace.previews.glob(".*"):
+        picture.unlink(missing_ok=True)
 
 
 def go_on(workspace: Workspace, id: str, steps: int) -> JobSpec:

@@ -17,7 +17,14 @@ from sdlora.train.loop import Emit
 from sdlora.train.prepare import Run
 from sdlora.train.state import State
 
-FREE = ("train.steps", "train.save_every", "train.sample_every", "train.state_every", "sample.", "export.")  # may differ
+FREE = (
+    "train.steps",
+    "train.save_every",
+    "train.sample_every",
+    "train.state_every",
+    "sample.",
+    "export.",
+)  # may differ
 PARTS = {
     "base": Text("the base model", "基礎モデル"),
     "settings": Text("the settings", "設定"),
@@ -60,7 +67,9 @@ def check(here: Run, saved: State, emit: Emit) -> None:
             )
         )
     before, after = saved.facts["versions"], here.request.versions
-    changed = [f"{k} {before.get(k, '-')} → {after.get(k, '-')}" for k in {**before, **after} if before.get(k) != after.get(k)]
+    changed = [
+        f"{k} {before.get(k, '-')} → {after.get(k, '-')}" for k in {**before, **after} if before.get(k) != after.get(k)
+    ]
     if changed:
         emit(
             Warned(

@@ -13,6 +13,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import RedirectResponse, Response
 from markupsafe import Markup
 
+from sdlora.jobs import store
 from sdlora.jobs.paths import Workspace
 from sdlora.jobs.queue import Queue
 from sdlora.text import Language, Text
@@ -35,6 +36,7 @@ def make_app(workspace: Workspace, host: str = "127.0.0.1", names: Sequence[str]
     `host` is the address that it will be bound to, `names` are other names that it may be called by.
     """
     workspace.make()
+    store.clear_leftovers(workspace)
     site = Site(workspace, Media(workspace.root), Previews(workspace.previews), Watch())
     folder = uploads.prepare(workspace)
     app = FastAPI(lifespan=_life(site), docs_url=None, redoc_url=None, openapi_url=None)

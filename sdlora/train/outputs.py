@@ -9,10 +9,11 @@ from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import torch
 from PIL import Image
 
 from sdlora.config import values_of
-from sdlora.errors import DiskFull
+from sdlora.errors import DiskFull, Diverged
 from sdlora.events import Judged, Phase, Sampled, Saved, Warned
 from sdlora.files import write_bytes
 from sdlora.lora import kohya
@@ -170,12 +171,24 @@ def save_state(here: Run) -> None:
     """Write what resuming needs, as of the last whole step. May be called from another thread than the loop's."""
     with here.trainer.changing:
         captured = capture(here.trainer)
+        _refuse_not_finite(captured)
         judged = {str(k): asdict(j) for k, j in here.judged.items() if k <= captured.step}
         about = {"judged": judged, "versions": here.request.versions, "origin": here.origin}
         try:
             state.save(here.folders.state, replace(captured, facts={**captured.facts, **about}))
         except OSError as error:
             raise _full(error, here.folders.state, captured) from error
+
+
+def _refuse_not_finite(wanted: State) -> None:
+    """A state that could only go on diverging must not take the place of one that is sound."""
+    if not all(torch.isfinite(tensor).all() for tensor in wanted.tensors.values()):
+        raise Diverged(
+            Text(
+                f"Training diverged by step {wanted.step}: weights are not finite any more. Lower the learning rate (to a third), or set precision to fp32 or bf16.",
+                f"ステップ {wanted.step} までに学習が発散しました(重みが有限値ではありません)。学習率を 3 分の 1 に下げるか、精度を fp32 か bf16 にしてください。",
+            )
+        )
 
 
 def _full(error: OSError, folder: Path, wanted: State | None = None) -> Exception:

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
+import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
-from sdlora.data import Dataset, delete_dataset
-from sdlora.jobs import runner, store
+from sdlora import config, events, worker
+from sdlora.data import Dataset, delete_dataset, open_dataset, with_captions
+from sdlora.jobs import lock, runner, store
 from sdlora.jobs.paths import JobPaths, Workspace
 from sdlora.jobs.queue import Queue
 from tests.faults.conftest import HARD, STEPS, MakeJob, Zygote, outcome_of, result, told
 
 pytestmark = pytest.mark.faults
+
+
+def facts(paths: JobPaths) -> dict[str, Any]:
+    """What the newest state says beside its tensors."""
+    newest = max(paths.state.glob("step-*"))
+    return dict(json.loads((newest / "manifest.json").read_text())["facts"])
 
 
 def again(paths: JobPaths) -> None:
@@ -50,6 +63,18 @@ class TestRow1:
             assert zygote.run(broken, kill_at=step) == -signal.SIGKILL
             again(broken)
         assert zygote.run(broken) == 0
+        assert result(broken) == result(whole)
+
+    def test_on_a_machine_with_more_cores(self, zygote: Zygote, job: MakeJob, place: Workspace) -> None:
+        """Other threads add in another order: those of the first start are set again, also for what comes before step 1."""
+        whole, broken = job(), job()
+        zygote.run(whole, threads=2)
+        shutil.rmtree(place.cache)
+        zygote.run(broken, threads=2, kill_at=8)
+        shutil.rmtree(place.cache)
+        again(broken)
+        assert zygote.run(broken, threads=1) == 0
+        assert facts(broken)["threads"] == 2
         assert result(broken) == result(whole)
 
     def test_three_attempts_without_progress_wait_for_a_person(
@@ -95,35 +120,98 @@ def test_row_2_killed_inside_a_state_write(zygote: Zygote, job: MakeJob) -> None
         assert not list(broken.state.glob(".*"))
 
 
+def test_row_2_what_a_killed_writer_left_is_cleared_at_the_next_start(
+    zygote: Zygote, job: MakeJob, place: Workspace
+) -> None:
+    paths = job()
+    zygote.run(paths, kill_at=6)
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    names = [paths.checkpoints / ".step-000005.safetensors", paths.folder / ".outcome.json", paths.samples / ".a.png"]
+    left = [p.with_name(f"{p.name}.{ended.pid}.tmp") for p in (*names, place.cache / "latents" / ".a.safetensors")]
+    living = place.cache / "latents" / f".b.safetensors.{os.getpid()}.tmp"
+    for file in (*left, living):
+        file.touch()
+    again(paths)
+    assert zygote.run(paths) == 0
+    assert not [p for p in left if p.exists()]
+    assert living.exists()
+
+    half = [
+        place.jobs / ".x.new",
+        place.jobs / ".x.deleted",
+        place.datasets / ".import-x",
+        place.datasets / ".deleted-x",
+    ]
+    for folder in half:
+        (folder / "dataset").mkdir(parents=True)
+    (place.previews / ".x.1.png").touch()
+    store.clear_leftovers(place)
+    assert not [p for p in (*half, place.previews / ".x.1.png") if p.exists()]
+    assert runner.status(paths) == "done"
+
+
+NO_ROOM = {"/.step-000006": 3, "/checkpoints/": 3, "/latents/": 0, "outcome.json": STEPS}  # -> the state that stands
+
+
+@pytest.mark.parametrize("where", NO_ROOM)
 def test_row_4_a_full_disk_pauses_and_goes_on(
-    zygote: Zygote, job: MakeJob, place: Workspace, monkeypatch: pytest.MonkeyPatch
+    zygote: Zygote, job: MakeJob, place: Workspace, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     whole, paths = job(), job()
     zygote.run(whole)
-    assert zygote.run(paths, full_disk="/.step-000006") == 74
-    outcome = outcome_of(paths)
-    assert (runner.status(paths), outcome.exit_code) == ("paused", 74)
-    assert f"needs {outcome.needed_bytes >> 20} MB" in outcome.reason_en
-    assert paths.saved_step() == 3, "the earlier state stands"
+    if where == "/latents/":
+        shutil.rmtree(place.cache)
+    assert zygote.run(paths, full_disk=where) == 74
+    assert paths.saved_step() == NO_ROOM[where], "the earlier state stands"
+    waits = "interrupted" if where == "outcome.json" else "paused"
+    assert runner.status(paths) == waits
+    if waits == "paused":
+        outcome = outcome_of(paths)
+        assert outcome.exit_code == 74
+        assert f"needs {outcome.needed_bytes >> 20} MB" in outcome.reason_en
+    monkeypatch.setattr("sdlora.jobs.queue.RETRY_SECONDS", 0)
     monkeypatch.setattr(runner, "start", lambda paths: True)
     with monkeypatch.context() as full:
         full.setattr("sdlora.jobs.queue.shutil.disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 0))  # type: ignore[attr-defined]
         Queue(place).tick()
-        assert runner.status(paths) == "paused"
+        assert runner.status(paths) == waits
     Queue(place).tick()
     assert runner.status(paths) == "queued"
     assert zygote.run(paths) == 0
     assert result(paths) == result(whole)
 
 
-@pytest.mark.parametrize("where", ["/samples/", "events.jsonl"])
-def test_row_5_no_room_for_samples_or_events_costs_only_these(zygote: Zygote, job: MakeJob, where: str) -> None:
+@pytest.mark.parametrize("fault", [{"full_disk": "/samples/"}, {"full_disk": "events.jsonl"}, {"full_log": True}])
+def test_row_5_no_room_for_samples_events_or_log_costs_only_these(
+    zygote: Zygote, job: MakeJob, fault: dict[str, Any]
+) -> None:
     whole, paths = job(**{"train.sample_every": 5}), job(**{"train.sample_every": 5})
     zygote.run(whole)
-    assert zygote.run(paths, full_disk=where) == 0
+    assert zygote.run(paths, **fault) == 0
     assert result(paths) == result(whole)
-    warnings = [w.code for w in told(paths).warnings]
-    assert warnings == (["samples"] if where == "/samples/" else [])
+    samples, events_lost = (fault.get("full_disk") == where for where in ("/samples/", "events.jsonl"))
+    assert [w.code for w in told(paths).warnings] == ["samples"] * samples
+    assert paths.log.read_text().count("Events cannot be written") == events_lost
+
+
+def test_row_5_both_at_once(zygote: Zygote, job: MakeJob) -> None:
+    paths = job()
+    assert zygote.run(paths, full_log=True, full_disk="events.jsonl") == 0
+    assert outcome_of(paths).step == STEPS
+
+
+def test_row_5_events_say_that_some_are_missing(tmp_path: Path) -> None:
+    telling = worker.Telling(tmp_path / "later" / "events.jsonl")
+    for step in (1, 2, 3):
+        telling.tell(events.Stepped(step, 1.0, 1e-4, 0.1))
+    (tmp_path / "later").mkdir()
+    telling.tell(events.Stepped(4, 1.0, 1e-4, 0.1))
+    found = events.Follower(telling.path)
+    found.poll()
+    assert [w.code for w in found.warnings] == ["events"]
+    assert "3" in found.warnings[0].ja
+    assert list(found.steps) == [4]
 
 
 def test_row_6_damaged_states(zygote: Zygote, job: MakeJob) -> None:
@@ -184,11 +272,26 @@ class TestRow8:
         assert zygote.run(paths, not_finite=[4, 9]) == 0
         assert result(paths) == result(whole)
 
-    def test_three_in_a_row_stop_with_advice(self, zygote: Zygote, job: MakeJob) -> None:
+    @pytest.mark.parametrize("steps", [[6, 7, 8], [0, 2, 3, 5, 6, 8, 9, 11, 12, 14]])
+    def test_three_in_a_row_or_ten_stop_with_advice(
+        self, zygote: Zygote, job: MakeJob, place: Workspace, steps: list[int]
+    ) -> None:
         paths = job()
-        assert zygote.run(paths, not_finite=[6, 7, 8]) == 76
+        assert zygote.run(paths, not_finite=steps) == 76
+        assert f"step {steps[-1] + 1}:" in outcome_of(paths).reason_en
         assert "learning rate" in outcome_of(paths).reason_en
-        assert [p.name for p in paths.checkpoints.iterdir()] == ["step-000005.safetensors"]
+        assert max(p.name for p in paths.checkpoints.iterdir()) == f"step-{steps[-1] // 5 * 5:06d}.safetensors"
+        Queue(place).tick()
+        assert runner.status(paths) == "failed", "it would diverge again"
+
+    @pytest.mark.parametrize("step", [4, 6])  # a checkpoint comes next, or a state
+    def test_weights_that_are_not_finite_never_reach_the_disk(self, zygote: Zygote, job: MakeJob, step: int) -> None:
+        paths = job(**{"train.state_every": 4})
+        assert zygote.run(paths, broken_weights=step, not_finite=[step + 1]) == 76
+        assert "learning rate" in outcome_of(paths).reason_en
+        for file in (*paths.state.glob("*/*.safetensors"), *paths.checkpoints.glob("*.safetensors")):
+            assert all(torch.isfinite(tensor).all() for tensor in load_file(file).values())
+        assert paths.saved_step() == 4
 
     def test_a_picture_that_cannot_be_encoded_is_named(self, zygote: Zygote, job: MakeJob, dataset: Dataset) -> None:
         paths = job()
@@ -245,6 +348,26 @@ def test_row_11_one_worker_a_job(zygote: Zygote, job: MakeJob, place: Workspace)
     zygote.end()
 
 
+def test_row_11_a_crowd_is_one(
+    place: Workspace, dataset: Dataset, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight clicks at once make one job, which starts once and is brought back once."""
+    settings = config.from_values({**HARD, "model.base": str(tiny_base)})
+    started: list[int] = []
+    monkeypatch.setattr(runner, "start", lambda paths: bool(started.append(lock.acquire(paths.lock) or 0)) or True)
+    monkeypatch.setattr("sdlora.jobs.queue.RETRY_SECONDS", 0)
+    with ThreadPoolExecutor(8) as pool:
+        made = set(pool.map(lambda _: store.create(place, dataset, settings).id, range(8)))
+        paths = place.job(made.pop())
+        assert not made
+        for _ in range(2):
+            list(pool.map(lambda _: Queue(place).tick(), range(8)))
+            assert len(started) == 1
+            paths.log.touch()
+            os.close(started.pop())  # the worker is killed
+    assert runner.attempts(paths) == 2
+
+
 def test_row_12_a_changed_base_blocks(zygote: Zygote, job: MakeJob, tiny_base: Path, tmp_path: Path) -> None:
     mine = tmp_path / "mine"
     shutil.copytree(tiny_base, mine)
@@ -267,6 +390,38 @@ def test_row_12_a_changed_base_blocks(zygote: Zygote, job: MakeJob, tiny_base: P
     assert zygote.run(killed) == 0
 
 
+@pytest.mark.parametrize(
+    ("part", "old", "new"), [("settings", '"dropout": 0.2', '"dropout": 0.3'), ("pictures", "", "")]
+)
+def test_row_12_a_state_of_something_else_blocks(zygote: Zygote, job: MakeJob, part: str, old: str, new: str) -> None:
+    paths = job()
+    zygote.run(paths, kill_at=4)
+    again(paths)
+    if part == "settings":
+        assert old in paths.job.read_text()
+        paths.job.write_text(paths.job.read_text().replace(old, new))
+    else:
+        other = open_dataset(paths.dataset)
+        changed = with_captions(other, {0: "something else"}, paths.folder)
+        shutil.rmtree(paths.dataset)
+        changed.folder.rename(paths.dataset)
+    assert zygote.run(paths) == 64
+    assert part in outcome_of(paths).reason_en
+    assert paths.saved_step() == 3
+
+
+def test_row_12_other_versions_go_on_and_say_so(zygote: Zygote, job: MakeJob) -> None:
+    paths = job()
+    zygote.run(paths, kill_at=4)
+    again(paths)
+    manifest = paths.state / "step-000003" / "manifest.json"
+    version = facts(paths)["versions"]["torch"]
+    manifest.write_text(manifest.read_text().replace(f'"torch": "{version}"', '"torch": "1.0"'))
+    assert zygote.run(paths) == 0
+    assert [w.code for w in told(paths).warnings] == ["versions"]
+    assert f"torch 1.0 → {version}" in told(paths).warnings[0].ja
+
+
 def test_row_13_a_deleted_data_set(zygote: Zygote, job: MakeJob, dataset: Dataset) -> None:
     whole, paths = job(), job()
     zygote.run(whole)
@@ -286,9 +441,27 @@ def test_row_14_a_clock_that_jumps(zygote: Zygote, job: MakeJob) -> None:
     for number, folder in enumerate(sorted(paths.state.iterdir(), reverse=True)):
         os.utime(folder, (number * 1e6, number * 1e6))  # the oldest looks newest
     again(paths)
+    assert zygote.run(paths, clock=86_400.0, kill_at=9) == -signal.SIGKILL
+    assert begun(paths) == 6, "the newest by its step"
+    again(paths)
     assert zygote.run(paths, clock=86_400.0) == 0
     assert result(paths) == result(whole)
     assert 0 < outcome_of(paths).seconds < 3600
+
+
+def begun(paths: JobPaths) -> int:
+    """The step that the last worker began at."""
+    started = told(paths).started
+    assert started
+    return started.step
+
+
+def test_row_14_the_queue_keeps_its_order(job: MakeJob, place: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = job()
+    real = time.time
+    monkeypatch.setattr("sdlora.jobs.store.time.time", lambda: real() - 86_400)
+    second = job()
+    assert {j.spec.id: j.place for j in runner.jobs(place)} == {first.id: 1, second.id: 2}
 
 
 def test_row_15_settings_that_are_refused_are_not_tried_again(zygote: Zygote, job: MakeJob, place: Workspace) -> None:

@@ -89,28 +89,39 @@ def plan_kill_in_save(operation: int) -> None:
 
 
 def plan_full_disk(where: str) -> None:
-    """No room for files whose path has this in it, whoever writes them."""
-    from PIL import Image
-
+    """No room for files whose path has this in it: half of what is written goes in."""
     from sdlora import files
 
-    create, append, save = files.create, files.append_line, Image.Image.save
-
-    def refusing(real: Any, position: int) -> Any:
-        def refuse(*arguments: Any, **named: Any) -> Any:
-            if where in str(arguments[position]):
+    def refusing(real: Any) -> Any:
+        def refuse(path: Path, content: Any) -> None:
+            if where in str(path):
+                if real is create:
+                    real(path, content[: len(content) // 2])
                 raise OSError(errno.ENOSPC, "No space left on device")
-            return real(*arguments, **named)
+            real(path, content)
 
         return refuse
 
-    files.create = refusing(create, 0)
-    files.append_line = refusing(append, 0)
-    Image.Image.save = refusing(save, 1)  # type: ignore[method-assign]
+    create = files.create
+    files.create, files.append_line = refusing(create), refusing(files.append_line)
     from sdlora import events
     from sdlora.train import state
 
     events.append_line, state.create = files.append_line, files.create
+
+
+def plan_full_log(_: bool) -> None:
+    """No room for the log either."""
+    full = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, 1)
+    os.dup2(full, 2)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+
+
+def plan_threads(count: int) -> None:
+    """As many threads as another machine would take."""
+    torch.set_num_threads(count)
 
 
 def plan_out_of_memory(largest_batch: int) -> None:
@@ -138,6 +149,21 @@ def plan_not_finite(steps: list[int]) -> None:
         return found * float("nan") if torch.is_grad_enabled() and trainer.done in steps else found
 
     loop.sample_losses = broken
+
+
+def plan_broken_weights(step: int) -> None:
+    """A finite gradient, but a weight that is not finite after it."""
+    from sdlora.train import loop
+
+    update = loop._update
+
+    def breaking(trainer: Any, loss: float) -> bool:
+        finite = update(trainer, loss)
+        if trainer.done == step:
+            next(iter(trainer.adapters.matrices().values())).data.view(-1)[0] = float("inf")
+        return finite
+
+    loop._update = breaking
 
 
 def plan_gpu_lost(step: int) -> None:

@@ -1,0 +1,111 @@
+"""Row 3, and row 10 as `docker stop` does it: what becomes of a real worker when the web process goes."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from sdlora.jobs import runner
+from sdlora.jobs.paths import JobPaths, Workspace
+from sdlora.jobs.queue import Queue
+from sdlora.web import build
+from sdlora.web.context import Site
+from sdlora.web.media import Media
+from sdlora.web.previews import Previews
+from sdlora.web.watch import Watch
+from tests.browser import ROOT, started_app, started_browser
+from tests.faults.conftest import MakeJob, told
+
+pytestmark = pytest.mark.faults
+LONG = {"train.steps": 100_000, "train.state_every": 1000}
+
+
+def wait(until: Callable[[], object], seconds: float = 300.0) -> None:
+    end = time.monotonic() + seconds
+    while not until():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.05)
+
+
+def workers(paths: JobPaths) -> list[int]:
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"sdlora.worker" in words and str(paths.folder).encode() in words:
+            found.append(int(folder.name))
+    return found
+
+
+def test_row_3_the_web_process_is_killed(job: MakeJob, place: Workspace) -> None:
+    paths = job(**LONG)
+    with started_app(place.root) as app:
+        wait(lambda: told(paths).step >= 3)
+        (worker,) = workers(paths)
+        app.process.kill()
+        app.process.wait()
+    before = told(paths).step
+    wait(lambda: told(paths).step > before + 3)
+    with started_app(place.root) as app, started_browser() as browser:
+        page = browser.new_page()
+        page.goto(app.url)
+        expect(page.locator("#progress")).to_contain_text("Running", timeout=120_000)
+        expect(page.locator("#progress")).to_contain_text("job0")
+        assert workers(paths) == [worker]
+        assert runner.attempts(paths) == 1
+        page.click("#train-stop")  # and it can be steered
+        expect(page.locator("#progress")).to_contain_text("Stopped", timeout=120_000)
+    assert not workers(paths)
+
+
+def test_row_10_a_container_is_stopped(job: MakeJob, place: Workspace) -> None:
+    """In a container everything is killed when the web process, number 1 there, has left."""
+    inside = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    inside += [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    try:
+        subprocess.run([*inside, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no process namespaces here")
+    paths = job(**LONG)
+    command = [*inside, sys.executable, "app.py", "--port", "0", "--workspace", str(place.root)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    try:
+        wait(lambda: told(paths).step >= 7)
+        (app,) = re.findall(r"\d+", Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text())
+        os.kill(int(app), signal.SIGTERM)
+        process.wait(10)  # `docker stop` kills after that
+    finally:
+        process.kill()
+        process.wait()
+    wait(lambda: runner.status(paths) == "interrupted", 5)
+    assert paths.saved_step() >= 7
+
+
+def test_the_queues_clock_outlives_a_fault(place: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that stopped would leave jobs waiting for good, with a page that looks alive."""
+    ticks: list[int] = []
+
+    def tick(self: Queue) -> None:
+        ticks.append(1)
+        raise ValueError("as a damaged file would")
+
+    monkeypatch.setattr(Queue, "tick", tick)
+    (place.root / "uploads").mkdir()
+    site, ended = Site(place, Media(place.root), Previews(place.previews), Watch()), threading.Event()
+    clock = threading.Thread(target=build._clock, args=(site, ended))
+    clock.start()
+    wait(lambda: len(ticks) >= 2, 30)
+    ended.set()
+    clock.join()

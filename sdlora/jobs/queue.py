@@ -34,7 +34,7 @@ class Queue:
             if again and self._has_room(paths):
                 with contextlib.suppress(BadInput):  # somebody else, who watches too, was faster
                     runner.resume(paths)
-        if not any(job.status == "paused" and self._gpu_lost(self.workspace.job(job.spec.id)) for job in found):
+        if not any(job.status == "paused" and runner.gpu_lost(self.workspace.job(job.spec.id)) for job in found):
             runner.start_next(self.workspace)
 
     def seconds_to_retry(self, paths: JobPaths) -> float | None:
@@ -48,8 +48,3 @@ class Queue:
         outcome = Outcome.read(paths)
         needed = outcome.needed_bytes if outcome else ROOM
         return 0 < needed < shutil.disk_usage(paths.folder).free
-
-    def _gpu_lost(self, paths: JobPaths) -> bool:
-        """Every other job would be lost on it too: the queue waits until somebody resumes or deletes this one."""
-        outcome = Outcome.read(paths)
-        return outcome is not None and outcome.exit_code == 75

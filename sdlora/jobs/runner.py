@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sdlora.errors import BadInput
+from sdlora.errors import BadInput, DeviceLost
 from sdlora.jobs import lock, store
 from sdlora.jobs.paths import JobPaths, Workspace
 from sdlora.jobs.spec import JobSpec, Outcome
@@ -166,6 +166,12 @@ def resume(paths: JobPaths) -> None:
         if paths.log.exists():  # what each attempt came to is told by the logs' names
             paths.log.rename(paths.folder / f"log-{attempts(paths):02d}-to-{paths.saved_step()}.txt")
         paths.outcome.unlink(missing_ok=True)
+
+
+def gpu_lost(paths: JobPaths) -> bool:
+    """Every other job would be lost on it too: the queue waits until somebody resumes or deletes this one."""
+    outcome = Outcome.read(paths)
+    return outcome is not None and outcome.exit_code == DeviceLost.exit_code
 
 
 def attempts(paths: JobPaths) -> int:

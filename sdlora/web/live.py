@@ -16,7 +16,7 @@ from sdlora.events import Follower
 from sdlora.jobs import runner
 from sdlora.jobs.paths import JobPaths
 from sdlora.jobs.spec import Outcome
-from sdlora.web import progress, training, verdict, words
+from sdlora.web import among, progress, training, verdict, words
 from sdlora.web.context import Page
 from sdlora.web.gallery import empty
 from sdlora.web.messages import event
@@ -32,6 +32,7 @@ class Sight:
     """One look at everything that the live parts are drawn from."""
 
     jobs: list[runner.Job]
+    notes: among.Notes
     job: runner.Job | None  # the one that the page shows
     paths: JobPaths | None
     outcome: Outcome | None
@@ -116,7 +117,8 @@ def look(page: Page, job_id: Any, pictures: bool, choice: Any) -> Sight:
     job = next((j for j in jobs if j.spec.id == job_id), None)  # an id from the browser names a job, or nothing
     paths = page.workspace.job(job.spec.id) if job else None
     ended = job is not None and job.status in ("done", "stopped", "failed", "paused")
-    return Sight(jobs, job, paths, Outcome.read(paths) if paths and ended else None, pictures, choice)
+    outcome = Outcome.read(paths) if paths and ended else None
+    return Sight(jobs, among.notes(page, jobs), job, paths, outcome, pictures, choice)
 
 
 def draw(page: Page, sight: Sight, follower: Follower) -> dict[str, Any]:
@@ -126,11 +128,11 @@ def draw(page: Page, sight: Sight, follower: Follower) -> dict[str, Any]:
     strength = outcome.recommended_strength if outcome and outcome.status == "done" else 1.0
     return {
         **training.buttons(page, job, sight.pictures, busy),
-        "status": progress.status(page, job, follower, outcome),
+        "status": progress.status(page, job, follower, outcome, sight.notes.get(job.spec.id, ()) if job else ()),
         "loss": progress.loss(page, follower, outcome),
         "samples": progress.samples(page, sight.paths, follower),
         "log": progress.log(page, sight.paths),
-        "jobs": progress.jobs(page, sight.jobs, job.spec.id if job else ""),
+        "jobs": progress.jobs(page, sight.jobs, job.spec.id if job else "", sight.notes),
         "checkpoint": gr.update(choices=verdict.choices(page, follower, outcome)),
         "strength": gr.update(value=round(strength * 20) / 20),  # the slider's own steps
         "verdict": verdict.view(page, job, follower, outcome, sight.choice),

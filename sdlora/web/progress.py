@@ -16,6 +16,7 @@ from sdlora.jobs.runner import Job
 from sdlora.jobs.spec import Outcome
 from sdlora.text import Text
 from sdlora.web import numbers, words
+from sdlora.web.among import Notes
 from sdlora.web.context import Page
 from sdlora.web.gallery import empty
 
@@ -23,7 +24,9 @@ SHOWN_STEPS = 8  # rows of samples a prompt, newest first
 LOG_BYTES = 6000
 
 
-def status(page: Page, job: Job | None, follower: Follower, outcome: Outcome | None) -> Markup:
+def status(
+    page: Page, job: Job | None, follower: Follower, outcome: Outcome | None, notes: Sequence[Text] = ()
+) -> Markup:
     if job is None:
         return empty(page.say(words.TRAIN_EMPTY), page.say(words.TRAIN_EMPTY_HINT))
     state = page.say(words.STATUS[job.status].fill(place=job.place))
@@ -34,7 +37,10 @@ def status(page: Page, job: Job | None, follower: Follower, outcome: Outcome | N
     ]
     if job.status != "queued":
         parts.append(_bar(page, job, follower))
-    parts += [Markup('<p class="explained">{}</p>').format(text) for text in _explained(page, job, outcome)]
+    parts += [
+        Markup('<p class="explained">{}</p>').format(text)
+        for text in (*map(page.say, notes), *_explained(page, job, outcome))
+    ]
     parts += [Markup('<p class="warned">{}</p>').format(page.say(warning.text)) for warning in follower.warnings[-5:]]
     return Markup("").join(parts)
 
@@ -89,8 +95,15 @@ def _speed(seconds: float) -> Text:
 def _explained(page: Page, job: Job, outcome: Outcome | None) -> list[str]:
     """Why it stands where it stands, and what to do."""
     if job.status == "interrupted":
-        again = runner.attempts_without_progress(page.workspace.job(job.spec.id)) < runner.ATTEMPTS
-        return [page.say(words.INTERRUPTED_HINT), page.say(words.RETRIES if again else words.RETRIES_NO_MORE)]
+        paths = page.workspace.job(job.spec.id)
+        step = paths.saved_step()
+        return [
+            page.say(words.INTERRUPTED_HINT),
+            page.say(words.SAVED_UP_TO.fill(step=f"{step:,}") if step else words.NOTHING_SAVED),
+            page.say(
+                words.RETRIES if runner.attempts_without_progress(paths) < runner.ATTEMPTS else words.RETRIES_NO_MORE
+            ),
+        ]
     if outcome is None:
         return []
     if outcome.status in ("failed", "paused"):
@@ -167,14 +180,16 @@ def log(page: Page, paths: JobPaths | None) -> Markup:
     return Markup('<pre class="log" tabindex="0">{}</pre>').format(text)
 
 
-def jobs(page: Page, all_jobs: Sequence[Job], current: str) -> Markup:
+def jobs(page: Page, all_jobs: Sequence[Job], current: str, notes: Notes) -> Markup:
     if not all_jobs:
         return Markup('<p class="hint">{}</p>').format(page.say(words.JOBS_NONE))
-    rows = Markup("").join(_row(page, job, job.spec.id == current) for job in all_jobs[:100])
+    rows = Markup("").join(
+        _row(page, job, job.spec.id == current, notes.get(job.spec.id, ())) for job in all_jobs[:100]
+    )
     return Markup('<ul class="rows">{}</ul>').format(rows)
 
 
-def _row(page: Page, job: Job, current: bool) -> Markup:
+def _row(page: Page, job: Job, current: bool, notes: Sequence[Text]) -> Markup:
     settings = job.spec.settings
     preset = presets().get(job.spec.preset)
     about = words.ABOUT_JOB.fill(rank=settings.lora.rank, steps=f"{settings.train.steps:,}")
@@ -187,7 +202,7 @@ def _row(page: Page, job: Job, current: bool) -> Markup:
     )
     return Markup('<li><div><b>{}</b><span>{}</span></div><em class="{}">{}</em>{}</li>').format(
         job.spec.name,
-        " · ".join((*parts, page.say(about))),
+        " · ".join((*parts, page.say(about), *map(page.say, notes))),
         job.status,
         page.say(words.STATUS[job.status].fill(place=job.place)),
         Markup("<em>{}</em>").format(page.say(words.SHOWN)) if current else button,

@@ -57,7 +57,7 @@ def build(page: Page, pictures: Pictures, settings: Settings) -> Training:
     with gr.Accordion(page.say(words.LOG), open=False):
         log = gr.HTML(progress.log(page, None), elem_id="log")
     with gr.Accordion(page.say(words.JOBS), open=False):
-        jobs = gr.HTML(progress.jobs(page, [], ""), elem_id="jobs", js_on_load=look.ACTIONS)
+        jobs = gr.HTML(progress.jobs(page, [], "", {}), elem_id="jobs", js_on_load=look.ACTIONS)
     screen = Training(job, start, stop, resume, more, hint, status, loss, samples, log, jobs)
     _connect(page, screen, pictures, settings)
     return screen

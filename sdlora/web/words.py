@@ -171,6 +171,14 @@ PHASE = {
     "sampling": Text("Drawing samples", "サンプルを描画中"),
     "judging": Text("Judging the checkpoints", "チェックポイントを評価中"),
 }
+STARTS_IN = Text(
+    "Starts in about {time}, when what is before it has ended.", "先の学習が終わり次第、約 {time}後に始まります。"
+)
+STARTS_NEXT = Text("Starts as soon as what is before it has ended.", "先の学習が終わり次第すぐに始まります。")
+CONTINUES = Text("Continues “{name}” from step {step}", "「{name}」のステップ {step} からの続き")
+CONTINUES_DELETED = Text(
+    "Continues an earlier training, deleted since, from step {step}", "以前の学習(削除済み)のステップ {step} からの続き"
+)
 STARTING = Text("Starting", "開始しています")
 STEP_OF = Text("Step {step} of {steps}", "ステップ {step} / {steps}")
 LEFT = Text("about {time} left", "残り約 {time}")
@@ -183,6 +191,12 @@ HOURS = Text("{hours} h {minutes} min", "{hours} 時間 {minutes} 分")
 INTERRUPTED_HINT = Text(
     "The training process ended without a word (a crash, a restart of the computer). What was saved is safe.",
     "学習プロセスが突然終了しました(クラッシュ、パソコンの再起動など)。保存済みの状態は無事です。",
+)
+SAVED_UP_TO = Text(
+    "It is saved up to step {step} and goes on from there.", "ステップ {step} まで保存済みで、そこから再開します。"
+)
+NOTHING_SAVED = Text(
+    "No step was saved yet, so it begins again.", "まだ保存されたステップがないため、最初から始めます。"
 )
 RETRIES = Text(
     "It goes on by itself in a few seconds; Resume does it at once.",

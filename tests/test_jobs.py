@@ -62,7 +62,8 @@ def worker_of(paths: JobPaths) -> int | None:
     return None
 
 
-def wait(until: Callable[[], object], seconds: float = 60.0) -> None:
+def wait(until: Callable[[], object], seconds: float = 600.0) -> None:
+    """Until it is so. The limit is for what hangs; a machine that does six other things is slow, not wrong."""
     end = time.monotonic() + seconds
     while not until():
         assert time.monotonic() < end, "waited too long"

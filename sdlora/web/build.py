@@ -88,7 +88,7 @@ def make_page(page: Page) -> gr.Blocks:
         with _section(page, 4, "try", words.TRY, words.TRY_LEAD):
             step4 = tryout.build(page, step3)
         live.build(page, step1, step3, step4)
-        blocks.load(
+        found = blocks.load(
             event(page, opened, step2),
             [step1.remembered, step2.draft, step3.job],
             [
@@ -101,7 +101,9 @@ def make_page(page: Page) -> gr.Blocks:
                 step4.greeted,
             ],
             show_progress="hidden",
-        ).then(**checkup.build(page, step1, step2))
+        )
+        found.then(lambda: gr.update(interactive=True), None, step1.upload, show_progress="hidden", queue=False)
+        found.then(**checkup.build(page, step1, step2))
     blocks.queue(max_size=64, default_concurrency_limit=4)
     return blocks
 

@@ -33,6 +33,7 @@ class Pictures:
 
     remembered: gr.BrowserState  # id of the current data set: survives a reload and a restart of the server
     history: gr.State  # ids, the current one last; what undo goes back along
+    upload: gr.File
     trigger: Component
     cards: gr.HTML
     report: gr.HTML
@@ -53,7 +54,13 @@ def build(page: Page) -> Pictures:
     remembered = gr.BrowserState("", storage_key=f"{MEMORY}-dataset", secret=MEMORY)
     history = gr.State([])
     upload = gr.File(
-        label=page.say(words.UPLOAD), file_count="multiple", elem_id="upload", height=150, show_label=False, buttons=[]
+        label=page.say(words.UPLOAD),
+        file_count="multiple",
+        elem_id="upload",
+        height=150,
+        show_label=False,
+        buttons=[],
+        interactive=False,  # until the page has found what it worked on: that would take the place of what is dropped before
     )
     cards = gr.HTML(gallery.gallery(page, None), elem_id="dataset-gallery", js_on_load=look.ACTIONS)
     with gr.Row(equal_height=False):
@@ -66,8 +73,8 @@ def build(page: Page) -> Pictures:
         tools = _caption_tools(page)
     with gr.Accordion(page.say(words.EARLIER), open=False):
         earlier = gr.HTML("", elem_id="earlier", js_on_load=look.ACTIONS)
-    screen = Pictures(remembered, history, trigger, cards, report, earlier, tools.undo, doctor)
-    _connect(page, screen, upload, tools)
+    screen = Pictures(remembered, history, upload, trigger, cards, report, earlier, tools.undo, doctor)
+    _connect(page, screen, tools)
     return screen
 
 
@@ -99,8 +106,8 @@ def _caption_tools(page: Page) -> CaptionTools:
     return CaptionTools(text, prefix, suffix, find, by, replace, undo)
 
 
-def _connect(page: Page, screen: Pictures, upload: gr.File, tools: CaptionTools) -> None:
-    current = screen.current
+def _connect(page: Page, screen: Pictures, tools: CaptionTools) -> None:
+    current, upload = screen.current, screen.upload
 
     def edit(trigger: Callable[..., Any], handler: Callable[..., Any], extra: Sequence[Component] = ()) -> None:
         trigger(

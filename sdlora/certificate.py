@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from sdlora.lora.inject import ADAPTER, Adapters, eject
 from sdlora.lora.names import canonical
 from sdlora.lora.targets import Part
 from sdlora.models.load import Base
+from sdlora.models.prompt import Embedding
 from sdlora.render import Picture, Renderer
 from sdlora.text import Text
 
@@ -48,25 +50,26 @@ class Certificate:
         )
 
 
-def certify(file: Path, base: Base, adapters: Adapters) -> Certificate:
+def certify(file: Path, base: Base, adapters: Adapters, known: Mapping[str, Embedding] | None = None) -> Certificate:
     """Compare `file` with the live adapters that it was written from. They are taken out of the base on the way.
+    `known` holds texts of encoders that are gone, that of "" among them.
 
     Raises:
         Unloadable: the file lacks layers, does nothing, does not load, or loads as something else.
     """
-    parts: dict[Part, nn.Module] = {part: getattr(base, part) for part in adapters.parts}
+    parts: dict[Part, nn.Module] = {part: base.parts[part] for part in adapters.parts}
     for model in parts.values():
         model.eval()
     trained = _live(adapters)
     _check_tensors(file, len(trained), base.family.name)
     side = min(base.resolution, _LARGEST)
-    live = Renderer(base, adapters)
+    live = Renderer(base, adapters, known=known or {})
     pictures = {}
     for strength in (1.0, 0.0):
         live.set_strength(strength)
         pictures[strength] = live.latent(_DRAWING, side)
     eject(parts)
-    loaded = Renderer(base)
+    loaded = Renderer(base, known=known or {})
     try:
         loaded.load(file)
     except BadInput as error:

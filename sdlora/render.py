@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import torch
-from diffusers import StableDiffusionPipeline
 from PIL import Image
 from torch import Tensor
 
@@ -18,6 +17,7 @@ from sdlora.errors import BadInput
 from sdlora.lora.inject import Adapters
 from sdlora.models.bases import resolve_base
 from sdlora.models.load import Base, load_base
+from sdlora.models.prompt import Embedding
 from sdlora.text import Text
 
 _LOADED = "sdlora_preview"  # long and distinct: transformers looks for adapter keys by substring
@@ -45,21 +45,12 @@ class Renderer:
     base: Base
     adapters: Adapters | None = None  # live ones of a training run; else `load` brings a file
     file: Path | None = None
+    known: Mapping[str, Embedding] = field(default_factory=dict)  # texts of frozen encoders that are gone
     _strength: float = 1.0
-    _texts: OrderedDict[tuple[str, Path | None, float], Tensor] = field(default_factory=OrderedDict)
+    _texts: OrderedDict[tuple[str, Path | None, float], Embedding] = field(default_factory=OrderedDict)
 
     def __post_init__(self) -> None:
-        scheduler = getattr(diffusers, self.base.scheduler["_class_name"])
-        self.pipe = StableDiffusionPipeline(
-            scheduler=scheduler.from_config(self.base.scheduler),
-            vae=self.base.vae,
-            text_encoder=self.base.text_encoder,
-            tokenizer=self.base.tokenizer,
-            unet=self.base.unet,
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
-        )
+        self.pipe = _pipeline(self.base)
         self.pipe.set_progress_bar_config(disable=True)
         if self.base.scheduler.get("prediction_type", "epsilon") != self.base.prediction:
             self.pipe.scheduler.register_to_config(prediction_type=self.base.prediction)
@@ -115,10 +106,17 @@ class Renderer:
         return self._run(picture, side, output_type="latent").float().cpu()
 
     def _run(self, picture: Picture, side: int, **more: Any) -> Any:
-        guided = picture.guidance > 1
+        wanted = self._text(picture.prompt)
+        more |= {"prompt_embeds": wanted.states}
+        if wanted.pooled is not None:
+            more["pooled_prompt_embeds"] = wanted.pooled
+        if picture.guidance > 1:
+            zeros = self.base.zero_empty and not picture.negative
+            unwanted = wanted.zeros() if zeros else self._text(picture.negative)
+            more["negative_prompt_embeds"] = unwanted.states
+            if unwanted.pooled is not None:
+                more["negative_pooled_prompt_embeds"] = unwanted.pooled
         return self.pipe(
-            prompt_embeds=self._text(picture.prompt),
-            negative_prompt_embeds=self._text(picture.negative) if guided else None,
             num_inference_steps=picture.steps,
             guidance_scale=picture.guidance,
             generator=torch.Generator().manual_seed(picture.seed),
@@ -127,8 +125,10 @@ class Renderer:
             **more,
         ).images[0]
 
-    def _text(self, prompt: str) -> Tensor:
-        """The prompt's embedding (1, T, width); kept, unless live adapters may have changed it."""
+    def _text(self, prompt: str) -> Embedding:
+        """The prompt's embedding as a batch of one; kept, unless live adapters may have changed it."""
+        if prompt in self.known:
+            return self.known[prompt].batch()
         if self.adapters is not None:
             return self._encode(prompt)
         key = (prompt, self.file, self._strength if self._text_encoder_adapted() else 0.0)
@@ -138,13 +138,29 @@ class Renderer:
                 self._texts.popitem(last=False)
         return self._texts[key]
 
-    def _encode(self, prompt: str) -> Tensor:
-        return self.pipe.encode_prompt(
-            prompt, self.base.device, num_images_per_prompt=1, do_classifier_free_guidance=False
-        )[0]
+    def _encode(self, prompt: str) -> Embedding:
+        found = self.pipe.encode_prompt(
+            prompt, device=self.base.device, num_images_per_prompt=1, do_classifier_free_guidance=False
+        )
+        return Embedding(found[0], found[2] if self.base.family.conditions else None)
 
     def _text_encoder_adapted(self) -> bool:
-        return self.file is not None and "text_encoder" in self.pipe.get_list_adapters()
+        if self.file is None:
+            return False
+        return any(part in self.pipe.get_list_adapters() for part in self.base.family.text_encoders)
+
+
+def _pipeline(base: Base) -> Any:
+    """diffusers' own for the family, around the base's parts; text encoders that are gone are None."""
+    scheduler = getattr(diffusers, base.scheduler["_class_name"])
+    parts: dict[str, Any] = {"unet": base.unet, "vae": base.vae, "scheduler": scheduler.from_config(base.scheduler)}
+    for part in base.family.text_encoders:
+        parts[part], parts[part.replace("text_encoder", "tokenizer")] = base.parts.get(part), base.tokenizers[part]
+    if base.family.conditions:
+        parts |= {"force_zeros_for_empty_prompt": base.zero_empty, "add_watermarker": False}
+    else:
+        parts |= {"safety_checker": None, "requires_safety_checker": False}
+    return getattr(diffusers, base.family.pipeline)(feature_extractor=None, **parts)
 
 
 def open_renderer(base_name: str) -> Renderer:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
+    EulerDiscreteScheduler,
+    PNDMScheduler,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
@@ -18,9 +21,11 @@ from diffusers import (
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+from tests.tiny import make_tokenizer
+
 WIDTHS = {"sd1": (32, 64, 96, 96), "sd2": (32, 64, 96, 96), "sdxl": (32, 64, 96)}
 TEXT_LAYERS = {"sd1": (12,), "sd2": (23,), "sdxl": (12, 32)}
-TEXT_WIDTH, TEXT_WIDTH_2, TOKENS, LENGTH = 32, 48, 100, 16
+TEXT_WIDTH, TEXT_WIDTH_2, TOKENS, LENGTH = 32, 48, 514, 32  # as many tokens as `make_tokenizer` has
 
 
 @dataclass
@@ -101,6 +106,49 @@ def unet_config(family: str, widths: tuple[int, ...] | None = None) -> dict[str,
             "projection_class_embeddings_input_dim": TEXT_WIDTH_2 + 6 * 8,
         }
     return config
+
+
+# What diffusers' published folders draw with, and what their configs say beside the schedule.
+SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "sd1": (PNDMScheduler, {"skip_prk_steps": True, "set_alpha_to_one": False}),
+    "sd2": (DDIMScheduler, {"clip_sample": False, "set_alpha_to_one": False}),
+    "sdxl": (EulerDiscreteScheduler, {"timestep_spacing": "leading"}),
+}
+
+
+def make_folder(folder: Path, family: str, prediction: str = "epsilon", **scheduler: Any) -> Path:
+    """A whole base in diffusers layout that draws noise of 32 pixels."""
+    made = models(family)
+    torch.manual_seed(12)
+    kind, more = SCHEDULERS[family]
+    parts: dict[str, Any] = {
+        **made.parts,
+        "vae": AutoencoderKL(
+            block_out_channels=(8, 16),
+            norm_num_groups=4,
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+            latent_channels=4,
+        ),
+        "scheduler": kind(
+            beta_start=0.00085,
+            beta_end=0.012,
+            beta_schedule="scaled_linear",
+            steps_offset=1,
+            prediction_type=prediction,
+            **{**more, **scheduler},
+        ),
+    }
+    for part in made.parts:
+        if part != "unet":
+            name = part.replace("text_encoder", "tokenizer")
+            parts[name] = make_tokenizer(folder.with_name(f"{folder.name}-{name}"))
+    if family == "sdxl":
+        StableDiffusionXLPipeline(add_watermarker=False, **parts).save_pretrained(folder)
+    else:
+        without = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+        StableDiffusionPipeline(**parts, **without).save_pretrained(folder)
+    return folder
 
 
 def text_encoder(part: str, layers: int) -> nn.Module:

@@ -117,9 +117,9 @@ def test_layers_without_effect_are_no_fault(tiny_base: Path, tmp_path: Path) -> 
 def test_ejected_means_gone(tiny_base: Path) -> None:
     base, plain = load(tiny_base), load(tiny_base)
     fill(adapted(base))
-    eject({"unet": base.unet, "text_encoder": base.text_encoder})
+    eject({"unet": base.unet, "text_encoder": base.parts["text_encoder"]})
     assert str(base.unet) == str(plain.unet)
-    assert str(base.text_encoder) == str(plain.text_encoder)
+    assert str(base.parts["text_encoder"]) == str(plain.parts["text_encoder"])
 
 
 def test_a_run_whose_file_is_wrong_fails(tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

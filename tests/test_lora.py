@@ -30,7 +30,7 @@ def load(folder: Path, precision: Precision = "fp32") -> Base:
 
 
 def adapted(base: Base, targets: str = "attention", rank: int = 4, alpha: float = 2.0) -> Adapters:
-    return inject({"unet": base.unet, "text_encoder": base.text_encoder}, Shape(rank, alpha, targets), seed=1)  # type: ignore[arg-type]
+    return inject({"unet": base.unet, "text_encoder": base.parts["text_encoder"]}, Shape(rank, alpha, targets), seed=1)  # type: ignore[arg-type]
 
 
 def fill(adapters: Adapters, size: float = 0.3) -> None:
@@ -79,12 +79,12 @@ def test_parameter_count_on_the_real_unet(targets: str, expected: int) -> None:
 def test_counts_from_files_equal_the_models(tiny_base: Path) -> None:
     known, base = facts(resolve_base(str(tiny_base))), load(tiny_base)
     assert known is not None
-    assert known.unet_parameters == sum(p.numel() for p in base.unet.parameters())
-    assert known.text_encoder_parameters == sum(p.numel() for p in base.text_encoder.parameters())
+    assert known.parameters("unet") == sum(p.numel() for p in base.unet.parameters())
+    assert known.parameters("text_encoder") == sum(p.numel() for p in base.parts["text_encoder"].parameters())
     for targets in ("attention", "attention+ff", "attention+ff+conv"):
         shape = Shape(4, 2.0, targets)  # type: ignore[arg-type]
-        counted = adapter_parameters(known.unet_shapes, "unet", shape)
-        counted += adapter_parameters(known.text_encoder_shapes, "text_encoder", shape)
+        counted = adapter_parameters(known.shapes["unet"], "unet", shape)
+        counted += adapter_parameters(known.shapes["text_encoder"], "text_encoder", shape)
         assert counted == adapted(load(tiny_base), targets).parameter_count()
 
 

@@ -97,9 +97,9 @@ def test_a_file_is_a_base(tmp_path: Path, family: str) -> None:
     assert known is not None
     assert (known.family, known.prediction) == (family, "epsilon" if family == "sd1" else "v_prediction")
     base = load_base(ref, "fp32", CPU)
-    assert known.unet_parameters == sum(p.numel() for p in base.unet.parameters())
+    assert known.parameters("unet") == sum(p.numel() for p in base.unet.parameters())
     assert (base.family.name, base.prediction, base.resolution) == (family, known.prediction, known.resolution)
-    assert base.tokenizer.pad_token == ("!" if family == "sd2" else "<|endoftext|>")
+    assert base.tokenizers["text_encoder"].pad_token == ("!" if family == "sd2" else "<|endoftext|>")
     latent = Renderer(base).latent(Picture("red disc", steps=2, guidance=1.0), 32)
     assert torch.isfinite(latent).all()
 
@@ -107,13 +107,13 @@ def test_a_file_is_a_base(tmp_path: Path, family: str) -> None:
 def test_the_loaded_model_says_what_the_first_one_said(tmp_path: Path) -> None:
     file = usable(tmp_path)
     base = load_base(resolve_base(str(file)), "fp32", CPU)
-    again = Models("sd1", {"unet": base.unet, "text_encoder": base.text_encoder})
+    again = Models("sd1", {"unet": base.unet, "text_encoder": base.parts["text_encoder"]})
     assert torch.isfinite(again.outputs()["unet"]).all()
     states = unpack.tensors(single_file.read_checkpoint(file))
-    own = {f"text_model.{k}": v for k, v in base.text_encoder.state_dict().items()}
+    own = {f"text_model.{k}": v for k, v in base.parts["text_encoder"].state_dict().items()}
     assert all(torch.equal(own[k], v) for k, v in states["text_encoder"].items())
     assert all(torch.equal(base.unet.state_dict()[k], v) for k, v in states["unet"].items())
-    assert base.tokenizer.model_max_length > LENGTH
+    assert base.tokenizers["text_encoder"].model_max_length > LENGTH
 
 
 def test_training_on_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from sdlora.data import import_pictures
 from sdlora.errors import BadInput, BaseUnusable, Diverged
 from sdlora.events import Event, Judged, Saved, Started, Stepped
 from sdlora.models.bases import fingerprint, resolve_base
+from sdlora.models.load import Base
 from sdlora.train import run as run_module
 from sdlora.train import state
 from sdlora.train.judge import Judgement, best_step, split
@@ -80,6 +81,10 @@ def weights(module: torch.nn.Module) -> dict[str, Tensor]:
     }
 
 
+def modules(base: Base) -> dict[str, torch.nn.Module]:
+    return {**base.parts, "vae": base.vae}
+
+
 @pytest.mark.parametrize("text_encoder_lr", [0.0, 1e-2])
 def test_only_adapters_change(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text_encoder_lr: float
@@ -91,14 +96,14 @@ def test_only_adapters_change(
         here = prepare(*args)
         seen["base"] = here.trainer.base
         seen["adapters"] = here.trainer.adapters
-        seen["before"] = {part: weights(getattr(here.trainer.base, part)) for part in ("unet", "text_encoder", "vae")}
+        seen["before"] = {part: weights(module) for part, module in modules(here.trainer.base).items()}
         seen["first"] = {name: p.detach().clone() for name, p in here.trainer.adapters.matrices().items()}
         return here
 
     monkeypatch.setattr(run_module, "prepare", remember)
     Trained(tmp_path, tiny_base, **{"train.text_encoder_lr": text_encoder_lr})()
     for part, before in seen["before"].items():
-        after = weights(getattr(seen["base"], part))
+        after = weights(modules(seen["base"])[part])
         assert before.keys() == after.keys()
         assert all(torch.equal(before[name], after[name]) for name in before), part
     moved = {name for name, p in seen["adapters"].matrices().items() if not torch.equal(p, seen["first"][name])}

@@ -47,6 +47,7 @@ class About:
     buckets: Mapping[tuple[int, int], int] = field(default_factory=dict)  # (width, height) in pixels -> pictures
     strength: float | None = None  # the recommended one, once it is known
     thumbnail: bytes = b""  # a small JPEG
+    zero_snr: bool = False  # whether the base's last noise level has no signal left
 
 
 def metadata(about: About) -> dict[str, str]:
@@ -93,7 +94,7 @@ def _training(about: About) -> dict[str, str]:
         "ss_seed": str(s["train.seed"]),
         "ss_min_snr_gamma": str(s["train.min_snr_gamma"]),
         "ss_noise_offset": "None",
-        "ss_zero_terminal_snr": "False",
+        "ss_zero_terminal_snr": str(about.zero_snr),
         "ss_loss_type": "l2",
         "ss_network_dropout": str(s["lora.dropout"]),
         "ss_caption_dropout_rate": str(s["data.caption_dropout"]),

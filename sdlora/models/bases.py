@@ -9,11 +9,12 @@ import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from sdlora.errors import BaseUnusable
-from sdlora.models.family import family_named, family_of
+from sdlora.models.family import Part, family_named, family_of
 from sdlora.models.single_file import configs, diffusers_shapes, read_checkpoint
 from sdlora.text import Text
 
@@ -59,7 +60,7 @@ def resolve_base(name: str) -> BaseRef:
 def _checked(folder: Path) -> Path:
     missing = [
         p
-        for p in ("model_index.json", "unet", "vae", "text_encoder", "tokenizer", "scheduler")
+        for p in ("model_index.json", "unet", "vae", "text_encoder", "tokenizer", "scheduler", *_second(folder))
         if not (folder / p).exists()
     ]
     if missing:
@@ -71,6 +72,16 @@ def _checked(folder: Path) -> Path:
             )
         )
     return folder
+
+
+def _second(folder: Path) -> list[str]:
+    """Parts that only a family with two text encoders has."""
+    try:
+        unet = json.loads((folder / "unet/config.json").read_bytes())
+        two = len(family_of(unet).text_encoders) == 2
+    except (OSError, ValueError, BaseUnusable):
+        two = False  # loading says what is wrong
+    return ["text_encoder_2", "tokenizer_2"] if two else []
 
 
 def _on_offer() -> list[Path]:
@@ -156,23 +167,10 @@ class BaseFacts:
     family: str  # a key of `family.FAMILIES`
     prediction: str
     resolution: int  # pixels
-    unet_shapes: dict[str, tuple[int, ...]]  # weight name -> shape
-    text_encoder_shapes: dict[str, tuple[int, ...]]
+    shapes: dict[Part, dict[str, tuple[int, ...]]]  # UNet and text encoders: weight name -> shape
 
-    @property
-    def unet_parameters(self) -> int:
-        return sum(_product(s) for s in self.unet_shapes.values())
-
-    @property
-    def text_encoder_parameters(self) -> int:
-        return sum(_product(s) for s in self.text_encoder_shapes.values())
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    total = 1
-    for side in shape:
-        total *= side
-    return total
+    def parameters(self, part: Part) -> int:
+        return sum(prod(s) for s in self.shapes[part].values())
 
 
 def facts(base: BaseRef) -> BaseFacts | None:
@@ -190,12 +188,12 @@ def facts(base: BaseRef) -> BaseFacts | None:
             json.loads((base.path / part).read_text())
             for part in ("unet/config.json", "vae/config.json", "scheduler/scheduler_config.json")
         )
+        family = family_of(unet)
         return BaseFacts(
-            family=family_of(unet).name,
+            family=family.name,
             prediction=scheduler.get("prediction_type", "epsilon"),
             resolution=native_resolution(unet, vae),
-            unet_shapes=_shapes(base.path, "unet"),
-            text_encoder_shapes=_shapes(base.path, "text_encoder"),
+            shapes={part: _shapes(base.path, part) for part in family.parts},
         )
     except (OSError, ValueError, KeyError) as error:
         raise BaseUnusable(
@@ -205,13 +203,12 @@ def facts(base: BaseRef) -> BaseFacts | None:
 
 def _facts_of_file(file: Path) -> BaseFacts:
     found = read_checkpoint(file)
-    parts, shapes = configs(found), diffusers_shapes(found)
+    parts, shapes, family = configs(found), diffusers_shapes(found), family_named(found.family)
     return BaseFacts(
-        family=family_named(found.family).name,
+        family=family.name,
         prediction=found.prediction,
         resolution=native_resolution(parts["unet"], parts["vae"]),
-        unet_shapes=shapes["unet"],
-        text_encoder_shapes=shapes["text_encoder"],
+        shapes={part: shapes[part] for part in family.parts},
     )
 
 

@@ -10,13 +10,13 @@ import diffusers
 import torch
 import transformers
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from sdlora.errors import BaseUnusable
 from sdlora.files import read_json
 from sdlora.models.bases import BaseRef, facts, native_resolution
-from sdlora.models.family import Family, family_named, family_of
-from sdlora.models.single_file import configs, read_checkpoint
+from sdlora.models.family import Family, Part, family_named, family_of
+from sdlora.models.single_file import TEXT_ENCODERS, configs, read_checkpoint
 from sdlora.models.tokens import find_tokenizer
 from sdlora.models.unpack import modules
 from sdlora.text import Text
@@ -25,7 +25,8 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 SMALL = 100_000_000  # parameters of a UNet
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # What a base consists of on the hub; everything else there (pickles, single-file copies) is never fetched.
-_WANTED = ["*.json", "*.txt", "unet/*.safetensors", "vae/*.safetensors", "text_encoder/*.safetensors", "tokenizer/*"]
+_PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
+_WANTED = ["*.json", "*.txt", *(f"{part}/*.safetensors" for part in _PARTS), "tokenizer/*", "tokenizer_2/*"]
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,27 @@ class Base:
     prediction: str  # "epsilon" or "v_prediction"
     resolution: int  # pixels of a side that it was trained on
     factor: int  # pixels a latent stands for, along a side
-    tokenizer: CLIPTokenizer
-    text_encoder: CLIPTextModel
+    tokenizers: dict[Part, CLIPTokenizer]  # by text encoder
+    parts: dict[Part, Any]  # what a LoRA can act on: `unet`, and the family's text encoders until `free_text_encoders`
     vae: AutoencoderKL
-    unet: UNet2DConditionModel
     scheduler: dict[str, Any]  # its config, as diffusers reads it
+    zero_empty: bool  # no text is zeros, not the encoded empty string
     device: torch.device
-    dtype: torch.dtype  # of UNet and text encoder
+    dtype: torch.dtype  # of UNet and text encoders
+
+    @property
+    def unet(self) -> UNet2DConditionModel:
+        return self.parts["unet"]
+
+    @property
+    def zero_snr(self) -> bool:
+        """Whether the last noise level has no signal left (arXiv 2305.08891)."""
+        return bool(self.scheduler.get("rescale_betas_zero_snr", False))
+
+    def free_text_encoders(self) -> None:
+        """Give their memory back, once every text that will be needed is encoded. They cannot be used any more."""
+        for part in self.family.text_encoders:
+            self.parts.pop(part, None)
 
 
 def pick_device() -> torch.device:
@@ -94,22 +109,23 @@ def load_base(
         raise BaseUnusable(
             Text(f"The base {ref.name} cannot be loaded: {reason}", f"基礎モデル {ref.name} を読み込めません: {reason}")
         ) from error
-    for part in (parts.vae, parts.unet, parts.text_encoder):
+    for part in (parts.vae, *parts.parts.values()):
         part.to(device).eval().requires_grad_(False)
+    unet = parts.parts["unet"]
     said = parts.scheduler.get("prediction_type", "epsilon")
     return Base(
         path=path,
         family=parts.family,
         prediction=said if prediction == "auto" else prediction,
-        resolution=native_resolution(dict(parts.unet.config), dict(parts.vae.config)),
+        resolution=native_resolution(dict(unet.config), dict(parts.vae.config)),
         factor=2 ** (len(parts.vae.config.block_out_channels) - 1),
-        tokenizer=parts.tokenizer,
-        text_encoder=parts.text_encoder,
+        tokenizers=parts.tokenizers,
+        parts=parts.parts,
         vae=parts.vae,
-        unet=parts.unet,
         scheduler=parts.scheduler,
+        zero_empty=parts.zero_empty,
         device=device,
-        dtype=parts.unet.dtype,
+        dtype=unet.dtype,
     )
 
 
@@ -118,16 +134,16 @@ class _Parts:
     """What is read from disk, wherever it lay."""
 
     family: Family
-    tokenizer: CLIPTokenizer
-    text_encoder: CLIPTextModel
+    tokenizers: dict[Part, CLIPTokenizer]
+    parts: dict[Part, Any]
     vae: AutoencoderKL
-    unet: UNet2DConditionModel
     scheduler: dict[str, Any]
+    zero_empty: bool
 
 
 def _dtypes(ref: BaseRef, precision: Precision, device: torch.device) -> dict[str, torch.dtype]:
     known = facts(ref)
-    dtype = pick_dtype(precision, device, known.unet_parameters if known else 0)
+    dtype = pick_dtype(precision, device, known.parameters("unet") if known else 0)
     # The VAE overflows in fp16 on many bases: it gets bf16 or fp32, never fp16.
     return {"unet": dtype, "vae": torch.float32 if dtype == torch.float16 else dtype}
 
@@ -137,27 +153,47 @@ def _read_folder(ref: BaseRef, precision: Precision, device: torch.device, predi
     assert folder is not None
     family = family_of(read_json(folder / "unet/config.json"))
     dtypes = _dtypes(ref, precision, device)
-    kind: dict[str, Any] = {"use_safetensors": True, "local_files_only": True, "low_cpu_mem_usage": True}
+    kind: dict[str, Any] = {"use_safetensors": True, "local_files_only": True}
+    lean = {**kind, "low_cpu_mem_usage": True}
+    parts: dict[Part, Any] = {"unet": UNet2DConditionModel.from_pretrained(folder, subfolder="unet", torch_dtype=dtypes["unet"], **lean)}
+    for part in family.text_encoders:
+        model = CLIPTextModelWithProjection if part == "text_encoder_2" else CLIPTextModel
+        parts[part] = model.from_pretrained(folder, subfolder=part, dtype=dtypes["unet"], **kind)
+    index = read_json(folder / "model_index.json")
     return _Parts(
         family=family,
-        tokenizer=CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer", local_files_only=True),
-        text_encoder=CLIPTextModel.from_pretrained(
-            folder, subfolder="text_encoder", dtype=dtypes["unet"], use_safetensors=True, local_files_only=True
-        ),
-        vae=AutoencoderKL.from_pretrained(folder, subfolder="vae", torch_dtype=dtypes["vae"], **kind),
-        unet=UNet2DConditionModel.from_pretrained(folder, subfolder="unet", torch_dtype=dtypes["unet"], **kind),
+        tokenizers={
+            part: CLIPTokenizer.from_pretrained(folder, subfolder=_tokenizer(part), local_files_only=True)
+            for part in family.text_encoders
+        },
+        parts=parts,
+        vae=AutoencoderKL.from_pretrained(folder, subfolder="vae", torch_dtype=dtypes["vae"], **lean),
         scheduler=read_json(folder / "scheduler/scheduler_config.json"),
+        zero_empty=family.conditions and bool(index.get("force_zeros_for_empty_prompt", True)),
     )
+
+
+def _tokenizer(text_encoder: str) -> str:
+    """`text_encoder_2` reads what `tokenizer_2` makes."""
+    return text_encoder.replace("text_encoder", "tokenizer")
 
 
 def _read_file(ref: BaseRef, precision: Precision, device: torch.device, prediction: str) -> _Parts:
     assert ref.path is not None
     found = read_checkpoint(ref.path)
-    parts = configs(found, prediction)
-    family = family_named(found.family)
-    tokenizer = find_tokenizer(found.file, parts["text_encoder"], "!" if found.family == "sd2" else None)
+    configured, family = configs(found, prediction), family_named(found.family)
     made: dict[str, Any] = modules(found, prediction, _dtypes(ref, precision, device))
-    return _Parts(family, tokenizer, made["text_encoder"], made["vae"], made["unet"], parts["scheduler"])
+    return _Parts(
+        family=family,
+        tokenizers={
+            part: find_tokenizer(found.file, configured[part], "!" if open_clip else None)
+            for part, (_, _, open_clip) in zip(family.text_encoders, TEXT_ENCODERS[found.family], strict=True)
+        },
+        vae=made["vae"],
+        parts={part: made[part] for part in family.parts},
+        scheduler=configured["scheduler"],
+        zero_empty=family.conditions,
+    )
 
 
 def on_disk(ref: BaseRef) -> Path:

@@ -28,7 +28,7 @@ def find_tokenizer(file: Path, text_encoder: dict[str, Any], pad: str | None) ->
     """
     tokens = text_encoder["vocab_size"]
     more: dict[str, Any] = {"model_max_length": text_encoder["max_position_embeddings"]}
-    more |= {"pad_token": pad} if pad else {}
+    more["pad_token"] = pad or "<|endoftext|>"  # whatever the one that is found pads with
     for folder in _folders(file):
         if _count(folder) == tokens:
             return CLIPTokenizer.from_pretrained(folder, local_files_only=True, **more)

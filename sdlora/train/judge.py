@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sdlora.train.latents import Latent
-from sdlora.train.loop import Trainer, evaluating, sample_losses
+from sdlora.train.loop import Sample, Trainer, evaluating, sample_losses
 from sdlora.train.randomness import Draw, generator
 
 TIMESTEPS = 8  # noise levels each held-out picture is judged at
@@ -62,7 +62,7 @@ class Judge:
         """Loss of every (picture, noise level) pair: (pictures × TIMESTEPS,). Leaves the adapters at strength 1."""
         with evaluating(trainer, strength):
             parts = [
-                sample_losses(trainer, torch.stack([latent.plain] * TIMESTEPS), draws, [caption] * TIMESTEPS)
+                sample_losses(trainer, [Sample(latent.plain, latent.sizes, caption, d) for d in draws])
                 for latent, caption, draws in zip(self.latents, self.captions, self.draws, strict=True)
             ]
             return torch.cat(parts).cpu()

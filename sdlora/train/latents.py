@@ -34,12 +34,18 @@ class Picture:
     caption: str
 
 
+# Pixels as SDXL is told them (arXiv 2307.01952, section 2.2): original height and width, top and left of the crop in the
+# scaled picture, height and width trained at.
+Sizes = tuple[int, int, int, int, int, int]
+
+
 @dataclass(frozen=True)
 class Latent:
     """One picture's latent and its mirrored picture's (the VAE does not commute with mirroring): (C, h, w), fp32."""
 
     plain: Tensor
     flipped: Tensor
+    sizes: Sizes
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,7 @@ def encode_pictures(
 def _cached(vae: AutoencoderKL, picture: Picture, size: tuple[int, int], file: Path) -> Latent:
     if file.exists():
         try:
-            return Latent(**load_file(file))
+            return Latent(**load_file(file), sizes=sizes(picture, size))
         except (SafetensorError, OSError, TypeError):
             file.unlink()  # damaged: made again below
     pixels = _pixels(picture.path, size)
@@ -95,7 +101,15 @@ def _cached(vae: AutoencoderKL, picture: Picture, size: tuple[int, int], file: P
             )
         )
     canonical.write(file, {"plain": both[0], "flipped": both[1]})
-    return Latent(*both)
+    return Latent(*both, sizes(picture, size))
+
+
+def sizes(picture: Picture, size: tuple[int, int]) -> Sizes:
+    """What `fit` does to the picture. The cut is even, so the mirrored picture's is the same."""
+    width, height = size
+    scale = max(width / picture.width, height / picture.height)
+    top, left = ((side * scale - cut) / 2 for side, cut in ((picture.height, height), (picture.width, width)))
+    return picture.height, picture.width, round(top), round(left), height, width
 
 
 def _pixels(path: Path, size: tuple[int, int]) -> Tensor:

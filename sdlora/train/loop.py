@@ -18,9 +18,9 @@ from sdlora.errors import Diverged
 from sdlora.events import Event, Stepped
 from sdlora.lora.inject import Adapters
 from sdlora.models.load import Base
-from sdlora.models.prompt import encode, tokenize
+from sdlora.models.prompt import Embedding, encode, stack
 from sdlora.text import Text
-from sdlora.train.latents import Latent
+from sdlora.train.latents import Latent, Sizes
 from sdlora.train.loss import Diffusion, loss_per_sample
 from sdlora.train.memory import out_of_memory
 from sdlora.train.order import Order
@@ -29,11 +29,21 @@ from sdlora.train.randomness import Draw, draw, key
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """What the loop shows. `texts` holds each caption's embedding (T, width) where the text encoder is frozen."""
+    """What the loop shows. `texts` holds each caption's embedding where the text encoders are frozen."""
 
     latents: list[Latent]
     captions: list[str]
-    texts: dict[str, Tensor] | None
+    texts: dict[str, Embedding] | None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture as a forward pass sees it."""
+
+    x_0: Tensor  # (C, h, w)
+    sizes: Sizes
+    caption: str
+    draw: Draw
 
 
 @dataclass
@@ -52,7 +62,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         t = self.settings.train
-        rates = {"unet": t.unet_lr, "text_encoder": t.text_encoder_lr}
+        rates = {part: t.unet_lr if part == "unet" else t.text_encoder_lr for part in self.adapters.parts}
         self.rates = [rates[part] for part in self.adapters.parts]
         groups = [{"params": self.adapters.parameters_of(part), "lr": rates[part]} for part in self.adapters.parts]
         # fused: one kernel for all adapters instead of a few for each of hundreds
@@ -66,7 +76,7 @@ class Trainer:
 
     @property
     def modules(self) -> list[nn.Module]:
-        return [self.base.unet, self.base.text_encoder]
+        return [*self.base.parts.values()]
 
 
 @contextmanager
@@ -152,37 +162,48 @@ def _gradient(trainer: Trainer, step: int) -> float:
 def batch_losses(trainer: Trainer, shown: dict[int, int]) -> Tensor:
     """Weighted losses (B,) with gradients to the adapters; `shown` is global sample number -> picture."""
     data, pictures = trainer.settings.data, trainer.pictures
-    draws, latents, captions = [], [], []
+    samples = []
     for sample, number in shown.items():
         latent = pictures.latents[number]
         d = draw(sample, tuple(latent.plain.shape), trainer.diffusion.timesteps, trainer.settings.train.seed)
-        draws.append(d)
-        latents.append(latent.flipped if data.flip and d.flip < 0.5 else latent.plain)
-        captions.append("" if d.caption < data.caption_dropout else pictures.captions[number])
-    return sample_losses(trainer, torch.stack(latents), draws, captions)
+        x_0 = latent.flipped if data.flip and d.flip < 0.5 else latent.plain
+        caption = "" if d.caption < data.caption_dropout else pictures.captions[number]
+        samples.append(Sample(x_0, latent.sizes, caption, d))
+    return sample_losses(trainer, samples)
 
 
-def sample_losses(trainer: Trainer, x_0: Tensor, draws: list[Draw], captions: list[str]) -> Tensor:
-    """Loss of each sample (B,), min-SNR weighted; x_0 (B, C, h, w)."""
+def sample_losses(trainer: Trainer, samples: list[Sample]) -> Tensor:
+    """Loss of each sample (B,), min-SNR weighted; all of one shape."""
     base, diffusion = trainer.base, trainer.diffusion
-    noise = torch.stack([d.noise for d in draws])
-    t = torch.tensor([d.timestep for d in draws])
+    x_0 = torch.stack([s.x_0 for s in samples])  # (B, C, h, w)
+    noise = torch.stack([s.draw.noise for s in samples])
+    t = torch.tensor([s.draw.timestep for s in samples])
     x_t, target = diffusion.noised(x_0, noise, t), diffusion.target(x_0, noise, t)
     weight = diffusion.weight(t, trainer.settings.train.min_snr_gamma)
-    predicted = base.unet(
-        x_t.to(base.device, base.dtype),
-        t.to(base.device),
-        encoder_hidden_states=_context(trainer, captions),
-        return_dict=False,
-    )[0]
+    predicted = _predict(trainer, x_t, t, samples)
     return loss_per_sample(predicted, target.to(base.device)) * weight.to(base.device)
 
 
-def _context(trainer: Trainer, captions: list[str]) -> Tensor:
-    """Text for the UNet (B, T, width), from the cache or through the adapted text encoder."""
+def _predict(trainer: Trainer, x_t: Tensor, t: Tensor, samples: list[Sample]) -> Tensor:
+    """The UNet's answer to x_t (B, C, h, w) at t (B,)."""
+    base, text = trainer.base, _text(trainer, [s.caption for s in samples])
+    told = {}
+    if text.pooled is not None:
+        told = {"text_embeds": text.pooled, "time_ids": torch.tensor([s.sizes for s in samples], device=base.device)}
+    return base.unet(
+        x_t.to(base.device, base.dtype),
+        t.to(base.device),
+        encoder_hidden_states=text.states,
+        added_cond_kwargs=told or None,
+        return_dict=False,
+    )[0]
+
+
+def _text(trainer: Trainer, captions: list[str]) -> Embedding:
+    """Captions for the UNet, from the cache or through the adapted text encoders."""
     if trainer.pictures.texts is not None:
-        return torch.stack([trainer.pictures.texts[c] for c in captions])
-    return encode(trainer.base.text_encoder, tokenize(trainer.base.tokenizer, captions))
+        return stack([trainer.pictures.texts[c] for c in captions])
+    return encode(trainer.base, captions)
 
 
 def _update(trainer: Trainer, loss: float) -> bool:

@@ -38,12 +38,15 @@ class Diffusion:
         return a.sqrt() * noise - (1 - a).sqrt() * x_0
 
     def weight(self, t: Tensor, gamma: float) -> Tensor:
-        """Min-SNR-γ weights (B,): min(SNR, γ) / SNR for ε, / (SNR + 1) for v (arXiv 2303.09556, section 3.4). γ = 0: all 1."""
+        """Min-SNR-γ weights (B,): min(SNR, γ) / SNR for ε, / (SNR + 1) for v (arXiv 2303.09556, section 3.4). γ = 0: all 1.
+
+        With zero terminal SNR the last level has SNR 0: the weight is 1 for ε, and 0 for v.
+        """
         a = self.alphas_cumprod[t]
         if gamma == 0:
             return torch.ones_like(a)
         snr = a / (1 - a)
-        return snr.clamp(max=gamma) / (snr if self.prediction == "epsilon" else snr + 1)
+        return (gamma / snr).clamp(max=1) if self.prediction == "epsilon" else snr.clamp(max=gamma) / (snr + 1)
 
     def _at(self, t: Tensor) -> Tensor:
         return self.alphas_cumprod[t].view(-1, 1, 1, 1)

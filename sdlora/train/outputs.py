@@ -22,13 +22,12 @@ from sdlora.render import Picture
 from sdlora.text import Text
 from sdlora.train import state
 from sdlora.train.loop import evaluating
-from sdlora.train.prepare import Run, resolution
+from sdlora.train.prepare import Run, prompts, resolution
 from sdlora.train.snapshot import capture
 from sdlora.train.state import State
 
 SAMPLE_STRENGTHS = (0.0, 0.5, 1.0)
 SMALLEST_ROOM = 64 << 20  # bytes that must be free before a paused job goes on
-SAMPLE_PROMPTS = 2  # drawn where the settings name none
 
 
 def after_step(here: Run, step: int) -> None:
@@ -77,6 +76,7 @@ def _about(here: Run, step: int) -> About:
         base_version=base.family.base_version[base.prediction],
         v2=base.family.v2,
         prediction=base.prediction,
+        zero_snr=base.zero_snr,
         base_name=Path(request.base.name).name,
         resolution=resolution(request.settings, base),
         created=request.created,
@@ -127,7 +127,7 @@ def sample(here: Run, step: int) -> None:
     strengths = (0.0,) if step == 0 else SAMPLE_STRENGTHS[1:]
     here.folders.samples.mkdir(parents=True, exist_ok=True)
     here.emit(Phase("sampling"))
-    for number, prompt in enumerate(_prompts(here)):
+    for number, prompt in enumerate(prompts(here.request)):
         for strength in strengths:
             drawing = Picture(
                 prompt, seed=here.request.settings.train.seed + number, steps=wanted.steps, guidance=wanted.guidance
@@ -153,12 +153,6 @@ def _save_png(file: Path, picture: Image.Image) -> None:
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
     write_bytes(file, buffer.getvalue())
-
-
-def _prompts(here: Run) -> list[str]:
-    written = [line.strip() for line in here.request.settings.sample.prompts.splitlines() if line.strip()]
-    captions = dict.fromkeys(p.caption for p in here.request.pictures if p.caption)
-    return written or list(captions)[:SAMPLE_PROMPTS] or [""]
 
 
 def _warn_once(here: Run, code: str, en: str, ja: str) -> None:

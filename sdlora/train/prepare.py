@@ -17,13 +17,15 @@ from sdlora.lora.inject import inject
 from sdlora.lora.targets import Part, Shape
 from sdlora.models.bases import BaseRef, fingerprint
 from sdlora.models.load import Base, load_base
-from sdlora.models.prompt import encode_once
+from sdlora.models.prompt import Embedding, encode_once
 from sdlora.render import Renderer
 from sdlora.text import Text
 from sdlora.train.judge import Judge, Judgement, split
 from sdlora.train.latents import Cache, Latent, Picture, encode_pictures
 from sdlora.train.loop import Emit, Trainer, TrainingSet
 from sdlora.train.randomness import key
+
+SAMPLE_PROMPTS = 2  # drawn where the settings name none
 
 
 @dataclass(frozen=True)
@@ -114,15 +116,9 @@ def _unit(base: Base) -> int:
 
 def prepare(request: Request, base: Base, latents: list[Latent], folders: Folders, emit: Emit) -> Run:
     settings = request.settings
-    trained: dict[Part, nn.Module] = {}
-    if settings.train.unet_lr > 0:
-        trained["unet"] = base.unet
-    if settings.train.text_encoder_lr > 0:
-        trained["text_encoder"] = base.text_encoder
     captions = [p.caption for p in request.pictures]
-    texts = None
-    if "text_encoder" not in trained:
-        texts = encode_once(base.tokenizer, base.text_encoder, [*captions, ""])
+    texts = _texts(request, base) if settings.train.text_encoder_lr == 0 else None
+    trained: dict[Part, nn.Module] = {part: base.parts[part] for part in _learning(settings, base)}
     adapters = inject(trained, Shape(**settings.lora.model_dump()), key(settings.train.seed, "init"))
     learn, held = split(len(latents), settings.data.held_out, settings.train.seed)
     shown = TrainingSet([latents[i] for i in learn], [captions[i] for i in learn], texts)
@@ -130,7 +126,27 @@ def prepare(request: Request, base: Base, latents: list[Latent], folders: Folder
     for module in trained.values():
         module.train()
     judge = Judge.of(trainer, [latents[i] for i in held], [captions[i] for i in held]) if held else None
-    return Run(request, folders, trainer, judge, Renderer(base, adapters), emit)
+    return Run(request, folders, trainer, judge, Renderer(base, adapters, known=texts or {}), emit)
+
+
+def _learning(settings: Config, base: Base) -> list[Part]:
+    """Parts that get adapters: those with a learning rate."""
+    t, encoders = settings.train, base.family.text_encoders
+    return (["unet"] if t.unet_lr > 0 else []) + (list(encoders) if t.text_encoder_lr > 0 else [])
+
+
+def _texts(request: Request, base: Base) -> dict[str, Embedding]:
+    """Every text of the run, encoded by frozen text encoders that are then let go: 1.6 GB of SDXL in bf16."""
+    texts = encode_once(base, [*(p.caption for p in request.pictures), *prompts(request), ""])
+    base.free_text_encoders()
+    return texts
+
+
+def prompts(request: Request) -> list[str]:
+    """What the samples show."""
+    written = [line.strip() for line in request.settings.sample.prompts.splitlines() if line.strip()]
+    captions = dict.fromkeys(p.caption for p in request.pictures if p.caption)
+    return written or list(captions)[:SAMPLE_PROMPTS] or [""]
 
 
 def _now_and_then(emit: Emit, seconds: float = 0.5) -> Callable[[int, int], None]:

@@ -6,13 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import nn
-
 from sdlora.certificate import certify
 from sdlora.events import Phase, Started
 from sdlora.files import sha256_of
 from sdlora.lora import kohya
-from sdlora.lora.targets import Part
 from sdlora.text import Text
 from sdlora.train import state
 from sdlora.train.judge import Judgement, best_step
@@ -81,9 +78,8 @@ def _stopped(here: Run, keep: bool) -> Result:
 
 def _started(here: Run) -> Started:
     base, trainer = here.trainer.base, here.trainer
-    parts: dict[Part, nn.Module] = {"unet": base.unet, "text_encoder": base.text_encoder}
     trained = trainer.adapters.parameter_count()
-    full = sum(p.numel() for part in trainer.adapters.parts for p in parts[part].parameters())
+    full = sum(p.numel() for part in trainer.adapters.parts for p in base.parts[part].parameters())
     return Started(
         step=trainer.done,
         steps=here.steps,
@@ -104,7 +100,7 @@ def _finish(here: Run) -> Result:
     strength = here.judge.best_strength(here.trainer) if here.judge else 1.0
     file = finished(here, best, strength)
     here.emit(Phase("exporting"))
-    certificate = certify(file, here.trainer.base, here.trainer.adapters)
+    certificate = certify(file, here.trainer.base, here.trainer.adapters, here.trainer.pictures.texts)
     return Result(True, here.steps, file, sha256_of(file), best, strength, certificate.text)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from sdlora.config import Config
-from sdlora.lora.targets import Part, Shape, adapter_parameters
+from sdlora.lora.targets import Shape, adapter_parameters
 from sdlora.models import bases
 from sdlora.text import Text
 from sdlora.web import numbers, words
@@ -30,14 +30,11 @@ def cost(settings: Config) -> Cost | None:
     if facts is None:
         return None
     shape, train = Shape(**settings.lora.model_dump()), settings.train
-    parts: list[tuple[Part, dict[str, tuple[int, ...]], int, float]] = [
-        ("unet", facts.unet_shapes, facts.unet_parameters, train.unet_lr),
-        ("text_encoder", facts.text_encoder_shapes, facts.text_encoder_parameters, train.text_encoder_lr),
-    ]
-    learning = [(part, shapes, full) for part, shapes, full, rate in parts if rate > 0]
+    rates = {part: train.unet_lr if part == "unet" else train.text_encoder_lr for part in facts.shapes}
+    learning = [part for part in facts.shapes if rates[part] > 0]
     return Cost(
-        trained=sum(adapter_parameters(shapes, part, shape) for part, shapes, _ in learning),
-        full=sum(full for _, _, full in learning),
+        trained=sum(adapter_parameters(facts.shapes[part], part, shape) for part in learning),
+        full=sum(facts.parameters(part) for part in learning),
     )
 
 

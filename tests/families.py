@@ -1,0 +1,93 @@
+"""Runs on the three families' real block layouts, made ready without files of pictures: for tests that only need steps."""
+
+from __future__ import annotations
+
+import copy
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sdlora import config
+from sdlora.models.bases import resolve_base
+from sdlora.models.load import Base, load_base
+from sdlora.train.latents import Latent, Picture
+from sdlora.train.loop import train
+from sdlora.train.prepare import Folders, Request, Run, prepare
+from sdlora.train.snapshot import capture, restore
+from sdlora.train.state import State
+from tests.layouts import make_folder
+
+FAMILIES = ("sd1", "sd2", "sdxl")
+PREDICTION = {"sd1": "epsilon", "sd2": "v_prediction", "sdxl": "epsilon"}
+SETTINGS: dict[str, Any] = {
+    "train.steps": 2,
+    "train.batch_size": 2,
+    "train.unet_lr": 1e-2,
+    "train.text_encoder_lr": 1e-2,
+    "train.precision": "fp32",
+    "lora.rank": 4,
+    "data.held_out": 0.0,
+    "export.dtype": "fp32",
+}
+
+
+def folder_of(family: str, root: Path) -> Path:
+    """The family's base in diffusers layout, made once in `root`."""
+    found = root / family
+    return found if found.exists() else make_folder(found, family, PREDICTION[family])
+
+
+@cache
+def _loaded(folder: Path) -> Base:
+    return load_base(resolve_base(str(folder)), "fp32", torch.device("cpu"))
+
+
+def base_of(family: str, root: Path) -> Base:
+    """A copy of the family's loaded base, to put adapters into."""
+    return copy.deepcopy(_loaded(folder_of(family, root)))
+
+
+def ready(family: str, root: Path, out: Path, **changes: Any) -> Run:
+    """A run just before its first step: four random latents, everything else as `sdlora.train.prepare` makes it."""
+    g = torch.Generator().manual_seed(3)
+    shapes = [(4, 8, 8), (4, 8, 8), (4, 8, 12), (4, 8, 12)]
+    latents = [
+        Latent(torch.randn(s, generator=g), torch.randn(s, generator=g), (64, 64, 0, 0, 2 * s[1], 2 * s[2]))
+        for s in shapes
+    ]
+    pictures = [Picture(out / f"{k}.png", "", 2 * s[2], 2 * s[1], f"red disc {k}") for k, s in enumerate(shapes)]
+    request = Request(
+        name="disc",
+        created=1_700_000_000.0,
+        base=resolve_base(str(folder_of(family, root))),
+        base_fingerprint="",
+        settings=config.from_values({**SETTINGS, **changes}),
+        pictures=pictures,
+    )
+    folders = Folders(out, out / "state", out / "checkpoints", out / "samples", out / "cache")
+    return prepare(request, base_of(family, root), latents, folders, lambda event: None)
+
+
+def steps(here: Run) -> dict[int, State]:
+    """Train to the end; the state after each step, as it would be on disk."""
+    found: dict[int, State] = {}
+
+    def remember(step: int) -> None:
+        kept = capture(here.trainer)
+        found[step] = State(kept.step, {k: v.detach().clone() for k, v in kept.tensors.items()}, dict(kept.facts))
+
+    train(here.trainer, lambda event: None, lambda: False, remember)
+    return found
+
+
+def assert_resumes_exactly(whole: dict[int, State], again: Run) -> None:
+    """`again`, put back after the first step, ends where the unbroken run ended, bit for bit."""
+    restore(again.trainer, whole[1])
+    end = steps(again)
+    last = max(whole)
+    assert sorted(end) == list(range(2, last + 1))
+    assert end[last].tensors.keys() == whole[last].tensors.keys()
+    different = [k for k, v in whole[last].tensors.items() if not torch.equal(v, end[last].tensors[k])]
+    assert not different, different[:3]

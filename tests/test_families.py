@@ -1,0 +1,79 @@
+"""SD 1.5, SD 2.1 and SDXL in their real block layouts: each trains, resumes exactly, and its file means the same in diffusers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import DiffusionPipeline
+from PIL import Image, ImageChops
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from tests.families import FAMILIES, assert_resumes_exactly, folder_of, ready, steps
+from tests.test_train import Trained
+
+VERSION = {"sd1": "sd_v1", "sd2": "sd_v2_v", "sdxl": "sdxl_base_v1-0"}
+# Attention and feed-forward layers of the real models, as sd-scripts counts them without proj_in and proj_out.
+UNET, TEXT = {"sd1": 160, "sd2": 160, "sdxl": 700}, {"sd1": 72, "sd2": 138, "sdxl": 72 + 192}
+SHORT: dict[str, Any] = {
+    "train.steps": 1,
+    "train.resolution": 16,
+    "train.text_encoder_lr": 1e-2,
+    "sample.prompts": "red disc",
+    "sample.steps": 1,
+    "data.held_out": 0.0,
+    "export.dtype": "fp32",
+}
+
+
+@pytest.fixture(scope="session")
+def layouts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("layouts")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_state_brings_back_the_same_future(layouts: Path, tmp_path: Path, family: str) -> None:
+    whole = steps(ready(family, layouts, tmp_path, **{"lora.dropout": 0.1}))
+    parts = {name.split(".")[0] for name in whole[2].tensors}
+    assert parts == {"unet", "text_encoder"} | ({"text_encoder_2"} if family == "sdxl" else set())
+    moved = sum(bool(v.any()) for k, v in whole[2].tensors.items() if k.endswith("lora_B"))
+    # SDXL reads the states before the last layer: that layer of the first encoder gets no gradient, as in every trainer
+    assert moved == UNET[family] + TEXT[family] - (6 if family == "sdxl" else 0)
+    assert_resumes_exactly(whole, ready(family, layouts, tmp_path, **{"lora.dropout": 0.1}))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_diffusers_draws_what_the_trainer_drew(layouts: Path, tmp_path: Path, family: str) -> None:
+    """A run from pictures to file; every target under its kohya name; diffusers' own pipeline gives the trainer's samples."""
+    folder = folder_of(family, layouts)
+    file = Trained(tmp_path, folder, **SHORT)().file
+    assert file is not None
+    names = {name.split(".")[0] for name in load_file(file)}
+    assert sum(name.startswith("lora_unet_") for name in names) == UNET[family]
+    assert sum(name.startswith("lora_te") for name in names) == TEXT[family]
+    with safe_open(file, "pt") as opened:
+        metadata = opened.metadata()
+    assert metadata["ss_base_model_version"] == VERSION[family]
+    assert metadata["modelspec.prediction_type"] == ("v" if family == "sd2" else "epsilon")
+
+    pipe = DiffusionPipeline.from_pretrained(folder)
+    pipe.set_progress_bar_config(disable=True)
+    before = _drawn(pipe)
+    pipe.load_lora_weights(str(file.parent), weight_name=file.name, adapter_name="trained_here")
+    after = _drawn(pipe)
+    assert _largest_difference(before, Image.open(tmp_path / "samples/step-000000-0-000.png")) <= 1
+    assert _largest_difference(after, Image.open(tmp_path / "samples/step-000001-0-100.png")) <= 1
+    assert _largest_difference(before, after) > 3
+
+
+def _drawn(pipe: Any) -> Image.Image:
+    drawing = {"num_inference_steps": 1, "guidance_scale": 6.0, "height": 32, "width": 32}
+    return pipe("red disc", generator=torch.Generator().manual_seed(0), **drawing).images[0]
+
+
+def _largest_difference(a: Image.Image, b: Image.Image) -> int:
+    assert a.size == b.size
+    return max(high for _, high in ImageChops.difference(a, b.convert("RGB")).getextrema())

@@ -155,7 +155,9 @@ def _read_folder(ref: BaseRef, precision: Precision, device: torch.device, predi
     dtypes = _dtypes(ref, precision, device)
     kind: dict[str, Any] = {"use_safetensors": True, "local_files_only": True}
     lean = {**kind, "low_cpu_mem_usage": True}
-    parts: dict[Part, Any] = {"unet": UNet2DConditionModel.from_pretrained(folder, subfolder="unet", torch_dtype=dtypes["unet"], **lean)}
+    parts: dict[Part, Any] = {
+        "unet": UNet2DConditionModel.from_pretrained(folder, subfolder="unet", torch_dtype=dtypes["unet"], **lean)
+    }
     for part in family.text_encoders:
         model = CLIPTextModelWithProjection if part == "text_encoder_2" else CLIPTextModel
         parts[part] = model.from_pretrained(folder, subfolder=part, dtype=dtypes["unet"], **kind)

@@ -101,7 +101,7 @@ def _cached(vae: AutoencoderKL, picture: Picture, size: tuple[int, int], file: P
             )
         )
     canonical.write(file, {"plain": both[0], "flipped": both[1]})
-    return Latent(*both, sizes(picture, size))
+    return Latent(both[0], both[1], sizes(picture, size))
 
 
 def sizes(picture: Picture, size: tuple[int, int]) -> Sizes:

@@ -131,8 +131,8 @@ def prepare(request: Request, base: Base, latents: list[Latent], folders: Folder
 
 def _learning(settings: Config, base: Base) -> list[Part]:
     """Parts that get adapters: those with a learning rate."""
-    t, encoders = settings.train, base.family.text_encoders
-    return (["unet"] if t.unet_lr > 0 else []) + (list(encoders) if t.text_encoder_lr > 0 else [])
+    t = settings.train
+    return [part for part in base.family.parts if (t.unet_lr if part == "unet" else t.text_encoder_lr) > 0]
 
 
 def _texts(request: Request, base: Base) -> dict[str, Embedding]:

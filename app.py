@@ -35,6 +35,8 @@ def main() -> None:
     except (OSError, SdloraError) as error:
         sys.exit(refuse(f"sdlora cannot start: {error}"))
     asyncio.run(serve(app, listener, options.host, options.open))
+    if options.end_workers or os.getpid() == 1:
+        end_children()
 
 
 def parse() -> argparse.Namespace:
@@ -49,6 +51,11 @@ def parse() -> argparse.Namespace:
         type=Path,
         default=os.environ.get("SDLORA_PASSWORD_FILE") or None,
         help="file with the password that the page asks for (made and printed where other computers can reach the page)",
+    )
+    parser.add_argument(
+        "--end-workers",
+        action="store_true",
+        help="a running job saves and leaves with the server, and goes on at its next start (for containers)",
     )
     parser.add_argument("--open", action="store_true", help="open the page in a browser")
     return parser.parse_args()
@@ -96,8 +103,6 @@ async def serve(app: FastAPI, listener: socket.socket, host: str, show: bool) ->
         if show:
             webbrowser.open(address)
     await running
-    if os.getpid() == 1:
-        end_children()
 
 
 def refuse(sentence: str) -> int:

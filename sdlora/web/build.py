@@ -176,6 +176,7 @@ def _life(site: Site) -> Callable[[FastAPI], Any]:
         clock.start()
         yield
         ended.set()
+        clock.join(2.0)  # from here on it starts no job
         site.previews.close()
 
     return life

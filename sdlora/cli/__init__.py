@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import sys
 
 import typer
 
-from sdlora.cli import datasets, demo, facts, pictures, surgery, training
+from sdlora.cli import datasets, demo, facts, health, pictures, surgery, training
 from sdlora.cli.options import print_json
-from sdlora.errors import SdloraError
+from sdlora.errors import BadInput, DiskFull, SdloraError
+from sdlora.text import Text
 
 app = typer.Typer(
     name="sdlora",
@@ -33,6 +36,7 @@ for command in (
     surgery.resize,
     facts.settings,
     facts.doctor,
+    health.health,
 ):
     app.command()(command)
 
@@ -42,10 +46,22 @@ def main() -> None:
 
     With `--json` it is also, in both languages, the one object on stdout.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8; in JSON this is an escape
     try:
         app()
     except SdloraError as error:
-        print(error.text.en, file=sys.stderr)
-        if "--json" in sys.argv:
-            print_json({"error": {"en": error.text.en, "ja": error.text.ja}})
-        sys.exit(error.exit_code)
+        sys.exit(refuse(error.text, error.exit_code))
+    except OSError as error:  # no permission, no such folder, a name too long: the system says it in its own words
+        where = f": {str(error.filename)[:200]}" if error.filename else ""
+        said = f"{error.strerror or error}{where}"
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        sys.exit(refuse(Text(said, said), DiskFull.exit_code if full else BadInput.exit_code))
+
+
+def refuse(text: Text, code: int) -> int:
+    print(text.en, file=sys.stderr)
+    if "--json" in sys.argv:
+        print_json({"error": {"en": text.en, "ja": text.ja}})
+    return code

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from sdlora.text import Text
 
@@ -17,3 +18,13 @@ def setting(default: Any, label: Text, help: Text, *, first: bool = False, **lim
 class Section(BaseModel):
     # strict: 3.7 is no integer and True is no number, which Gradio's own components let through.
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _is_plain(cls, value: Any, info: ValidationInfo) -> Any:
+        """Texts are printed on terminals and stored as UTF-8: no control characters, no halves of letters. Prompts are lines."""
+        text = value if isinstance(value, str) else ""
+        text = text.replace("\n", "") if info.field_name == "prompts" else text
+        if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text):
+            raise ValueError
+        return value

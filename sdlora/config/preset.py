@@ -76,8 +76,8 @@ def resolve(preset: str = "style", base: str | None = None, changes: Iterable[tu
         names = ", ".join(known)
         raise BadInput(
             Text(
-                f"There is no preset {preset!r}. There are: {names}.",
-                f"プリセット {preset!r} はありません。使えるのは {names} です。",
+                f"There is no preset {preset[:80]!r}. There are: {names}.",
+                f"プリセット {preset[:80]!r} はありません。使えるのは {names} です。",
             )
         )
     chosen = dict(changes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
@@ -136,7 +137,9 @@ def _shown(value: Any) -> str:
 
 
 _TEXTS = {
-    "model.base": Text("a shorter, non-empty text", "空でない、より短い文字列"),
+    "model.base": Text(
+        "a shorter, non-empty text without control characters", "空でなく制御文字を含まない、より短い文字列"
+    ),
     "lora.blocks": Text(
         "names of letters, digits, dots and `*`, with commas between", "英数字・ピリオド・`*` の名前(カンマ区切り)"
     ),
@@ -150,9 +153,17 @@ def _expected(s: Setting) -> Text:
     if s.kind == "bool":
         return Text("true or false", "true または false")
     if s.kind == "str":
-        return _TEXTS.get(s.path, Text("a shorter text", "より短い文字列"))
+        return _TEXTS.get(
+            s.path, Text("a shorter text without control characters", "制御文字を含まない、より短い文字列")
+        )
     kind = Text("a whole number", "整数") if s.kind == "int" else Text("a number", "数値")
     return Text(f"{kind.en} from {s.minimum} to {s.maximum}", f"{s.minimum} から {s.maximum} までの{kind.ja}")
+
+
+# Python reads more as a number than people write: 1_6, full-width digits, nan.
+_INTEGER = re.compile(r"[+-]?[0-9]{1,20}")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
+_BOOLEANS = {"true": True, "false": False, "on": True, "off": False}
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
@@ -164,29 +175,29 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     path, sign, raw = text.partition("=")
     known = {s.path: s for s in settings()}
     if not sign or path not in known:
+        shown = _shown(text)
         raise BadInput(
             Text(
-                f"{text!r} is no setting. Write section.name=value; `python -m sdlora settings` lists them.",
-                f"{text!r} は設定として読めません。section.name=value の形で書いてください。一覧は `python -m sdlora settings` で見られます。",
+                f"{shown} is no setting. Write section.name=value; `python -m sdlora settings` lists them.",
+                f"{shown} は設定として読めません。section.name=value の形で書いてください。一覧は `python -m sdlora settings` で見られます。",
             )
         )
     return path, _parse(known[path], raw.strip())
 
 
 def _parse(s: Setting, raw: str) -> Any:
-    try:
-        if s.kind == "int":
-            return int(raw)
-        if s.kind == "float":
-            return float(raw)
-        if s.kind == "bool":
-            return {"true": True, "false": False, "on": True, "off": False}[raw.lower()]
-    except (ValueError, KeyError):
-        e = _expected(s)
-        raise BadInput(
-            Text(f"{s.path} is {raw!r}, but {e.en} was expected.", f"{s.path} は {raw!r} ですが、{e.ja}が必要です。")
-        ) from None
-    return raw
+    if s.kind == "int" and _INTEGER.fullmatch(raw):
+        return int(raw)
+    if s.kind == "float" and _NUMBER.fullmatch(raw):
+        return float(raw)
+    if s.kind == "bool" and raw.lower() in _BOOLEANS:
+        return _BOOLEANS[raw.lower()]
+    if s.kind in ("str", "choice"):
+        return raw
+    e, shown = _expected(s), _shown(raw)
+    raise BadInput(
+        Text(f"{s.path} is {shown}, but {e.en} was expected.", f"{s.path} は {shown} ですが、{e.ja}が必要です。")
+    )
 
 
 def to_json(config: Config) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -95,7 +96,7 @@ def _peft_config(folder: Path) -> dict[str, Any]:
         if config.get("peft_type") == "LORA":
             return dict(config)
         reason = f"peft_type is {config.get('peft_type')}"
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         reason = str(error)
     raise BadInput(
         Text(
@@ -126,6 +127,8 @@ def _inspection(
     weights = [name for name in header if not name.endswith(".alpha")]
     keys = {name: key for name in header if (key := parse(name))}
     down = {name: key for name, key in keys.items() if key.role == "down"}
+    if any(len(header[name]["shape"]) < 2 or 0 in header[name]["shape"] for name in down):
+        raise _odd(path, "a layer's matrix has no rank", "階数のない行列があります")
     other = lycoris.kind_of(header)
     if other and not (other == "full" and down):
         kind, network, ranks, places = other, other, lycoris.ranks(header), lycoris.places(header, other)
@@ -196,26 +199,32 @@ def family_of(layers: Iterable[tuple[Part, str, Sequence[int]]], metadata: dict[
     for part, path, shape in layers:
         if part == "text_encoder_2" or "transformer_blocks.1." in path:  # only SDXL has deeper transformers
             return "sdxl"
-        if part == "unet" and "attn2.to_k" in path:
+        if part == "unet" and "attn2.to_k" in path and len(shape) > 1:
             widths.add(shape[1])
     return {768: "sd1", 1024: "sd2", 2048: "sdxl"}.get(next(iter(widths), 0), "unknown")
+
+
+def _odd(path: Path, en: str, ja: str) -> BadInput:
+    return BadInput(Text(f"{path.name} cannot be used: {en}.", f"{path.name} は使えません: {ja}。"))
 
 
 def _alpha(
     path: Path, header: dict[str, Any], start: int, metadata: dict[str, str], config: dict[str, Any] | None
 ) -> float | None:
-    found = scalars(path, header, start, [name for name in header if name.endswith(".alpha")])
-    if found:
-        return Counter(found).most_common(1)[0][0]
-    if config is None:
+    """Raises BadInput where one is stored that is no number."""
+    found: list[Any] = list(scalars(path, header, start, [name for name in header if name.endswith(".alpha")]))
+    if not found:
         try:
-            config = json.loads(metadata.get("lora_adapter_metadata", "{}"))
-        except ValueError:
-            config = {}
-    for name in ("lora_alpha", "unet.lora_alpha", "text_encoder.lora_alpha"):
-        if name in config:
-            return float(config[name])
-    return None
+            config = json.loads(metadata.get("lora_adapter_metadata", "{}")) if config is None else config
+            if not isinstance(config, dict):
+                raise TypeError
+            names = ("lora_alpha", "unet.lora_alpha", "text_encoder.lora_alpha")
+            found = [config[name] for name in names if name in config][:1]
+        except (ValueError, TypeError, RecursionError):
+            found = [None]
+    if any(type(alpha) not in (int, float) or not math.isfinite(alpha) for alpha in found):
+        raise _odd(path, "its alpha is not a number", "アルファが数値ではありません")
+    return float(Counter(found).most_common(1)[0][0]) if found else None
 
 
 def _layer_kind(part: str, path: str) -> str:

@@ -41,20 +41,29 @@ def resolve_base(name: str) -> BaseRef:
     """
     if name == "emoji":
         return BaseRef(name, str(BUNDLED), _checked(BUNDLED))
-    for path in (Path(name).expanduser(), *(p for p in _on_offer() if name in (p.name, p.stem))):
+    for path in (*_given(name), *(p for p in _on_offer() if name in (p.name, p.stem))):
         if path.is_dir():
             return BaseRef(name, str(path.absolute()), _checked(path.absolute()))
         if path.is_file():
             return BaseRef(name, str(path.absolute()), read_checkpoint(path.absolute()).file)
-    if _HUB_ID.fullmatch(name) and not name.startswith("."):
+    if _HUB_ID.fullmatch(name) and not any(part.strip(".") == "" or part.startswith(".") for part in name.split("/")):
         cached = _in_hub_cache(name)
         return BaseRef(name, name, _checked(cached) if cached else None)
     raise BaseUnusable(
         Text(
-            f"There is no base model {name!r}: not a folder or file here, not a hub id (owner/name), and not `emoji`.",
-            f"基礎モデル {name!r} が見つかりません。フォルダー、.safetensors ファイル、ハブ ID(owner/name)、`emoji` のいずれかを指定してください。",
+            f"There is no base model {name[:200]!r}: not a folder or file here, not a hub id (owner/name), and not `emoji`.",
+            f"基礎モデル {name[:200]!r} が見つかりません。フォルダー、.safetensors ファイル、ハブ ID(owner/name)、`emoji` のいずれかを指定してください。",
         )
     )
+
+
+def _given(name: str) -> list[Path]:
+    """The path that a name is; none where no file system takes it (too long, half a letter)."""
+    try:
+        path = Path(name).expanduser()
+        return [path] if path.exists() else []
+    except (OSError, ValueError, RuntimeError):
+        return []
 
 
 def _checked(folder: Path) -> Path:

@@ -1,0 +1,93 @@
+"""Bad files and settings against the commands: each accepted or refused as it must be, in one sentence, in little time and memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sdlora import cli
+from sdlora.cli import training
+from tests.bad import loras, pictures, settings, zips
+from tests.bad.case import Case
+from tests.browser import ROOT
+
+COMMANDS = {
+    "dataset add": [*pictures.cases(), *zips.cases()],
+    "inspect": [*loras.cases()],
+    "train": [*settings.cases()],
+}
+ALL = [(command, case) for command, cases in COMMANDS.items() for case in cases]
+SECONDS, BYTES = 60.0, 700_000_000  # of the real command; a busy machine is slow, not wrong
+
+
+def words_of(command: str, case: Case, folder: Path) -> list[str]:
+    given = case.make(folder)
+    if command == "train":
+        good = folder / "pictures"
+        good.mkdir()
+        (good / "a.png").write_bytes(pictures.encoded())
+        return ["train", str(good), *given]
+    return [*command.split(), *given, "--json"]
+
+
+@pytest.mark.parametrize(("command", "case"), ALL, ids=[case.name for _, case in ALL])
+def test_bad(
+    command: str,
+    case: Case,
+    tmp_path: Path,
+    workspace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """In this process. A job that is accepted is written, not trained."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(training, "watch", lambda paths, out, as_json: print(paths.job.read_text()))
+    (tmp_path / "in").mkdir()
+    monkeypatch.setattr(sys, "argv", ["sdlora", *words_of(command, case, tmp_path / "in")])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()  # typer leaves by sys.exit in any case
+    said = capfd.readouterr()
+    judge(case, ended.value.code or 0, said.out, said.err)
+    if case.verdict == "refused" and command == "dataset add":
+        assert not [left for left in (workspace / "datasets").iterdir() if not left.name.startswith(".")]
+
+
+REAL = [(command, case) for command, case in ALL if case.real]
+
+
+@pytest.mark.parametrize(("command", "case"), REAL, ids=[case.name for _, case in REAL])
+def test_bad_on_the_real_command_line(command: str, case: Case, tmp_path: Path, workspace: Path) -> None:
+    (tmp_path / "in").mkdir()
+    words = words_of(command, case, tmp_path / "in")
+    out, err = tmp_path / "out.txt", tmp_path / "err.txt"
+    began = time.monotonic()
+    with open(out, "wb") as stdout, open(err, "wb") as stderr:
+        process = subprocess.Popen([sys.executable, "-m", "sdlora", *words], cwd=ROOT, stdout=stdout, stderr=stderr)
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert time.monotonic() - began < SECONDS
+    assert used.ru_maxrss * 1024 < BYTES
+    judge(case, process.returncode, out.read_text(), err.read_text())
+
+
+def judge(case: Case, code: int | str, out: str, err: str) -> None:
+    assert "Traceback" not in out + err
+    if case.verdict == "refused":
+        assert code == 2, (out, err)
+        assert err.strip()
+        assert case.says in err
+        assert len(err) < 2500
+        return
+    assert code == 0, err
+    last = out.splitlines()[-1] if out else ""
+    assert case.says in out
+    if case.verdict == "left out":
+        found = json.loads(last)
+        assert found["items"]
+        assert found["skipped"]

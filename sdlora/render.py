@@ -11,10 +11,14 @@ from typing import Any
 import diffusers
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from sdlora.errors import BadInput
+from sdlora.header import read_header
+from sdlora.lora.applied import Applied
 from sdlora.lora.inject import Adapters
+from sdlora.lora.lycoris import applied_here
+from sdlora.lora.targets import Part
 from sdlora.models.bases import resolve_base
 from sdlora.models.load import Base, load_base
 from sdlora.models.prompt import Embedding
@@ -40,12 +44,14 @@ class Cancelled(Exception):
 
 @dataclass
 class Renderer:
-    """A base kept ready to draw. Setting the strength touches one number a layer; nothing is loaded or encoded again."""
+    """A base kept ready to draw. Setting the strength touches one number a layer (DoRA, LoHa, LoKr: the layer's weight);
+    nothing is loaded or encoded again."""
 
     base: Base
     adapters: Adapters | None = None  # live ones of a training run; else `load` brings a file
     file: Path | None = None
     known: Mapping[str, Embedding] = field(default_factory=dict)  # texts of frozen encoders that are gone
+    _applied: Applied | None = None  # a file of a kind that diffusers does not load
     _strength: float = 1.0
     _texts: OrderedDict[tuple[str, Path | None, float], Embedding] = field(default_factory=OrderedDict)
 
@@ -59,14 +65,15 @@ class Renderer:
         """Put this LoRA file in place of the last one; None = the base alone.
 
         Raises:
-            BadInput: not a LoRA that diffusers can load into this base.
+            BadInput: not a LoRA that fits this base.
         """
         if file == self.file:
             return
-        if self.file is not None:
-            self.pipe.unload_lora_weights()
-        self.file, self._strength = None, 1.0
-        if file is not None:
+        self._unload()
+        if file is not None and applied_here(read_header(file)[0]):
+            self._applied = Applied(file, self._models())
+            self._applied.set_strength(1.0)
+        elif file is not None:
             try:
                 self.pipe.load_lora_weights(
                     str(file.parent), weight_name=file.name, adapter_name=_LOADED, local_files_only=True
@@ -79,12 +86,25 @@ class Renderer:
                         f"{file.name} はこの基礎モデルに読み込めません: {_first_line(error)}",
                     )
                 ) from error
-            self.file = file
+        self.file = file
+
+    def _unload(self) -> None:
+        if self._applied is not None:
+            self._applied.remove()
+        elif self.file is not None:
+            self.pipe.unload_lora_weights()
+        self.file, self._applied, self._strength = None, None, 1.0
+
+    def _models(self) -> dict[Part, nn.Module]:
+        parts: tuple[Part, ...] = ("unet", "text_encoder", "text_encoder_2")
+        return {part: model for part in parts if isinstance(model := getattr(self.pipe, part, None), nn.Module)}
 
     def set_strength(self, strength: float) -> None:
         """0 is the base, 1 what was trained."""
         if self.adapters is not None:
             self.adapters.set_strength(strength)
+        elif self._applied is not None and strength != self._strength:
+            self._applied.set_strength(strength)
         elif self.file is not None and strength != self._strength:
             names = self.pipe.get_active_adapters() or [_LOADED]
             self.pipe.set_adapters(names, strength)
@@ -145,9 +165,8 @@ class Renderer:
         return Embedding(found[0], found[2] if self.base.family.conditions else None)
 
     def _text_encoder_adapted(self) -> bool:
-        if self.file is None:
-            return False
-        return any(part in self.pipe.get_list_adapters() for part in self.base.family.text_encoders)
+        parts = self._applied.parts if self._applied else self.pipe.get_list_adapters() if self.file else ()
+        return any(part.startswith("text_encoder") for part in parts)
 
 
 def _pipeline(base: Base) -> Any:

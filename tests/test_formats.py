@@ -58,7 +58,7 @@ def tensor_bytes(path: Path) -> dict[str, tuple[torch.dtype, tuple[int, ...], by
 def test_each_format_in_diffusers_and_peft(tmp_path: Path, family: str, alpha: float) -> None:
     made, adapters = adapted(family, alpha)
     ours, without = made.outputs(), models(family).outputs()
-    lora = kohya.lora_of(adapters, alpha, family)
+    lora = kohya.lora_of(adapters, family)
     for format in ("kohya", "diffusers"):
         file = formats.write(tmp_path / f"{format}.safetensors", lora, format)  # type: ignore[arg-type]
         fresh = models(family)
@@ -75,7 +75,7 @@ def test_each_format_in_diffusers_and_peft(tmp_path: Path, family: str, alpha: f
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_round_trip_of_all_formats_keeps_every_byte(tmp_path: Path, family: str, dtype: torch.dtype) -> None:
     _, adapters = adapted(family, 3.0)
-    first = formats.write(tmp_path / "a.safetensors", kohya.lora_of(adapters, 3.0, family).cast(dtype), "kohya")
+    first = formats.write(tmp_path / "a.safetensors", kohya.lora_of(adapters, family).cast(dtype), "kohya")
     second = formats.write(tmp_path / "b.safetensors", read(first), "diffusers")
     third = formats.write(tmp_path / "c", read(second), "peft")
     fourth = formats.write(tmp_path / "d.safetensors", read(third), "kohya")
@@ -90,7 +90,7 @@ def test_ranks_and_alphas_that_differ_survive(tmp_path: Path) -> None:
     _, adapters = adapted("sd1", 4.0)
     layers = [
         Layer(x.part, x.path, x.down[: 1 + n % 4].contiguous(), x.up[:, : 1 + n % 4].contiguous(), float(1 + n % 3))
-        for n, x in enumerate(kohya.lora_of(adapters, 4.0, "sd1").layers)
+        for n, x in enumerate(kohya.lora_of(adapters, "sd1").layers)
     ]
     lora = Lora(tuple(layers), "sd1", {})
     fresh = models("sd1")
@@ -148,7 +148,7 @@ def test_sdxl_has_ldm_names_and_both_prefixes() -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_names_come_back(family: str) -> None:
     _, adapters = adapted(family, 1.0)
-    for layer in kohya.lora_of(adapters, 1.0, family).layers:
+    for layer in kohya.lora_of(adapters, family).layers:
         for ending, role in ((".lora_down.weight", "down"), (".lora_up.weight", "up"), (".alpha", "alpha")):
             key = parse(kohya_name(layer.part, layer.path, family) + ending)
             assert key is not None
@@ -236,7 +236,7 @@ def test_other_trainers_are_named(tmp_path: Path, metadata: dict[str, str], trai
 
 def test_inspect_reads_alpha_and_rank_in_every_format(tmp_path: Path) -> None:
     _, adapters = adapted("sdxl", 3.0, "attention")
-    lora = kohya.lora_of(adapters, 3.0, "sdxl").cast(torch.float16)
+    lora = kohya.lora_of(adapters, "sdxl").cast(torch.float16)
     formats.write(tmp_path / "k.safetensors", lora, "kohya")
     formats.write(tmp_path / "d", lora, "diffusers")
     formats.write(tmp_path / "p", lora, "peft")
@@ -284,7 +284,7 @@ def test_the_diffusers_header_is_what_diffusers_writes(tmp_path: Path) -> None:
     unet = models("sd1").parts["unet"]
     assert isinstance(unet, UNet2DConditionModel)
     adapters = inject({"unet": unet}, Shape(4, 2.0, "attention"), seed=0)
-    file = formats.write(tmp_path / "d.safetensors", kohya.lora_of(adapters, 2.0, "sd1"), "diffusers")
+    file = formats.write(tmp_path / "d.safetensors", kohya.lora_of(adapters, "sd1"), "diffusers")
     with safe_open(file, "pt") as opened:
         config = json.loads(opened.metadata()["lora_adapter_metadata"])
     assert (config["unet.r"], config["unet.lora_alpha"]) == (4, 2)

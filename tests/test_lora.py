@@ -195,7 +195,7 @@ def test_what_was_written_reads_back(tiny_base: Path, tmp_path: Path) -> None:
     before = {name: p.data.clone() for name, p in adapters.matrices().items()}
     kohya.write(tmp_path / "a.safetensors", adapters, "sd1", about(), "fp32")
     fill(adapters, 9.0)
-    adapters.load(kohya.read_into(tmp_path / "a.safetensors", adapters))
+    adapters.load(kohya.read_into(tmp_path / "a.safetensors", adapters, "sd1"))
     assert all(torch.equal(before[name], p.data) for name, p in adapters.matrices().items())
 
 

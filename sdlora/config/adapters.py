@@ -9,6 +9,14 @@ from sdlora.text import Text
 
 
 class LoraSettings(Section):
+    kind: Literal["lora", "rslora", "dora", "loha", "lokr"] = setting(
+        "lora",
+        Text("Adapter kind", "アダプターの種類"),
+        Text(
+            "`lora` works in every program. `rslora` is scaled for high ranks. `dora` also learns the length of each weight column, `loha` and `lokr` are products of two small changes: read by ComfyUI, Forge and A1111, not by diffusers.",
+            "`lora` はすべてのソフトで使えます。`rslora` は高ランク向けのスケール。`dora` は重みの列の長さも学習し、`loha` と `lokr` は 2 つの小さな変化の積です(ComfyUI・Forge・A1111 対応、diffusers は非対応)。",
+        ),
+    )
     rank: int = setting(
         16,
         Text("Rank", "ランク"),
@@ -48,6 +56,16 @@ class LoraSettings(Section):
         ),
         max_length=500,
         pattern=r"^[\w.*, ]*$",
+    )
+    text_encoder_rank: int = setting(
+        0,
+        Text("Text encoder rank", "テキストエンコーダーのランク"),
+        Text(
+            "A rank of its own for the text encoder; words need fewer directions than pictures. 0 takes the same rank.",
+            "テキストエンコーダー専用のランク。言葉は画像より少ない方向で足ります。0 なら同じランクです。",
+        ),
+        ge=0,
+        le=1024,
     )
     dropout: float = setting(
         0.0,

@@ -59,7 +59,7 @@ def kohya_bytes(lora: Lora) -> bytes:
         tensors[f"{name}.lora_down.weight"] = layer.down
         tensors[f"{name}.lora_up.weight"] = layer.up
         tensors[f"{name}.alpha"] = torch.tensor(layer.alpha, dtype=layer.down.dtype)
-    return _serialized(tensors, {**lora.metadata, **network_facts(lora)})
+    return serialized(tensors, {**lora.metadata, **network_facts(lora)})
 
 
 def diffusers_bytes(lora: Lora) -> bytes:
@@ -70,7 +70,7 @@ def diffusers_bytes(lora: Lora) -> bytes:
         tensors[f"{layer.part}.{layer.path}.lora_B.weight"] = layer.up
     configs = {f"{part}.{k}": v for part in lora.parts for k, v in lora_config(lora.of(part)).items()}
     header = {ADAPTER_METADATA: json.dumps(configs, indent=2, sort_keys=True), "format": "pt"}
-    return _serialized(tensors, {**lora.metadata, **network_facts(lora), **header})
+    return serialized(tensors, {**lora.metadata, **network_facts(lora), **header})
 
 
 def _write_peft(folder: Path, lora: Lora) -> Path:
@@ -101,7 +101,7 @@ def _write_peft(folder: Path, lora: Lora) -> Path:
             tensors[f"base_model.model.{inner}.lora_B.weight"] = layer.up
         write_bytes(here / "adapter_config.json", (json.dumps(config, indent=2, sort_keys=True) + "\n").encode())
         header = {**lora.metadata, **network_facts(lora), "format": "pt"}
-        write_bytes(here / PEFT_FILE, _serialized(tensors, header))
+        write_bytes(here / PEFT_FILE, serialized(tensors, header))
     return folder
 
 
@@ -128,6 +128,7 @@ def _number(value: float) -> float:
     return int(value) if value == int(value) else value
 
 
-def _serialized(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
+def serialized(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
+    """The file's bytes, with the hashes of its own data in the header."""
     data, trained = canonical.data_bytes(tensors), {k: v for k, v in metadata.items() if k.startswith("ss_")}
     return canonical.head_bytes(tensors, hashed(metadata, data, canonical.head_bytes(tensors, trained))) + data

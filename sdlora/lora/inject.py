@@ -1,4 +1,4 @@
-"""Put LoRA adapters into a base's layers through PEFT, and set how strongly they act."""
+"""Put adapters into a base's layers through PEFT, and set how strongly they act."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.lora import LoraLayer
+from peft import LoHaConfig, LoKrConfig, LoraConfig, PeftConfig, inject_adapter_in_model
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from sdlora.errors import BadInput
+from sdlora.lora import dora
 from sdlora.lora.targets import Part, Shape, pattern
 from sdlora.text import Text
 
@@ -22,19 +23,20 @@ ADAPTER = "sdlora"
 class Adapters:
     """All adapters of a LoRA while it is inside a base: part -> module path -> PEFT layer.
 
-    Each layer computes W x + strength * (alpha / rank) * B A x with A (rank, in) and B (out, rank), B = 0 at first
-    (arXiv 2106.09685, section 4.1). A and B are fp32 whatever the base is in.
+    A plain LoRA's layer computes W x + strength * (alpha / rank) * B A x with A (rank, in) and B (out, rank), B = 0 at first
+    (arXiv 2106.09685, section 4.1). All that is trained is fp32 whatever the base is in.
     """
 
-    parts: dict[Part, dict[str, LoraLayer]]
+    parts: dict[Part, dict[str, BaseTunerLayer]]
+    shape: Shape
 
     def matrices(self) -> dict[str, nn.Parameter]:
-        """Every A and B by a stable name: `unet.<path>.lora_A`."""
+        """Everything trained by a stable name: `unet.<path>.lora_A`."""
         return {
-            f"{part}.{path}.{side}": getattr(layer, side)[ADAPTER].weight
+            f"{part}.{path}.{name}": parameter
             for part, layers in self.parts.items()
             for path, layer in layers.items()
-            for side in ("lora_A", "lora_B")
+            for name, parameter in trained(layer).items()
         }
 
     def parameters_of(self, part: Part) -> list[nn.Parameter]:
@@ -47,14 +49,34 @@ class Adapters:
         """1 is what was trained; 0 gives the base's own output bit for bit."""
         for layers in self.parts.values():
             for layer in layers.values():
-                layer.set_scale(ADAPTER, strength)
+                if self.shape.kind == "dora":
+                    layer.lora_magnitude_vector[ADAPTER].strength = strength
+                else:
+                    layer.set_scale(ADAPTER, strength)
 
     @torch.no_grad()
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Copy matrices back in, by the names of `matrices`; those not named stay."""
+        """Copy values back in, by the names of `matrices`; those not named stay."""
         for name, parameter in self.matrices().items():
             if name in tensors:
                 parameter.copy_(tensors[name])
+
+
+def trained(layer: BaseTunerLayer) -> dict[str, nn.Parameter]:
+    """What PEFT trains in a layer, by its names: `lora_A` and `lora_B`, or `hada_w1_a`, …"""
+    found = {}
+    for name in layer.adapter_layer_names:
+        holder = getattr(layer, name)
+        if holder and ADAPTER in holder:
+            value = holder[ADAPTER]
+            found[name] = value if isinstance(value, nn.Parameter) else value.weight
+    return found
+
+
+@torch.no_grad()
+def change(layer: BaseTunerLayer, kind: str) -> Tensor:
+    """What the adapter adds to its layer's weight at strength 1, in fp32 and the weight's shape."""
+    return dora.change(layer, ADAPTER) if kind == "dora" else layer.get_delta_weight(ADAPTER).float()
 
 
 def inject(models: dict[Part, nn.Module], shape: Shape, seed: int) -> Adapters:
@@ -63,17 +85,23 @@ def inject(models: dict[Part, nn.Module], shape: Shape, seed: int) -> Adapters:
     Raises:
         BadInput: a model has no layer that the shape names.
     """
-    parts: dict[Part, dict[str, LoraLayer]] = {}
+    parts: dict[Part, dict[str, BaseTunerLayer]] = {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for part, model in models.items():
             _refuse_no_layer(part, model, shape)
             inject_adapter_in_model(_peft_config(part, shape), model, adapter_name=ADAPTER)
-            parts[part] = {path: m for path, m in model.named_modules() if isinstance(m, LoraLayer)}
-    adapters = Adapters(parts)
+            parts[part] = layers_of(model)
+            for layer in parts[part].values() if shape.kind == "dora" else ():
+                dora.over_inputs(layer, ADAPTER)
+    adapters = Adapters(parts, shape)
     for parameter in adapters.matrices().values():
         parameter.data = parameter.data.float()
     return adapters
+
+
+def layers_of(model: nn.Module) -> dict[str, BaseTunerLayer]:
+    return {path: m for path, m in model.named_modules() if isinstance(m, BaseTunerLayer)}
 
 
 def _refuse_no_layer(part: Part, model: nn.Module, shape: Shape) -> None:
@@ -90,17 +118,25 @@ def _refuse_no_layer(part: Part, model: nn.Module, shape: Shape) -> None:
 def eject(models: dict[Part, nn.Module]) -> None:
     """Take all adapters out again: the base's own layers come back in their places."""
     for model in models.values():
-        for path, layer in [(p, m) for p, m in model.named_modules() if isinstance(m, LoraLayer)]:
+        for path, layer in layers_of(model).items():
             model.set_submodule(path, layer.get_base_layer())
         if hasattr(model, "peft_config"):
             del model.peft_config
 
 
-def _peft_config(part: Part, shape: Shape) -> LoraConfig:
+def _peft_config(part: Part, shape: Shape) -> PeftConfig:
+    """rsLoRA is another alpha (`Shape.alpha_of`). LoHa and LoKr start without effect as in LyCORIS."""
+    rank, where = shape.rank_of(part), pattern(part, shape.targets, shape.blocks)
+    alpha = shape.alpha_of(rank)
+    if shape.kind == "loha":
+        return LoHaConfig(r=rank, alpha=alpha, target_modules=where)
+    if shape.kind == "lokr":
+        return LoKrConfig(r=rank, alpha=alpha, target_modules=where, init_weights="lycoris")
     return LoraConfig(
-        r=shape.rank,
-        lora_alpha=shape.alpha,
-        target_modules=pattern(part, shape.targets, shape.blocks),
+        r=rank,
+        lora_alpha=alpha,
+        target_modules=where,
         lora_dropout=shape.dropout,
+        use_dora=shape.kind == "dora",
         bias="none",
     )

@@ -4,29 +4,32 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from safetensors.torch import load_file
 from torch import Tensor
 
 from sdlora.files import write_bytes
-from sdlora.lora import canonical
-from sdlora.lora.formats import kohya_bytes
+from sdlora.lora import canonical, kinds
+from sdlora.lora.formats import kohya_bytes, serialized
 from sdlora.lora.inject import Adapters
-from sdlora.lora.layers import DTYPES, Layer, Lora, in_order, refuse_not_finite
-from sdlora.lora.metadata import About, metadata
+from sdlora.lora.layers import DTYPES, Layer, Lora, in_order, refuse_not_finite, refuse_tensors
+from sdlora.lora.metadata import About, lycoris_facts, metadata
 from sdlora.lora.names import canonical as canonical_path
 from sdlora.lora.read import read
+from sdlora.lora.targets import PLAIN
 
 
-def lora_of(adapters: Adapters, alpha: float, family: str) -> Lora:
-    """The adapters as they are now, in fp32."""
-    matrices = adapters.matrices()
+def lora_of(adapters: Adapters, family: str) -> Lora:
+    """Plain adapters as they are now, in fp32; all of one rank, since diffusers reads only one."""
+    matrices, shape = adapters.matrices(), adapters.shape
+    largest = max(shape.rank_of(part) for part in adapters.parts)
     layers = [
         Layer(
             part,
             canonical_path(part, path),
             matrices[f"{part}.{path}.lora_A"].data,
             matrices[f"{part}.{path}.lora_B"].data,
-            alpha,
-        )
+            shape.alpha_of(shape.rank_of(part)),
+        ).padded(largest)
         for part, paths in adapters.parts.items()
         for path in paths
     ]
@@ -39,20 +42,28 @@ def write(path: Path, adapters: Adapters, family: str, about: About, dtype: str)
     Raises:
         Diverged: a weight is not finite, or does not fit the dtype.
     """
-    lora = lora_of(adapters, float(about.settings["lora.alpha"]), family).cast(DTYPES[dtype])
-    refuse_not_finite(lora.layers)
-    serialized = kohya_bytes(Lora(lora.layers, family, metadata(about)))
+    if adapters.shape.kind in PLAIN:
+        lora = lora_of(adapters, family).cast(DTYPES[dtype])
+        refuse_not_finite(lora.layers)
+        content = kohya_bytes(Lora(lora.layers, family, metadata(about)))
+    else:
+        tensors = kinds.tensors_of(adapters, family, DTYPES[dtype])
+        refuse_tensors(tensors)
+        content = serialized(tensors, metadata(about) | lycoris_facts(adapters.shape))
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, serialized)
-    return canonical.sha256(serialized)
+    write_bytes(path, content)
+    return canonical.sha256(content)
 
 
-def read_into(path: Path, adapters: Adapters) -> dict[str, Tensor]:
+def read_into(path: Path, adapters: Adapters, family: str) -> dict[str, Tensor]:
     """A file written by `write`, back as the names that `Adapters.load` takes."""
+    if adapters.shape.kind not in PLAIN:
+        return kinds.values_of(load_file(path), adapters, family)
     layers = {(layer.part, layer.path): layer for layer in read(path).layers}
     found: dict[str, Tensor] = {}
     for part, paths in adapters.parts.items():
+        rank = adapters.shape.rank_of(part)
         for inner in paths:
             layer = layers[part, canonical_path(part, inner)]
-            found[f"{part}.{inner}.lora_A"], found[f"{part}.{inner}.lora_B"] = layer.down, layer.up
+            found[f"{part}.{inner}.lora_A"], found[f"{part}.{inner}.lora_B"] = layer.down[:rank], layer.up[:, :rank]
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -32,6 +33,13 @@ class Layer:
     @property
     def scale(self) -> float:
         return self.alpha / self.rank
+
+    def padded(self, rank: int) -> Layer:
+        """The same layer with zeros up to `rank`, and the same scale."""
+        more = rank - self.rank
+        down = torch.cat([self.down, self.down.new_zeros(more, *self.down.shape[1:])])
+        up = torch.cat([self.up, self.up.new_zeros(self.up.shape[0], more, *self.up.shape[2:])], 1)
+        return replace(self, down=down, up=up, alpha=self.alpha * (rank / self.rank))
 
     def delta(self, strength: float = 1.0) -> Tensor:
         """The change of the weight in fp32, in the weight's own shape."""
@@ -74,11 +82,16 @@ def in_order(layers: list[Layer]) -> tuple[Layer, ...]:
 
 def refuse_not_finite(layers: tuple[Layer, ...]) -> None:
     """Raises Diverged where a weight is no number, or did not fit the file's number format."""
-    bad = [x.path for x in layers if not (torch.isfinite(x.down).all() and torch.isfinite(x.up).all())]
+    refuse_tensors({f"{x.path}.{side}": t for x in layers for side, t in (("down", x.down), ("up", x.up))})
+
+
+def refuse_tensors(tensors: Mapping[str, Tensor]) -> None:
+    """The same for tensors by name."""
+    bad = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
     if bad:
         raise Diverged(
             Text(
-                f"{len(bad)} of {len(layers)} layers have weights that are not finite ({bad[0]}), so no file was written. Lower the learning rate, or export as fp32.",
-                f"{len(layers)} 層中 {len(bad)} 層の重みが有限値ではないため({bad[0]})、ファイルを書き出しませんでした。学習率を下げるか fp32 で保存してください。",
+                f"{len(bad)} of {len(tensors)} tensors have numbers that are not finite ({bad[0]}), so no file was written. Lower the learning rate, or export as fp32.",
+                f"テンソル {len(tensors)} 個中 {len(bad)} 個に有限でない値があるため({bad[0]})、ファイルを書き出しませんでした。学習率を下げるか fp32 で保存してください。",
             )
         )

@@ -30,6 +30,11 @@ def kind_of(header: dict[str, Any]) -> str | None:
     return found[0] if found else None
 
 
+def applied_here(header: dict[str, Any]) -> bool:
+    """Whether diffusers does not load such a file, but `applied` does: DoRA, LoHa and LoKr."""
+    return kind_of(header) in ("loha", "lokr") or any(name.endswith(".dora_scale") for name in header)
+
+
 def places(header: dict[str, Any], kind: str) -> list[Place]:
     """The layers of this kind. Where a name says no part, it is the UNet's."""
     found: dict[str, Sequence[int]] = {}

@@ -13,6 +13,7 @@ from typing import Any
 
 from sdlora import __version__
 from sdlora.lora.layers import Lora
+from sdlora.lora.targets import Shape
 
 # What sd-scripts keeps with --no_metadata: what loaders need, and nothing of the pictures or the person.
 MINIMAL = (
@@ -157,6 +158,19 @@ def network_facts(lora: Lora) -> dict[str, str]:
     if lora.family in _VERSIONS and "ss_v2" not in lora.metadata:
         found["ss_v2"] = str(lora.family == "sd2")
     return found
+
+
+def lycoris_facts(shape: Shape) -> dict[str, str]:
+    """The same for a kind that is no plain LoRA: LyCORIS' algorithm, as its own files name it."""
+    rank = shape.rank
+    algorithm = {"algo": "lora", "dora_wd": "True", "wd_on_output": "False"} if shape.kind == "dora" else {}
+    args = {"algo": shape.kind, "conv_dim": str(rank), "conv_alpha": str(shape.alpha_of(rank)), **algorithm}
+    return {
+        "ss_network_module": "lycoris.kohya",
+        "ss_network_dim": str(rank),
+        "ss_network_alpha": str(shape.alpha_of(rank)),
+        "ss_network_args": json.dumps(args),
+    }
 
 
 def hashed(found: Mapping[str, str], data: bytes, trained: bytes) -> dict[str, str]:

@@ -108,4 +108,4 @@ def _load_checkpoint(here: Run, step: int) -> None:
     """Put a written checkpoint's weights back into the adapters: what is judged is what is shipped."""
     path = here.folders.checkpoints / f"step-{step:06d}.safetensors"
     here.trainer.average.clear()
-    here.trainer.adapters.load(kohya.read_into(path, here.trainer.adapters))
+    here.trainer.adapters.load(kohya.read_into(path, here.trainer.adapters, here.trainer.base.family.name))

@@ -85,7 +85,7 @@ def test_row_10_a_container_is_stopped(job: MakeJob, place: Workspace) -> None:
         wait(lambda: told(paths).step >= 7)
         (app,) = re.findall(r"\d+", Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text())
         os.kill(int(app), signal.SIGTERM)
-        process.wait(10)  # `docker stop` kills after that
+        process.wait(120)  # `docker stop` kills after 10 s: the app waits 2 for pages and 6 for workers
     finally:
         process.kill()
         process.wait()

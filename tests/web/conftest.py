@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.browser import App, started_app, started_browser
 from tests.conftest import draw_pictures
 
-expect.set_options(timeout=20_000)  # a busy machine is slow, not wrong
+expect.set_options(timeout=90_000)  # a busy machine is slow, not wrong
 
 HOSTILE = "<img src=x onerror=document.title='owned'><b>bold</b> {{value}} ${1+1} @children"
 

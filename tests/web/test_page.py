@@ -183,5 +183,5 @@ def test_nothing_sticks_out(open_page: Open, path: str, width: int) -> None:
 
 def upload(page: Page, file: Path) -> None:
     page.set_input_files("#upload input[type=file]", file)
-    expect(page.locator("#dataset-gallery .dataset-head")).to_contain_text("discs", timeout=30_000)
+    expect(page.locator("#dataset-gallery .dataset-head")).to_contain_text("discs")
     expect(page.locator("#dataset-gallery textarea").nth(3)).to_have_value(HOSTILE)

@@ -43,7 +43,7 @@ def test_a_killed_worker_is_seen_and_resumed_from_the_page(app: App, open_page: 
     page = open_page()
     begin(page, zip_file, 100_000)
     progress = page.locator("#progress")
-    expect(page.locator("#loss-chart svg")).to_be_visible(timeout=120_000)
+    expect(page.locator("#loss-chart svg")).to_be_visible(timeout=600_000)
     expect(progress).to_contain_text(re.compile("steps? per second|s per step"))
     other = open_page("/ja/")  # another browser finds the same run
     expect(other.locator("#progress")).to_contain_text("実行中")
@@ -51,7 +51,7 @@ def test_a_killed_worker_is_seen_and_resumed_from_the_page(app: App, open_page: 
     os.kill(worker(app), signal.SIGKILL)
     expect(progress).to_contain_text("Interrupted", timeout=5_000)
     page.click("#train-resume")
-    expect(progress).to_contain_text("Running", timeout=30_000)
+    expect(progress).to_contain_text("Running")
     expect(page.locator("#train-resume")).to_be_hidden()
 
     page.click("#train-start")  # a second one waits for its turn
@@ -62,7 +62,7 @@ def test_a_killed_worker_is_seen_and_resumed_from_the_page(app: App, open_page: 
     page.locator("#jobs button").last.click()
     expect(progress).to_contain_text("Running")
     page.click("#train-stop")
-    expect(progress).to_contain_text("Stopped", timeout=60_000)
+    expect(progress).to_contain_text("Stopped")
     expect(page.locator("#train-resume")).to_be_visible()
 
 
@@ -70,12 +70,12 @@ def test_from_start_to_download(app: App, open_page: Open, zip_file: Path) -> No
     page = open_page()
     expect(page.locator("#progress")).to_contain_text("Stopped")  # what ran last is shown
     begin(page, zip_file, 12)
-    expect(page.locator("#progress")).to_contain_text("Done", timeout=120_000)
+    expect(page.locator("#progress")).to_contain_text("Done", timeout=600_000)
     expect(page.locator("#verdict h3")).to_be_visible()
     expect(page.locator("#samples img").first).to_be_visible()
 
     page.locator("#strength input[type=range]").press("ArrowLeft")  # draws without a button
-    expect(page.locator("#preview-image .base img, #preview-image .lora img")).to_have_count(2, timeout=120_000)
+    expect(page.locator("#preview-image .base img, #preview-image .lora img")).to_have_count(2, timeout=600_000)
     strength = page.input_value("#strength input[type=number]")
     expect(page.locator("#preview-image .lora figcaption")).to_contain_text(strength)
     with page.expect_download() as download:

@@ -14,7 +14,7 @@ from PIL import Image
 
 def sdlora(*words: object, code: int = 0) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        [sys.executable, "-m", "sdlora", *map(str, words)], capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "sdlora", *map(str, words)], capture_output=True, text=True, timeout=600
     )
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr + done.stdout

@@ -78,7 +78,7 @@ def test_pictures_in_a_style_out(app: App, browser: Browser, emoji: Path, tmp_pa
 
     # 1 Pictures
     page.locator("#upload input[type=file]").set_input_files(emoji)
-    expect(page.locator("#dataset-gallery img")).to_have_count(24, timeout=60_000)
+    expect(page.locator("#dataset-gallery img")).to_have_count(24, timeout=300_000)
     expect(page.locator("#dataset-gallery")).to_contain_text("fxemoji style")
     shot(page, "1-pictures")
 
@@ -89,10 +89,10 @@ def test_pictures_in_a_style_out(app: App, browser: Browser, emoji: Path, tmp_pa
 
     # 3 Train; the page is closed and opened again
     page.click("#train-start")
-    expect(page.locator("#loss-chart svg")).to_be_visible(timeout=120_000)
+    expect(page.locator("#loss-chart svg")).to_be_visible(timeout=600_000)
     page.close()
     page = opened(app, browser)
-    expect(page.locator("#progress")).to_contain_text("Done", timeout=600_000)
+    expect(page.locator("#progress")).to_contain_text("Done", timeout=1_800_000)
     expect(page.locator("#samples img").first).to_be_visible()
     shot(page, "3-train")
 
@@ -104,9 +104,9 @@ def test_pictures_in_a_style_out(app: App, browser: Browser, emoji: Path, tmp_pa
         page.fill("#strength input[type=number]", str(strength))
         page.click("#preview-draw")
         expect(page.locator("#preview-image .lora figcaption")).to_have_text(
-            f"With your LoRA, strength {strength:g}", timeout=120_000
+            f"With your LoRA, strength {strength:g}", timeout=600_000
         )
-        expect(page.locator("#preview-image .lora img")).to_be_visible(timeout=120_000)
+        expect(page.locator("#preview-image .lora img")).to_be_visible(timeout=600_000)
         shown[strength] = picture(page, "#preview-image .lora img")
         base = picture(page, "#preview-image .base img")
         shot(page, f"4-try-{strength}")
@@ -124,8 +124,9 @@ def test_pictures_in_a_style_out(app: App, browser: Browser, emoji: Path, tmp_pa
 
 def opened(app: App, browser: Browser) -> Page:
     page = browser.new_page(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    page.set_default_timeout(120_000)
     page.goto(app.url)
-    page.wait_for_selector("#comparison .comparison")
+    page.wait_for_selector("#upload input[type=file]", state="attached")  # the page knows what it worked on
     return page
 
 

@@ -81,7 +81,7 @@ def test_a_picture_that_hangs_stays_out(draw, tmp_path, odd):
         start = time.monotonic()
         with pytest.raises(Refused, match="too long"):
             decoder.decode(tmp_path / "hang", tmp_path / "x")
-        assert time.monotonic() - start < 3
+        assert time.monotonic() - start < 30  # it would sleep for 60
     with Decoder(command=odd) as decoder:
         assert decoder.decode(draw("good.png", 1), tmp_path / "x").width == 96
 

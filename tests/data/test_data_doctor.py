@@ -122,6 +122,6 @@ def test_many_pictures_are_compared_in_little_time():
         Look(0, bytes(192), False),
         Look(1, bytes(192), False),
     ]
-    start = time.monotonic()
+    start = time.process_time()
     assert groups_alike(looks) == [[7, 10_500], [10_501, 10_502]]
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5

@@ -24,7 +24,7 @@ def ask(
     app: App, method: str, path: str, headers: dict[str, str] | None = None, body: bytes | Iterable[bytes] | None = None
 ) -> Answer:
     """One request on a connection of its own. A body of chunks does not say its length."""
-    connection = http.client.HTTPConnection(urlsplit(app.url).netloc, timeout=30)
+    connection = http.client.HTTPConnection(urlsplit(app.url).netloc, timeout=120)
     try:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it has answered already and reads no more
             connection.request(method, path, body, headers or {}, encode_chunked=not isinstance(body, bytes | None))

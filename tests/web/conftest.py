@@ -12,7 +12,8 @@ from playwright.sync_api import Browser, Page, expect
 from tests.browser import App, started_app, started_browser
 from tests.conftest import draw_pictures
 
-expect.set_options(timeout=90_000)  # a busy machine is slow, not wrong
+TIMEOUT = 120_000  # milliseconds: a busy machine is slow, not wrong
+expect.set_options(timeout=TIMEOUT)
 
 HOSTILE = "<img src=x onerror=document.title='owned'><b>bold</b> {{value}} ${1+1} @children"
 
@@ -38,6 +39,7 @@ def open_page(app: App, browser: Browser) -> Iterator[Callable[..., Page]]:
         context = browser.new_context(**stranger)  # type: ignore[arg-type]
         opened.append(context)
         page = context.new_page()
+        page.set_default_timeout(TIMEOUT)
         page.goto(app.url + path)
         page.wait_for_selector("#upload input[type=file]", state="attached")
         page.wait_for_selector("#comparison .comparison, #comparison .problem")

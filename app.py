@@ -7,6 +7,7 @@ import asyncio
 import logging
 import os
 import secrets
+import signal
 import socket
 import sys
 import webbrowser
@@ -34,9 +35,14 @@ def main() -> None:
         app = make_app(Workspace(options.workspace.absolute()), options.host, names, password)
     except (OSError, SdloraError) as error:
         sys.exit(refuse(f"sdlora cannot start: {error}"))
-    asyncio.run(serve(app, listener, options.host, options.open))
-    if options.end_workers or os.getpid() == 1:
-        end_children()
+    ends_workers = options.end_workers or os.getpid() == 1
+    if ends_workers:  # uvicorn raises the signal that ended it once more: that must not end us before the workers
+        signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        asyncio.run(serve(app, listener, options.host, options.open))
+    finally:
+        if ends_workers:
+            end_children()
 
 
 def parse() -> argparse.Namespace:

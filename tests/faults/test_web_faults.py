@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -70,25 +69,42 @@ def test_row_3_the_web_process_is_killed(job: MakeJob, place: Workspace) -> None
     assert not workers(paths)
 
 
-def test_row_10_a_container_is_stopped(job: MakeJob, place: Workspace) -> None:
-    """In a container everything is killed when the web process, number 1 there, has left."""
-    inside = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
-    inside += [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+NAMESPACE = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+
+
+def namespace() -> list[str]:
+    """How to be number 1 of a container: everything in it is killed when that one has left."""
+    inside = [*NAMESPACE, *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
     try:
         subprocess.run([*inside, "true"], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("no process namespaces here")
+    return inside
+
+
+@pytest.mark.parametrize("number_1", [True, False])
+def test_row_10_a_container_is_stopped(job: MakeJob, place: Workspace, number_1: bool) -> None:
+    """With another number 1, such as tini, a flag says that it is one."""
+    inside = namespace() if number_1 else []
     paths = job(**LONG)
     command = [*inside, sys.executable, "app.py", "--port", "0", "--workspace", str(place.root)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [*command, *([] if number_1 else ["--end-workers"])], cwd=ROOT, stdout=subprocess.DEVNULL
+    )
     try:
         wait(lambda: told(paths).step >= 7)
-        (app,) = re.findall(r"\d+", Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text())
-        os.kill(int(app), signal.SIGTERM)
+        app = process.pid
+        if number_1:
+            app = int(Path(f"/proc/{app}/task/{app}/children").read_text().split()[0])
+        os.kill(app, signal.SIGTERM)
         process.wait(120)  # `docker stop` kills after 10 s: the app waits 2 for pages and 6 for workers
     finally:
         process.kill()
         process.wait()
+        left = workers(paths)
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+    assert not left
     wait(lambda: runner.status(paths) == "interrupted", 5)
     assert paths.saved_step() >= 7
 

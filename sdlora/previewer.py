@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from sdlora.errors import SdloraError
 from sdlora.files import write_bytes
+from sdlora.importing import at_once
 from sdlora.jobs.runner import child_environment
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ class Previewer:
         self.out.flush()
 
     def answer(self, request: dict[str, Any]) -> None:
-        from sdlora.render import Cancelled
+        with at_once():
+            from sdlora.render import Cancelled
 
         id = request["id"]
         try:

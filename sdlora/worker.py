@@ -23,6 +23,7 @@ from sdlora.data import open_dataset
 from sdlora.data.captions import with_trigger
 from sdlora.errors import DeviceLost, DiskFull, OutOfMemory, SdloraError
 from sdlora.files import clear_temporaries
+from sdlora.importing import at_once
 from sdlora.jobs import lock
 from sdlora.jobs.paths import JobPaths
 from sdlora.jobs.queue import ROOM
@@ -103,9 +104,10 @@ def _work(paths: JobPaths, leaving: Leaving, began: float) -> Outcome | None:
     for folder in (paths.folder, paths.checkpoints, paths.samples, paths.workspace.cache / "latents"):
         clear_temporaries(folder)
     spec = JobSpec.read(paths)
-    from sdlora.train.latents import Picture
-    from sdlora.train.prepare import Folders, Request
-    from sdlora.train.run import Control, run
+    with at_once():
+        from sdlora.train.latents import Picture
+        from sdlora.train.prepare import Folders, Request
+        from sdlora.train.run import Control, run
 
     dataset = open_dataset(paths.dataset)
     trigger = spec.settings.data.trigger

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "sdlora"
 
 # Rows of the drawing in sdlora/README.md, lowest first. Names in one inner set may import each other.
 ROWS: list[list[set[str]]] = [
-    [{"errors", "files", "text", "bundled", "ldm", "header", "streamed"}],
+    [{"errors", "files", "text", "bundled", "ldm", "header", "streamed", "importing"}],
     [{"config", "events"}, {"chart"}, {"sheet"}],
     [{"models"}, {"lora"}, {"data"}],
     [{"render", "certificate"}],

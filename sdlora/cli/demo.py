@@ -16,6 +16,7 @@ from sdlora.cli.follow import follow
 from sdlora.cli.options import JsonOption, WorkspaceOption, open_workspace, print_json
 from sdlora.events import Follower
 from sdlora.files import write_bytes
+from sdlora.importing import at_once
 from sdlora.jobs import store
 from sdlora.jobs.paths import JobPaths
 from sdlora.jobs.runner import child_environment
@@ -79,7 +80,8 @@ def _export(paths: JobPaths, outcome: Outcome, folder: Path) -> dict[str, Path]:
 def _draw_sheet(lora: Path, out: Path) -> None:
     """Prompts down, strengths across, one seed a row."""
     os.environ |= child_environment()  # before torch loads OpenMP
-    from sdlora.render import Picture, open_renderer
+    with at_once():
+        from sdlora.render import Picture, open_renderer
 
     with progress_bar("drawing") as advance:
         renderer = open_renderer("emoji")

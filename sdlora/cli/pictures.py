@@ -11,6 +11,7 @@ import typer
 
 from sdlora.cli.bar import progress_bar
 from sdlora.errors import BadInput
+from sdlora.importing import at_once
 from sdlora.jobs.runner import child_environment
 from sdlora.sheet import sheet
 from sdlora.text import Text
@@ -40,7 +41,8 @@ def preview(
             )
         )
     os.environ |= child_environment()  # before torch loads OpenMP
-    from sdlora.render import Picture, open_renderer
+    with at_once():
+        from sdlora.render import Picture, open_renderer
 
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
     with progress_bar("drawing") as advance:

@@ -97,7 +97,7 @@ def certify(file: Path, base: Base, adapters: Adapters, known: Mapping[str, Embe
     eject(parts)
     loaded = Renderer(base, known=known or {})
     try:
-        loaded.load(file)
+        loaded.load(file, as_it_is=True)
     except BadInput as error:
         raise _unloadable(f"it cannot be loaded: {error.text.en}", f"読み込めません({error.text.ja})") from error
     try:

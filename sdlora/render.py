@@ -18,6 +18,7 @@ from sdlora.header import read_header
 from sdlora.lora.applied import Applied
 from sdlora.lora.inject import Adapters
 from sdlora.lora.lycoris import applied_here
+from sdlora.lora.plain import plainly
 from sdlora.lora.targets import Part
 from sdlora.models.bases import resolve_base
 from sdlora.models.load import Base, load_base
@@ -61,8 +62,8 @@ class Renderer:
         if self.base.scheduler.get("prediction_type", "epsilon") != self.base.prediction:
             self.pipe.scheduler.register_to_config(prediction_type=self.base.prediction)
 
-    def load(self, file: Path | None) -> None:
-        """Put this LoRA file in place of the last one; None = the base alone.
+    def load(self, file: Path | None, as_it_is: bool = False) -> None:
+        """Put this LoRA file in place of the last one; None = the base alone. `as_it_is`: even if diffusers would misread it.
 
         Raises:
             BadInput: not a LoRA that fits this base.
@@ -70,14 +71,14 @@ class Renderer:
         if file == self.file:
             return
         self._unload()
-        if file is not None and applied_here(read_header(file)[0]):
+        if file is not None and file.is_file() and applied_here(read_header(file)[0]):
             self._applied = Applied(file, self._models())
             self._applied.set_strength(1.0)
         elif file is not None:
             try:
-                self.pipe.load_lora_weights(
-                    str(file.parent), weight_name=file.name, adapter_name=_LOADED, local_files_only=True
-                )
+                given: dict[str, Any] = {"weight_name": file.name, "local_files_only": True}
+                plain = None if as_it_is else plainly(file)
+                self.pipe.load_lora_weights(plain or str(file.parent), adapter_name=_LOADED, **({} if plain else given))
             except (ValueError, KeyError, RuntimeError, OSError, TypeError) as error:
                 self.pipe.unload_lora_weights()
                 raise BadInput(

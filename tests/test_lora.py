@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,12 @@ from safetensors.torch import load_file
 
 from sdlora import config
 from sdlora.errors import BadInput, Diverged
-from sdlora.lora import canonical, kohya
+from sdlora.lora import canonical, formats, kohya
 from sdlora.lora.inject import Adapters, inject
 from sdlora.lora.inspect import inspect_file
+from sdlora.lora.layers import Lora
 from sdlora.lora.metadata import About
+from sdlora.lora.names import Format
 from sdlora.lora.targets import Shape, adapter_parameters
 from sdlora.models.bases import facts, resolve_base
 from sdlora.models.load import Base, Precision, load_base
@@ -232,3 +235,35 @@ def test_files_that_are_no_lora_are_refused(tmp_path: Path, content: bytes) -> N
     (tmp_path / "x.safetensors").write_bytes(content)
     with pytest.raises(BadInput):
         inspect_file(tmp_path / "x.safetensors")
+
+
+def uneven(base: Base) -> Lora:
+    """As other trainers write them: ranks and alphas that differ, and a text encoder without `out_proj`."""
+    adapters = adapted(base, "attention+ff")
+    fill(adapters, 0.05)
+    layers = [
+        replace(x, down=x.down[: 1 + n % 4].contiguous(), up=x.up[:, : 1 + n % 4].contiguous(), alpha=float(1 + n % 3))
+        for n, x in enumerate(kohya.lora_of(adapters, 2.0, "sd1").layers)
+        if "out_proj" not in x.path
+    ]
+    return Lora(tuple(layers), "sd1", {})
+
+
+@pytest.mark.parametrize("format", ["kohya", "peft"])
+def test_files_that_diffusers_would_misread_are_drawn_right(tiny_base: Path, tmp_path: Path, format: Format) -> None:
+    lora = uneven(load(tiny_base))
+    file = formats.write(tmp_path / ("x.safetensors" if format == "kohya" else "x"), lora, format)
+    base = load(tiny_base)
+    for x in lora.layers:
+        model, path = (
+            (base.unet, x.path) if x.part == "unet" else (base.text_encoder, x.path.removeprefix("text_model."))
+        )
+        weight = model.get_submodule(path).weight
+        weight.data += x.delta(0.5).reshape(weight.shape)
+    expected = Renderer(base).latent(Picture("disc", steps=2, guidance=1.0), 32)
+    renderer = Renderer(load(tiny_base))
+    renderer.load(file)
+    renderer.set_strength(0.5)
+    torch.testing.assert_close(
+        renderer.latent(Picture("disc", steps=2, guidance=1.0), 32), expected, atol=1e-4, rtol=1e-4
+    )

@@ -26,7 +26,10 @@ from sdlora.text import Text
 PEFT = "peft"
 KEPT_DAYS = 7  # deleted ones, before they are gone for good
 Origin = Literal["trained", "added", "merged", "resized", "converted", "extracted"]
-_OURS, _TRASH, _NEW = "file-", ".trash", ".new"  # how ids begin that lie in `library/`; endings of hidden folders
+_OURS, _NEW = (
+    "file-",
+    ".new",
+)  # how ids begin that lie in `library/`; the ending of a hidden folder that is being filled
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,10 @@ class Entry:
 
 def folder(workspace: Workspace) -> Path:
     return workspace.root / "library"
+
+
+def _trash(workspace: Workspace) -> Path:
+    return workspace.root / "trash"
 
 
 def entries(workspace: Workspace) -> list[Entry]:
@@ -92,10 +99,9 @@ def _of_folder(place: Path) -> Entry | None:
     return Entry(**{**said, "id": place.name, "of": tuple(said["of"]), "file": file})
 
 
-def _folders(parent: Path, hidden: str = "") -> Iterator[Path]:
-    """Those that are seen, or those that are hidden under this ending."""
+def _folders(parent: Path) -> Iterator[Path]:
     for place in sorted(parent.iterdir()) if parent.is_dir() else ():
-        if place.name.startswith(".") == bool(hidden) and place.name.endswith(hidden):
+        if not place.name.startswith("."):
             yield place
 
 
@@ -206,17 +212,17 @@ def delete(workspace: Workspace, id: str) -> Entry:
     home = _home(workspace, id)
     if held(home / ".lock"):
         raise BadInput(Text(f"“{entry.name}” is still being made.", f"「{entry.name}」はまだ作成中です。"))
-    home.rename(home.with_name(f".{id}{_TRASH}"))
+    _trash(workspace).mkdir(exist_ok=True)
+    home.rename(_trash(workspace) / id)
     return entry
 
 
 def restore(workspace: Workspace, id: str) -> Entry:
     """Raises BadInput where nothing of this id was deleted, or it is gone for good."""
-    home = _home(workspace, checked_id(id))
-    hidden = home.with_name(f".{id}{_TRASH}")
-    if not hidden.is_dir() or home.exists():
+    kept, home = _trash(workspace) / checked_id(id), _home(workspace, id)
+    if not kept.is_dir() or home.exists():
         raise BadInput(Text("It is gone for good.", "すでに完全に削除されています。"))
-    hidden.rename(home)
+    kept.rename(home)
     return find(workspace, id)
 
 
@@ -233,33 +239,31 @@ class Deleted:
 
 def trash(workspace: Workspace) -> list[Deleted]:
     """What can be put back, the last deleted first."""
-    hidden = [p for parent in (workspace.jobs, folder(workspace)) for p in _folders(parent, _TRASH)]
-    hidden.sort(key=lambda p: p.stat().st_ctime, reverse=True)  # renaming a folder sets its ctime
-    return [Deleted(_id_of(p), _name_of(p), sum(f.lstat().st_size for f in p.rglob("*"))) for p in hidden]
+    kept = sorted(_folders(_trash(workspace)), key=lambda p: p.stat().st_ctime, reverse=True)  # renaming sets the ctime
+    return [Deleted(p.name, _name_of(p), sum(f.lstat().st_size for f in p.rglob("*"))) for p in kept]
 
 
-def _id_of(hidden: Path) -> str:
-    return hidden.name.removeprefix(".").removesuffix(_TRASH)
-
-
-def _name_of(hidden: Path) -> str:
+def _name_of(kept: Path) -> str:
     for note in ("library.json", "entry.json", "job.json"):
         try:
-            return str(read_json(hidden / note)["name"])
+            return str(read_json(kept / note)["name"])
         except (OSError, ValueError, KeyError):
             continue
-    return _id_of(hidden)
+    return kept.name
 
 
 def empty_trash(workspace: Workspace, days: float = 0.0) -> None:
-    """Remove what was deleted more than so many days ago, and what a killed process left half built."""
-    for parent in (workspace.jobs, folder(workspace)):
-        for place in _folders(parent, _TRASH):
-            if time.time() - place.stat().st_ctime >= days * 86400:
-                shutil.rmtree(place, ignore_errors=True)
-    for place in _folders(folder(workspace), _NEW):
-        if time.time() - place.stat().st_ctime >= 86400:
-            shutil.rmtree(place, ignore_errors=True)
+    """Remove what was deleted more than so many days ago."""
+    for kept in _folders(_trash(workspace)):
+        if time.time() - kept.stat().st_ctime >= days * 86400:
+            shutil.rmtree(kept, ignore_errors=True)
+
+
+def clear_leftovers(workspace: Workspace) -> None:
+    """At the start: what was deleted long ago, and what a killed process left half filled."""
+    empty_trash(workspace, KEPT_DAYS)
+    for place in folder(workspace).glob(f".*{_NEW}"):
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def stamp(workspace: Workspace) -> str:

@@ -8,7 +8,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -66,8 +66,8 @@ def _part_of_folder(folder: Path) -> Part:
     return "unet" if any("_block" in name for name in names) else "text_encoder"
 
 
-def inspect_file(path: Path) -> Inspection:
-    """Read headers and alphas of a file, or of a folder that holds a diffusers or PEFT LoRA.
+def inspect_file(path: Path, digest: bool = True) -> Inspection:
+    """Read headers and alphas of a file, or of a folder that holds a diffusers or PEFT LoRA. Without `digest`, sha256 is "".
 
     Raises:
         BadInput: not a whole safetensors file, or no LoRA in it.
@@ -83,11 +83,14 @@ def inspect_file(path: Path) -> Inspection:
             )
         path = path / _DIFFUSERS_FILE
     if not folders:
-        return _inspection(path, *read_header(path))
-    found = [
-        _inspection(f / _PEFT_FILE, *read_header(f / _PEFT_FILE), part, _peft_config(f)) for part, f in folders.items()
-    ]
-    return found[0] if len(found) == 1 else _together(found)
+        found = [_inspection(path, *read_header(path))]
+    else:
+        found = [
+            _inspection(f / _PEFT_FILE, *read_header(f / _PEFT_FILE), part, _peft_config(f))
+            for part, f in folders.items()
+        ]
+    found = [replace(one, sha256=sha256_of(one.file)) for one in found] if digest else found
+    return found[0] if len(found) == 1 else _together(found, digest)
 
 
 def _peft_config(folder: Path) -> dict[str, Any]:
@@ -106,11 +109,11 @@ def _peft_config(folder: Path) -> dict[str, Any]:
     )
 
 
-def _together(found: list[Inspection]) -> Inspection:
+def _together(found: list[Inspection], hashed: bool) -> Inspection:
     """Several PEFT folders as one LoRA; its sha256 is of the files' own, in order."""
     first = found[0]
     targets = {k: v for one in found for k, v in one.targets.items()}
-    digest = hashlib.sha256("".join(one.sha256 for one in found).encode()).hexdigest()
+    digest = hashlib.sha256("".join(one.sha256 for one in found).encode()).hexdigest() if hashed else ""
     family = next((one.family for one in found if one.family != "unknown"), "unknown")
     together = {"family": family, "targets": targets, "sha256": digest}
     return Inspection(**{**vars(first), **together, "parameters": sum(one.parameters for one in found)})
@@ -152,7 +155,7 @@ def _inspection(
         targets=dict(sorted(Counter(_layer_kind(p, where) for p, where, _ in places).items())),
         parameters=sum(count(header[name]["shape"]) for name in weights),
         dtype=_DTYPES.get(Counter(header[n]["dtype"] for n in weights).most_common(1)[0][0], "mixed"),
-        sha256=sha256_of(path),
+        sha256="",
         metadata=metadata,
     )
 

@@ -13,11 +13,25 @@ from fastapi import FastAPI, Request
 from fastapi.responses import RedirectResponse, Response
 from markupsafe import Markup
 
+from sdlora.jobs import library as jobs_library
 from sdlora.jobs import store
 from sdlora.jobs.paths import Workspace
 from sdlora.jobs.queue import Queue
 from sdlora.text import Language, Text
-from sdlora.web import checkup, glossary, live, look, pictures, settings, training, tryout, uploads, words
+from sdlora.web import (
+    checkup,
+    glossary,
+    library,
+    library_words,
+    live,
+    look,
+    pictures,
+    settings,
+    training,
+    tryout,
+    uploads,
+    words,
+)
 from sdlora.web.context import Page, Site
 from sdlora.web.guard import UPLOAD_BYTES, Guard, allowed_hosts
 from sdlora.web.login import Login
@@ -37,6 +51,7 @@ def make_app(workspace: Workspace, host: str = "127.0.0.1", names: Sequence[str]
     """
     workspace.make()
     store.clear_leftovers(workspace)
+    jobs_library.clear_leftovers(workspace)
     site = Site(workspace, Media(workspace.root), Previews(workspace.previews), Watch())
     folder = uploads.prepare(workspace)
     app = FastAPI(lifespan=_life(site), docs_url=None, redoc_url=None, openapi_url=None)
@@ -76,7 +91,7 @@ def make_app(workspace: Workspace, host: str = "127.0.0.1", names: Sequence[str]
 
 
 def make_page(page: Page) -> gr.Blocks:
-    """Four steps in the order of the work, then what happens when the page is opened."""
+    """Five steps in the order of the work, then what happens when the page is opened."""
     with gr.Blocks(title="sdlora", analytics_enabled=False, fill_width=True) as blocks:
         gr.HTML(_header(page), elem_id="header")
         with _section(page, 1, "pictures", words.PICTURES, words.PICTURES_LEAD):
@@ -87,6 +102,8 @@ def make_page(page: Page) -> gr.Blocks:
             step3 = training.build(page, step1, step2)
         with _section(page, 4, "try", words.TRY, words.TRY_LEAD):
             step4 = tryout.build(page, step3)
+        with _section(page, 5, "library", library_words.LIBRARY, library_words.LEAD):
+            step5 = library.build(page)
         live.build(page, step1, step3, step4)
         found = blocks.load(
             event(page, opened, step2),
@@ -104,6 +121,7 @@ def make_page(page: Page) -> gr.Blocks:
         )
         found.then(lambda: gr.update(interactive=True), None, step1.upload, show_progress="hidden", queue=False)
         found.then(**checkup.build(page, step1, step2))
+        blocks.load(event(page, library.show, step5), step5.search, step5.shown, show_progress="hidden")
     blocks.queue(max_size=64, default_concurrency_limit=4)
     return blocks
 
@@ -118,7 +136,13 @@ def opened(page: Page, step2: settings.Settings, dataset: Any, draft: Any, job: 
 
 
 def _header(page: Page) -> Markup:
-    steps = (("pictures", words.PICTURES), ("settings", words.SETTINGS), ("train", words.TRAIN), ("try", words.TRY))
+    steps = (
+        ("pictures", words.PICTURES),
+        ("settings", words.SETTINGS),
+        ("train", words.TRAIN),
+        ("try", words.TRY),
+        ("library", library_words.LIBRARY),
+    )
     links = Markup("").join(
         Markup('<a href="#{}"><b>{}</b><span>{}</span></a>').format(anchor, number, page.say(title))
         for number, (anchor, title) in enumerate(steps, 1)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sdlora.jobs.paths import Workspace
 from sdlora.text import Language, Text
+from sdlora.web.known import Known
 from sdlora.web.media import Media
 from sdlora.web.previews import Previews
 from sdlora.web.watch import Watch
@@ -22,6 +23,7 @@ class Site:
     media: Media
     previews: Previews
     watch: Watch
+    known: Known = field(default_factory=Known)
 
 
 @dataclass(frozen=True)

@@ -53,17 +53,23 @@ ICON = (
 # A click or a change of an element that carries `data-do` becomes an event of the HTML component around it.
 ACTIONS = """
 const told = (e) => e.target.closest('[data-do]');
-const kinds = {remove: 'delete', open: 'select', page: 'select', caption: 'input', example: 'example_select'};
+const kinds = {remove: 'delete', open: 'select', page: 'select', caption: 'input', example: 'example_select', rename: 'input',
+  cancel: 'stop', back: 'undo', empty: 'clear'};
 element.addEventListener('click', (e) => {
   const at = told(e);
   if (at && at.tagName === 'BUTTON' && !at.disabled) trigger(kinds[at.dataset.do], {...at.dataset});
 });
 element.addEventListener('change', (e) => {
   const at = told(e);
-  if (at && at.tagName === 'TEXTAREA') trigger(kinds[at.dataset.do], {...at.dataset, caption: at.value});
+  if (!at || !['TEXTAREA', 'INPUT'].includes(at.tagName)) return;
+  trigger(kinds[at.dataset.do], {...at.dataset, text: at.value});
+  if (at.dataset.do === 'rename') {  // a refused name must not stay: the text around it does not change then
+    at.value = at.defaultValue;
+    at.blur();
+  }
 });
 // A field that was typed into keeps what was typed when its text changes around it: show the new text, but not under the cursor.
-watch('value', () => element.querySelectorAll('textarea').forEach((field) => {
+watch('value', () => element.querySelectorAll('textarea, input').forEach((field) => {
   if (field !== document.activeElement) field.value = field.defaultValue;
 }));
 """

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import os
 import secrets
+import shutil
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 from starlette.responses import FileResponse, PlainTextResponse, Response
+
+from sdlora.errors import SdloraError
 
 TYPES = {
     ".png": "image/png",
@@ -23,6 +29,7 @@ HEADERS = {
     "Content-Security-Policy": "sandbox; default-src 'none'",
     "Cache-Control": "private, max-age=31536000, immutable",  # other bytes have another name
 }
+ZIPS = 3  # kept: the files in them lie in the workspace once more
 THUMBNAIL = 320  # pixels of the longer edge: sharp at 160 on a dense screen
 
 
@@ -33,6 +40,7 @@ class Entry:
     path: Path
     download: str = ""  # the name it is saved under; "" = shown in the page
     small: bool = False
+    make: Callable[[Path], object] | None = None  # writes `path` when it is asked for
 
 
 class Media:
@@ -42,6 +50,9 @@ class Media:
         self._root = root.resolve()
         self._secret = secrets.token_bytes(32)
         self._entries: dict[str, Entry] = {}
+        self._making = threading.Lock()
+        self._zips = self._root / "cache" / "zips"
+        shutil.rmtree(self._zips, ignore_errors=True)  # of a process before, whose links are dead
 
     def picture(self, path: Path) -> str:
         return self._link(Entry(path))
@@ -51,6 +62,12 @@ class Media:
 
     def download(self, path: Path, name: str) -> str:
         return self._link(Entry(path, download=name))
+
+    def archive(self, content: str, name: str, make: Callable[[Path], object]) -> str:
+        """A link to a zip that is made when somebody follows it. Other `content` has another link."""
+        key = self._key(f"{content}\0{name}")
+        self._entries[key] = Entry(self._zips / f"{key}.zip", name, make=make)
+        return f"/media/{key}"
 
     def _link(self, entry: Entry) -> str:
         """A path inside the workspace becomes a link; "" for a file that is missing, outside or of another type."""
@@ -62,12 +79,17 @@ class Media:
         if path.suffix not in TYPES or not path.is_relative_to(self._root):
             return ""
         content = f"{path}\0{facts.st_mtime_ns}\0{facts.st_size}\0{entry.download}\0{entry.small}"
-        key = hmac.new(self._secret, content.encode(), hashlib.sha256).hexdigest()[:40]
+        key = self._key(content)
         self._entries[key] = Entry(path, entry.download, entry.small)
         return f"/media/{key}"
 
+    def _key(self, content: str) -> str:
+        return hmac.new(self._secret, content.encode(), hashlib.sha256).hexdigest()[:40]
+
     def respond(self, key: str) -> Response:
         entry = self._entries.get(key)
+        if entry and entry.make:
+            self._make(entry)
         if entry is None or not entry.path.is_file():
             return PlainTextResponse("Not found", status_code=404, headers={"X-Content-Type-Options": "nosniff"})
         path = self._small(entry.path) if entry.small else entry.path
@@ -78,6 +100,16 @@ class Media:
             filename=entry.download or None,
             content_disposition_type="attachment" if entry.download else "inline",
         )
+
+    def _make(self, entry: Entry) -> None:
+        """Write it unless it is there; the oldest of more than a few go. What cannot be made is not found."""
+        with self._making, contextlib.suppress(SdloraError, OSError):
+            if not entry.path.is_file():
+                assert entry.make
+                entry.make(entry.path)
+            others = sorted(self._zips.glob("*.zip"), key=lambda p: p.stat().st_mtime)
+            for old in others[:-ZIPS]:
+                old.unlink(missing_ok=True)
 
     def _small(self, path: Path) -> Path:
         """The thumbnail of a picture, made at the first look and kept in the cache."""

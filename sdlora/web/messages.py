@@ -39,7 +39,7 @@ def _function(page: Page, handler: Callable[..., Any], parts: tuple[Any, ...]) -
         try:
             return handler(page, *parts, *inputs)
         except Exception as error:
-            _tell(page, error)
+            tell(page, error)
             return gr.skip()
 
     return run
@@ -51,7 +51,7 @@ def _generator(page: Page, handler: Callable[..., Any], parts: tuple[Any, ...]) 
         try:
             yield from handler(page, *parts, *inputs)
         except Exception as error:
-            _tell(page, error)
+            tell(page, error)
             yield gr.skip()
 
     return run
@@ -65,7 +65,8 @@ def undisturbed(work: Callable[[], None]) -> None:
         log.error("Work behind the page failed", exc_info=error)
 
 
-def _tell(page: Page, error: Exception) -> None:
+def tell(page: Page, error: Exception) -> None:
+    """A message over the page."""
     gr.Warning(str(escape(page.say(sentence(error)))), duration=SECONDS)
 
 

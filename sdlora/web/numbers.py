@@ -38,6 +38,11 @@ def duration(seconds: float) -> Text:
     return words.HOURS.fill(hours=minutes // 60, minutes=minutes % 60)
 
 
+def left(seconds: float) -> Text:
+    time = duration(seconds)
+    return Text(words.LEFT.en.format(time=time.en), words.LEFT.ja.format(time=time.ja))
+
+
 def times(n: float) -> str:
     """How often: 0.5, 12, 133."""
     return f"{n:.1f}" if n < 2 else f"{n:.0f}"

@@ -188,7 +188,7 @@ def change_caption(page: Page, history: list[str], remembered: str, given: gr.Ev
     """One caption was typed into its card. The gallery is not sent again: it would take the cursor away."""
     before = find(page, history, remembered)
     index = _index(before, given)
-    after = data.with_captions(before, {index: str(given.caption)}, page.workspace.datasets)
+    after = data.with_captions(before, {index: str(given.text)}, page.workspace.datasets)
     shown = show(page, after, _grown(before, after, history))
     shown[2] = gr.skip()
     return shown

@@ -62,8 +62,7 @@ def _facts(job: Job, follower: Follower, steps: int) -> list[Text]:
     facts.append(words.STEP_OF.fill(step=f"{follower.step:,}", steps=f"{steps:,}"))
     left = follower.seconds_left()
     if alive and left is not None and follower.step < steps:
-        time = numbers.duration(left)
-        facts.append(Text(words.LEFT.en.format(time=time.en), words.LEFT.ja.format(time=time.ja)))
+        facts.append(numbers.left(left))
         per_step = left / (steps - follower.step)
         facts.append(_speed(per_step))
     if follower.started:

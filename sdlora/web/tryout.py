@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,22 +10,18 @@ from typing import Any
 
 import gradio as gr
 from gradio.components import Component
-from markupsafe import Markup
 
 from sdlora import config
-from sdlora.errors import BadInput
 from sdlora.events import Follower
 from sdlora.jobs import store
 from sdlora.web import verdict, words
 from sdlora.web.context import Page
-from sdlora.web.form import Values, named, typed
+from sdlora.web.drawing import MAX_STRENGTH, checked_numbers, checked_prompt, checked_strength, draw_pair
+from sdlora.web.form import Values
 from sdlora.web.gallery import empty
 from sdlora.web.messages import event
-from sdlora.web.previews import Cancelled, Drawing, Drawn, Wish
+from sdlora.web.previews import Wish
 from sdlora.web.training import Training, find
-
-MAX_STRENGTH = 1.5
-MAX_PROMPT = 2000
 
 
 @dataclass(frozen=True)
@@ -73,13 +68,13 @@ def build(page: Page, training: Training) -> Tryout:
                 allow_custom_value=True,
             )
             with gr.Row(elem_classes="seed"):
-                seed = _number(page, "train.seed", "preview-seed")
+                seed = number_field(page, "train.seed", "preview-seed")
                 dice = gr.Button(page.say(words.DICE), elem_id="dice", min_width=120)
             with gr.Accordion(page.say(words.DRAWING_OPTIONS), open=False):
                 negative = gr.Textbox(label=page.say(words.NEGATIVE), elem_id="preview-negative")
                 with gr.Row():
-                    steps = _number(page, "sample.steps", "preview-steps")
-                    guidance = _number(page, "sample.guidance", "preview-guidance")
+                    steps = number_field(page, "sample.steps", "preview-steps")
+                    guidance = number_field(page, "sample.guidance", "preview-guidance")
             button = gr.Button(page.say(words.DRAW), variant="primary", elem_id="preview-draw", interactive=False)
         with gr.Column(scale=3, min_width=320):
             picture = gr.HTML(empty(page.say(words.TRY_EMPTY), page.say(words.TRY_EMPTY_HINT)), elem_id="preview-image")
@@ -90,7 +85,7 @@ def build(page: Page, training: Training) -> Tryout:
     return screen
 
 
-def _number(page: Page, path: str, element: str) -> gr.Number:
+def number_field(page: Page, path: str, element: str) -> gr.Number:
     setting = next(s for s in config.settings() if s.path == path)
     step = 1 if setting.kind == "int" else 0.5
     return gr.Number(setting.default, label=page.say(setting.label), step=step, elem_id=element, min_width=120)
@@ -132,30 +127,18 @@ def warm_up(page: Page, job: Any) -> None:
 
 def draw(page: Page, screen: Tryout, training: Training, values: Values, request: gr.Request) -> Iterator[Any]:
     """The base's picture and the LoRA's, step by step. What the same page asked for before is cancelled."""
-    owner = str(request.session_hash)
-    page.site.previews.supersede(owner)
     wishes = _wishes(page, screen, values[training.job], values)
-    views = [Markup(""), Markup("")]
-    try:
-        for place, wish in enumerate(wishes):
-            for news in page.site.previews.draw(owner, wish):
-                views[place] = _news(page, news)
-                yield _pair(page, views, wishes[1].strength)
-    except Cancelled:
-        yield gr.skip()  # the newer wish of this page draws now
+    labels = [page.say(words.WITHOUT_LORA), page.say(words.WITH_LORA, strength=f"{wishes[1].strength:g}")]
+    yield from draw_pair(page, str(request.session_hash), wishes, labels)
 
 
 def _wishes(page: Page, screen: Tryout, job: Any, values: Values) -> tuple[Wish, Wish]:
     """What to draw, checked: without the LoRA and with it."""
     spec = store.find(page.workspace, find(page, job))
     lora = verdict.chosen(page, spec, values[screen.checkpoint])
-    numbers = _checked_numbers({path: values[field] for path, field in screen.numbers.items()})
-    strength = values[screen.strength]
-    if not isinstance(strength, int | float) or not math.isfinite(strength) or not 0 <= strength <= MAX_STRENGTH:
-        raise BadInput(words.STRENGTH_REFUSED.fill(maximum=MAX_STRENGTH))
-    prompt, negative = (str(values[field] or "").strip() for field in (screen.prompt, screen.negative))
-    if max(len(prompt), len(negative)) > MAX_PROMPT:
-        raise BadInput(words.PROMPT_REFUSED.fill(maximum=MAX_PROMPT))
+    numbers = checked_numbers({path: values[field] for path, field in screen.numbers.items()})
+    strength = checked_strength(values[screen.strength])
+    prompt, negative = (checked_prompt(values[field]) for field in (screen.prompt, screen.negative))
 
     def wish(file: Path | None, strength: float) -> Wish:
         return Wish(
@@ -169,32 +152,4 @@ def _wishes(page: Page, screen: Tryout, job: Any, values: Values) -> tuple[Wish,
             strength=strength,
         )
 
-    return wish(None, 0.0), wish(lora, round(float(strength), 2))
-
-
-def _checked_numbers(values: dict[str, Any]) -> config.Config:
-    by_path = {s.path: s for s in config.settings()}
-    try:
-        return config.from_values({path: typed(by_path[path], value) for path, value in values.items()})
-    except BadInput as error:
-        raise BadInput(named(error.text)) from None
-
-
-def _news(page: Page, news: Drawing | Drawn) -> Markup:
-    if isinstance(news, Drawn):
-        return Markup('<img src="{}" alt="">').format(page.site.media.picture(news.file))
-    if news.steps == 0:
-        return Markup('<div class="drawing"><span>{}</span></div>').format(page.say(words.WAITING_TO_DRAW))
-    return Markup('<div class="drawing"><i style="width:{:.0f}%"></i><span>{}</span></div>').format(
-        100 * news.step / news.steps, page.say(words.DRAWING, step=news.step, steps=news.steps)
-    )
-
-
-def _pair(page: Page, views: list[Markup], strength: float) -> Markup:
-    labels = {"base": page.say(words.WITHOUT_LORA), "lora": page.say(words.WITH_LORA, strength=f"{strength:g}")}
-    waiting = Markup('<div class="drawing"></div>')
-    figures = (
-        Markup('<figure class="{}">{}<figcaption>{}</figcaption></figure>').format(place, view or waiting, label)
-        for view, (place, label) in zip(views, labels.items(), strict=True)
-    )
-    return Markup('<div class="pair" aria-live="polite">{}</div>').format(Markup("").join(figures))
+    return wish(None, 0.0), wish(lora, strength)

@@ -9,11 +9,12 @@ from markupsafe import Markup
 
 from sdlora.errors import BadInput
 from sdlora.events import Follower
+from sdlora.jobs import library
 from sdlora.jobs.paths import JobPaths
 from sdlora.jobs.runner import Job
 from sdlora.jobs.spec import JobSpec, Outcome
 from sdlora.text import Text
-from sdlora.web import numbers, words
+from sdlora.web import library_words, numbers, shelf, words
 from sdlora.web.context import Page
 from sdlora.web.progress import best_step
 
@@ -93,14 +94,24 @@ def _download(page: Page, job: Job | None, follower: Follower, outcome: Outcome 
         link = page.site.media.download(file, name) if file else ""
         if file and link:
             return Markup(
-                '<p class="get"><a id="download" class="button" href="{}" download="{}">{}</a><span>{}</span></p><p class="hint">{}</p>'
+                '<p class="get"><a id="download" class="button" href="{}" download="{}">{}</a>{}<span>{}</span></p><p class="hint">{}</p>'
             ).format(
                 link,
                 name,
                 page.say(words.DOWNLOAD),
+                _everything(page, job) if outcome and not suffix else "",
                 page.say(words.DOWNLOAD_NAME.fill(name=name, size=numbers.size(file.stat().st_size))),
                 page.say(words.DOWNLOAD_HELP),
             )
     return Markup(
         '<p class="get"><a id="download" class="button" role="link" aria-disabled="true">{}</a><span>{}</span></p>'
     ).format(page.say(words.DOWNLOAD), page.say(words.DOWNLOAD_NONE))
+
+
+def _everything(page: Page, job: Job) -> Markup:
+    """The zip that the Library has too."""
+    try:
+        entry = library.find(page.workspace, job.spec.id)
+    except BadInput:
+        return Markup("")
+    return shelf.archive(page, entry, page.say(library_words.EVERYTHING), "button plain")

@@ -11,7 +11,7 @@ import pytest
 
 from sdlora.jobs.runner import Status
 from sdlora.text import Text
-from sdlora.web import glossary, words
+from sdlora.web import glossary, library_words, words
 
 JAPANESE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
 SHARED = {
@@ -19,11 +19,13 @@ SHARED = {
     "OTHER_LANGUAGE_HINT",
     "RUNS_ON",
     "DOWNLOAD_NAME",
+    *(f"FAMILY[{family}]" for family in ("sd1", "sd2", "sdxl")),
+    *("ZIP", "LORA", "DETAIL[sha256]"),
 }  # no words, or the other language's on purpose
 
 
 def every() -> Iterator[tuple[str, Text]]:
-    for name, value in vars(words).items():
+    for name, value in [*vars(words).items(), *vars(library_words).items()]:
         if isinstance(value, Text):
             yield name, value
         elif isinstance(value, dict) and name.isupper():
@@ -44,8 +46,10 @@ def test_both_languages_say_it(name: str, text: Text) -> None:
 def test_no_word_is_left_over() -> None:
     from pathlib import Path
 
-    source = "\n".join(path.read_text() for path in Path(words.__file__).parent.glob("*.py") if path.name != "words.py")
-    unused = [name for name in vars(words) if name.isupper() and not re.search(rf"words\.{name}\b", source)]
+    files = [p for p in Path(words.__file__).parent.glob("*.py") if p.name not in ("words.py", "library_words.py")]
+    source = "\n".join(path.read_text() for path in files)
+    all_words = [*vars(words), *vars(library_words)]
+    unused = [name for name in all_words if name.isupper() and not re.search(rf"words\.{name}\b", source)]
     assert not unused
 
 

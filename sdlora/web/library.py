@@ -1,0 +1,214 @@
+"""Step 5, Library: what was trained, added and made; found, renamed, compared, published, deleted and brought back."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from sdlora.errors import BadInput
+from sdlora.jobs import library, making
+from sdlora.jobs.library import Entry
+from sdlora.web import compare, library_words, look, shelf, workshop
+from sdlora.web.compare import Compare
+from sdlora.web.context import Page
+from sdlora.web.messages import event, tell
+from sdlora.web.workshop import Workshop
+
+SECONDS = 2.0
+CHANGES = "library"  # one change at a time
+
+
+@dataclass(frozen=True)
+class Library:
+    search: gr.Textbox
+    add: gr.UploadButton
+    working: gr.HTML
+    shelf: gr.HTML
+    deleted: gr.HTML
+    seen: (
+        gr.Textbox
+    )  # hidden: the stamp of what the page shows; the server cannot know which of its answers arrived last
+    compare: Compare
+    workshop: Workshop
+
+    @property
+    def pickers(self) -> list[gr.Dropdown]:
+        """Fields that offer LoRAs."""
+        return [*self.compare.pickers, *self.workshop.pickers]
+
+    @property
+    def shown(self) -> list[Component]:
+        return [self.working, self.shelf, self.deleted, *self.pickers, self.seen]
+
+
+def build(page: Page) -> Library:
+    with gr.Row(elem_classes="tools"):
+        search = gr.Textbox(
+            label=page.say(library_words.SEARCH),
+            placeholder=page.say(library_words.SEARCH_HINT),
+            elem_id="library-search",
+            scale=3,
+        )
+        add = gr.UploadButton(
+            page.say(library_words.ADD), file_count="multiple", elem_id="library-add", scale=0, min_width=190
+        )
+    working = gr.HTML("", elem_id="library-working", js_on_load=look.ACTIONS)
+    rows = gr.HTML("", elem_id="library-shelf", js_on_load=look.ACTIONS)
+    deleted = gr.HTML("", elem_id="library-deleted", js_on_load=look.ACTIONS)
+    seen = gr.Textbox("", visible="hidden", elem_id="library-seen")
+    screen = Library(search, add, working, rows, deleted, seen, compare.build(page), workshop.build(page))
+    _connect(page, screen)
+    return screen
+
+
+def _connect(page: Page, screen: Library) -> None:
+    hidden: dict[str, Any] = {"show_progress": "hidden"}
+
+    def change(trigger: Callable[..., Any], handler: Callable[..., Any]) -> None:
+        trigger(
+            event(page, handler, screen),
+            screen.search,
+            screen.shown,
+            trigger_mode="multiple",
+            concurrency_id=CHANGES,
+            concurrency_limit=1,
+            **hidden,
+        )
+
+    change(screen.shelf.input, rename)
+    change(screen.shelf.delete, delete)
+    change(screen.working.stop, cancel)
+    change(screen.deleted.undo, restore)
+    change(screen.deleted.clear, empty_trash)
+    screen.add.upload(
+        event(page, take_in, screen),
+        [screen.add, screen.search],
+        screen.shown,
+        show_progress_on=screen.add,
+        concurrency_id=CHANGES,
+    )
+    screen.search.input(
+        event(page, find),
+        screen.search,
+        [screen.shelf, screen.seen],
+        trigger_mode="always_last",
+        concurrency_limit=4,
+        **hidden,
+    )
+    first, second = screen.compare.pickers
+    screen.shelf.select(
+        event(page, compare.pick),
+        [first, second, screen.compare.prompt],
+        [first, second, screen.compare.prompt],
+        **hidden,
+    )
+    workshop.connect(page, screen.workshop, screen.search, screen.shown, lambda query: show(page, screen, query))
+    gr.Timer(SECONDS).tick(
+        event(page, tick, screen),
+        [screen.search, screen.seen],
+        screen.shown,
+        queue=False,
+        trigger_mode="always_last",
+        **hidden,
+    )
+
+
+def show(page: Page, screen: Library, query: Any, just_deleted: str = "") -> list[Any]:
+    """Values for `Library.shown`."""
+    stamp = _stamp(page, query)
+    entries = library.entries(page.workspace)
+    ready = [e for e in entries if making.status(e) == "ready"]
+    offered = gr.update(choices=_choices(ready))
+    return [
+        shelf.workbench(page, entries),
+        shelf.shelf(page, ready, str(query or "")),
+        shelf.wastebasket(page, library.trash(page.workspace), just_deleted),
+        *[compare.offer(page, _choices(ready), index) for index in range(2)],
+        *[offered for _ in screen.workshop.pickers],
+        stamp,
+    ]
+
+
+def _choices(ready: list[Entry]) -> list[tuple[str, str]]:
+    return [(entry.name, entry.id) for entry in ready]
+
+
+def _stamp(page: Page, query: Any) -> str:
+    """The search is part of it: an answer to an older one that arrives late is put right by the next tick."""
+    return hashlib.sha256(f"{query}\n{library.stamp(page.workspace)}".encode()).hexdigest()[:16]
+
+
+def tick(page: Page, screen: Library, query: Any, seen: Any) -> list[Any]:
+    """All anew when something has changed; while something is being made, how far it is."""
+    if _stamp(page, query) != seen:
+        return show(page, screen, query)
+    entries = library.entries(page.workspace)
+    rest = [gr.skip()] * (len(screen.shown) - 1)
+    if any(making.status(entry) == "working" for entry in entries):
+        return [shelf.workbench(page, entries), *rest]
+    return [gr.skip(), *rest]
+
+
+def find(page: Page, query: Any) -> tuple[Any, str]:
+    stamp = _stamp(page, query)
+    ready = [e for e in library.entries(page.workspace) if making.status(e) == "ready"]
+    return shelf.shelf(page, ready, str(query or "")), stamp
+
+
+def take_in(page: Page, screen: Library, files: list[str] | None, query: Any) -> list[Any]:
+    """Each file that is a LoRA goes in; of the others, each says why not. What was uploaded is deleted in any case."""
+    for source in map(Path, files or []):
+        try:
+            library.add(page.workspace, source, source.name)
+        except BadInput as refusal:
+            tell(page, refusal)
+        finally:
+            with contextlib.suppress(OSError):
+                source.unlink(missing_ok=True)
+                source.parent.rmdir()  # gradio makes one for each file
+    return show(page, screen, query)
+
+
+def rename(page: Page, screen: Library, query: Any, given: gr.EventData) -> list[Any]:
+    try:
+        library.rename(page.workspace, _id(given), _text(given, "text"))
+    except BadInput as refusal:  # the field shows the old name again
+        tell(page, refusal)
+    return show(page, screen, query)
+
+
+def delete(page: Page, screen: Library, query: Any, given: gr.EventData) -> list[Any]:
+    entry = library.delete(page.workspace, _id(given))
+    return show(page, screen, query, entry.id)
+
+
+def restore(page: Page, screen: Library, query: Any, given: gr.EventData) -> list[Any]:
+    library.restore(page.workspace, _id(given))
+    return show(page, screen, query)
+
+
+def empty_trash(page: Page, screen: Library, query: Any) -> list[Any]:
+    library.empty_trash(page.workspace)
+    return show(page, screen, query)
+
+
+def cancel(page: Page, screen: Library, query: Any, given: gr.EventData) -> list[Any]:
+    making.cancel(page.workspace, _id(given))
+    return show(page, screen, query)
+
+
+def _id(given: gr.EventData) -> str:
+    """What the browser calls an entry; `library.find` checks it."""
+    return _text(given, "id")
+
+
+def _text(given: gr.EventData, name: str) -> str:
+    fields = given._data if isinstance(given._data, dict) else {}
+    return str(fields.get(name, ""))

@@ -243,7 +243,7 @@ def uneven(base: Base) -> Lora:
     fill(adapters, 0.05)
     layers = [
         replace(x, down=x.down[: 1 + n % 4].contiguous(), up=x.up[:, : 1 + n % 4].contiguous(), alpha=float(1 + n % 3))
-        for n, x in enumerate(kohya.lora_of(adapters, 2.0, "sd1").layers)
+        for n, x in enumerate(kohya.lora_of(adapters, "sd1").layers)
         if "out_proj" not in x.path
     ]
     return Lora(tuple(layers), "sd1", {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -15,7 +16,7 @@ import pytest
 
 from sdlora import config, events
 from sdlora.data import Dataset, import_pictures
-from sdlora.jobs import store
+from sdlora.jobs import runner, store
 from sdlora.jobs.paths import JobPaths, Workspace
 from sdlora.jobs.spec import Outcome
 from sdlora.lora.canonical import data_of
@@ -74,7 +75,8 @@ class Zygote:
 @pytest.fixture(scope="session")
 def zygote() -> Iterator[Zygote]:
     command = [sys.executable, "-m", "tests.faults.zygote"]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    environment = {**os.environ, **runner.child_environment()}  # OpenMP reads it when torch is loaded
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
     assert process.stdout
     assert process.stdin
     assert process.stdout.readline() == "ready\n"

@@ -1,1 +1,1 @@
-"""The page: four steps in the order of the work. The only code that imports gradio; it never imports torch."""
+"""The page: five steps in the order of the work. The only code that imports gradio; it never imports torch."""

@@ -164,6 +164,9 @@ def test_refusals_are_sentences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert (known.family, set(known.shapes)) == ("sdxl", {"unet", "text_encoder", "text_encoder_2"})
     from safetensors.torch import save_file
 
+    edm = write_checkpoint(tmp_path / "edm.safetensors", models("sd1"), make_vae(), {"edm_mean": torch.zeros(1)})
+    with pytest.raises(BaseUnusable, match="EDM"):
+        resolve_base(str(edm))
     save_file({"model.diffusion_model.x": torch.zeros(1)}, tmp_path / "part.safetensors")
     with pytest.raises(BaseUnusable, match="no whole"):
         resolve_base(str(tmp_path / "part.safetensors"))

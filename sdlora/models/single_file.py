@@ -78,6 +78,8 @@ def _family(file: Path, shapes: Shapes) -> str:
         )
     if shapes.get(UNET + "input_blocks.0.0.weight", (0, 4))[1] != 4:
         raise _unusable(file, "it is made for inpainting or editing", "インペイントまたは画像編集用のモデルです")
+    if any(name.startswith("edm_") for name in shapes):  # CosXL, Playground 2.5: trained on noise by another formula
+        raise _unusable(file, "it has EDM's noise schedule", "EDM 方式のノイズスケジュールを使うモデルです")
     return family
 
 

@@ -116,12 +116,18 @@ def offer(page: Page, choices: list[tuple[str, str]], index: int) -> Any:
     return gr.update(choices=offered(page, choices, index))
 
 
-def pick(page: Page, first: Any, second: Any, prompt: Any, given: gr.EventData) -> tuple[Any, Any, Any]:
-    """“Compare” in a row: the first, then the second, then from the start."""
-    entry = library.find(page.workspace, str(given.id))
-    if first and not second and first != entry.id:
-        return gr.skip(), entry.id, gr.skip()
-    return entry.id, "", gr.skip() if str(prompt or "").strip() else first_prompt(page, entry)
+# “Compare” in a row: the first, then the second, then from the start. In the browser, so that two quick clicks count as two.
+PICK = """(first, second) => {
+  const id = window.picked;
+  return first && !second && first !== id ? [first, id] : [id, ""];
+}"""
+
+
+def prompt_for(page: Page, first: Any, prompt: Any) -> Any:
+    """Something to begin with; what was written stays."""
+    if not first or str(prompt or "").strip():
+        return gr.skip()
+    return first_prompt(page, library.find(page.workspace, str(first)))
 
 
 def first_prompt(page: Page, entry: Entry) -> str:

@@ -103,11 +103,8 @@ def _connect(page: Page, screen: Library) -> None:
         **hidden,
     )
     first, second = screen.compare.pickers
-    screen.shelf.select(
-        event(page, compare.pick),
-        [first, second, screen.compare.prompt],
-        [first, second, screen.compare.prompt],
-        **hidden,
+    screen.shelf.select(None, [first, second], [first, second], js=compare.PICK, **hidden).then(
+        event(page, compare.prompt_for), [first, screen.compare.prompt], screen.compare.prompt, **hidden
     )
     workshop.connect(page, screen.workshop, screen.search, screen.shown, lambda query: show(page, screen, query))
     gr.Timer(SECONDS).tick(

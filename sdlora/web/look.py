@@ -57,7 +57,9 @@ const kinds = {remove: 'delete', open: 'select', page: 'select', caption: 'input
   cancel: 'stop', back: 'undo', empty: 'clear'};
 element.addEventListener('click', (e) => {
   const at = told(e);
-  if (at && at.tagName === 'BUTTON' && !at.disabled) trigger(kinds[at.dataset.do], {...at.dataset});
+  if (!at || at.tagName !== 'BUTTON' || at.disabled) return;
+  window.picked = at.dataset.id;  // for what is done in the browser at once
+  trigger(kinds[at.dataset.do], {...at.dataset});
 });
 element.addEventListener('change', (e) => {
   const at = told(e);

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run demo test faults check bench format clean
+.PHONY: run demo test faults check audit lock bench format clean
 
 run: .venv/installed
 	$(BIN)/python app.py --open
@@ -20,6 +20,20 @@ check: .venv/tested
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Needs the vulnerability service of PyPI, not only its packages.
+audit: .venv/tested
+	$(BIN)/pip install --quiet --disable-pip-version-check pip-audit
+	$(BIN)/pip-audit --requirement requirements.lock --no-deps --disable-pip --strict
+
+# torch and what it brings differ by machine: the Dockerfile installs them.
+LEFT_OUT := torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cupti nvidia-cuda-nvrtc nvidia-cuda-runtime \
+	nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse nvidia-cusparselt-cu13 nvidia-nccl-cu13 \
+	nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
+lock: .venv/tested
+	$(BIN)/pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip compile requirements.txt --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade \
+		$(LEFT_OUT:%=--no-emit-package %) --output-file requirements.lock
 
 bench: .venv/tested
 	$(BIN)/python -m bench

@@ -19,6 +19,7 @@ from fastapi import FastAPI
 from sdlora.errors import BadInput, SdloraError
 from sdlora.jobs.paths import Workspace, default_workspace
 from sdlora.jobs.runner import end_children
+from sdlora.jobs.users import Users
 from sdlora.text import Text
 from sdlora.web.build import make_app
 from sdlora.web.guard import is_loopback
@@ -30,9 +31,10 @@ def main() -> None:
     options = parse()
     try:
         listener = socket.create_server((options.host, options.port), backlog=128)
-        password = read_password(options.password_file, options.host)
+        known = Users.read(options.users_file) if options.users_file else None
+        password = "" if known else read_password(options.password_file, options.host)
         names = os.environ.get("SDLORA_HOSTS", "").split(",")
-        app = make_app(Workspace(options.workspace.absolute()), options.host, names, password)
+        app = make_app(Workspace(options.workspace.absolute()), options.host, names, password, known)
     except (OSError, SdloraError) as error:
         sys.exit(refuse(f"sdlora cannot start: {error}"))
     ends_workers = options.end_workers or os.getpid() == 1
@@ -57,6 +59,12 @@ def parse() -> argparse.Namespace:
         type=Path,
         default=os.environ.get("SDLORA_PASSWORD_FILE") or None,
         help="file with the password that the page asks for (made and printed where other computers can reach the page)",
+    )
+    parser.add_argument(
+        "--users-file",
+        type=Path,
+        default=os.environ.get("SDLORA_USERS_FILE") or None,
+        help="several people, each with a name and a password: a file made by `python -m sdlora user add NAME`",
     )
     parser.add_argument(
         "--end-workers",

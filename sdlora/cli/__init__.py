@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from sdlora.cli import datasets, demo, facts, health, pictures, surgery, training
+from sdlora.cli import datasets, demo, facts, health, pictures, surgery, training, users
 from sdlora.cli.options import print_json
 from sdlora.errors import BadInput, DiskFull, SdloraError
 from sdlora.text import Text
@@ -22,6 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(datasets.app, name="dataset")
+app.add_typer(users.app, name="user")
 for command in (
     demo.demo,
     training.train,

@@ -25,6 +25,7 @@ class JobSpec:
     base_fingerprint: str  # "" where the base was not on this machine yet
     settings: Config
     versions: dict[str, str]
+    owner: str = ""  # name of the user who started it; "" = where there is no file of users
     parent: str = ""  # id of the job that this one goes on from,
     parent_step: int = 0  # from this step of it
 

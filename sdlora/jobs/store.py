@@ -25,23 +25,28 @@ from sdlora.jobs.spec import JobSpec
 from sdlora.models.bases import fingerprint, resolve_base
 from sdlora.text import Text
 
+OPEN_OF_ONE, OPEN_OF_ALL = 8, 200  # jobs that have not ended: of one user, and where there is no file of users
 PATIENCE = 30.0  # seconds that a new job waits for others to be made
 _VERSIONED = ("torch", "diffusers", "transformers", "peft", "safetensors")
 
 
-def create(workspace: Workspace, dataset: Dataset, settings: Config, name: str = "", preset: str = "") -> JobSpec:
+def create(
+    workspace: Workspace, dataset: Dataset, settings: Config, name: str = "", preset: str = "", owner: str = ""
+) -> JobSpec:
     """Write a new job's folder; its status is then *queued*. The same request within 5 seconds is the same job.
 
     Raises:
         BaseUnusable: the base is not there or not one that can be trained.
+        BadInput: this owner has too many jobs that have not ended.
     """
     base = resolve_base(settings.model.base)
     found = fingerprint(base.path) if base.path else ""
     wanted = file_name(name or settings.data.trigger or dataset.name)
     with _changing(workspace):
         twin = _twin(workspace, dataset, settings, name)
-        if twin:
+        if twin and twin.owner == owner:
             return twin
+        _check_open(workspace, owner)
         spec = JobSpec(
             id=new_id(),
             name=unique(wanted, {s.name for s in every(workspace)}),
@@ -52,9 +57,23 @@ def create(workspace: Workspace, dataset: Dataset, settings: Config, name: str =
             base_fingerprint=found,
             settings=settings,
             versions=versions(),
+            owner=owner,
         )
         _build(workspace.job(spec.id), spec, dataset)
         return spec
+
+
+def _check_open(workspace: Workspace, owner: str) -> None:
+    """Nobody fills the queue that others wait in."""
+    own = [s for s in every(workspace) if s.owner == owner and not workspace.job(s.id).outcome.exists()]
+    most = OPEN_OF_ONE if owner else OPEN_OF_ALL
+    if len(own) >= most:
+        raise BadInput(
+            Text(
+                f"{len(own)} jobs wait or run already; {most} is the most. Wait for one to end, or stop one.",
+                f"待機中または実行中のジョブがすでに {len(own)} 件あります(上限 {most} 件)。終了を待つか、停止してください。",
+            )
+        )
 
 
 @contextmanager
@@ -75,7 +94,7 @@ def clear_leftovers(workspace: Workspace) -> None:
         picture.unlink(missing_ok=True)
 
 
-def go_on(workspace: Workspace, id: str, steps: int) -> JobSpec:
+def go_on(workspace: Workspace, id: str, steps: int, owner: str = "") -> JobSpec:
     """A new job that trains `steps` more from where a finished or stopped one ended, with its optimizer as it was.
 
     The old job stays as it is; its checkpoints stand in the new one too, so that the best of all is chosen.
@@ -101,6 +120,7 @@ def go_on(workspace: Workspace, id: str, steps: int) -> JobSpec:
         }
     )
     with _changing(workspace):
+        _check_open(workspace, owner)
         more = replace(
             spec,
             id=new_id(),
@@ -108,6 +128,7 @@ def go_on(workspace: Workspace, id: str, steps: int) -> JobSpec:
             created=_now(workspace),
             settings=settings,
             versions=versions(),
+            owner=owner,
             parent=spec.id,
             parent_step=reached,
         )

@@ -17,8 +17,10 @@ from sdlora.jobs import library as jobs_library
 from sdlora.jobs import store
 from sdlora.jobs.paths import Workspace
 from sdlora.jobs.queue import Queue
+from sdlora.jobs.users import Users
 from sdlora.text import Language, Text
 from sdlora.web import (
+    api,
     checkup,
     glossary,
     library,
@@ -44,10 +46,17 @@ from sdlora.web.watch import Watch
 LANGUAGES: tuple[Language, ...] = ("en", "ja")
 
 
-def make_app(workspace: Workspace, host: str = "127.0.0.1", names: Sequence[str] = (), password: str = "") -> FastAPI:
+def make_app(
+    workspace: Workspace,
+    host: str = "127.0.0.1",
+    names: Sequence[str] = (),
+    password: str = "",
+    known: Users | None = None,
+) -> FastAPI:
     """The whole server. It owns two helpers for its life: the queue's clock and the previewer.
 
     `host` is the address that it will be bound to, `names` are other names that it may be called by.
+    `known`: who may enter, each with a password; without it, `password` lets anybody in.
     """
     workspace.make()
     store.clear_leftovers(workspace)
@@ -79,13 +88,15 @@ def make_app(workspace: Workspace, host: str = "127.0.0.1", names: Sequence[str]
             theme=look.theme(),
             css=look.style(language),
         )
+    api.add_api(app, workspace)
     app.add_middleware(Shell)
     app.add_middleware(
         Guard,
         hosts=allowed_hosts(host, names),
         anywhere=host in ("", "0.0.0.0", "::"),
-        login=Login(password) if password else None,
+        login=Login(password, known) if password or known else None,
         uploads=folder,
+        by_token=api.tokens(workspace, known),
     )
     return app
 

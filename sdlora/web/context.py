@@ -6,12 +6,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sdlora.jobs.paths import Workspace
+from sdlora.jobs.users import EVERYBODY, User
 from sdlora.text import Language, Text
 from sdlora.web.known import Known
 from sdlora.web.media import Media
 from sdlora.web.previews import Previews
 from sdlora.web.watch import Watch
 
+USER_HEADER = "x-sdlora-user"  # written by the guard: `name:admin` or `name:user`
 MEMORY = "sdlora"  # gradio wants a key to scramble what it keeps in the browser; nothing secret is kept there
 
 
@@ -28,10 +30,11 @@ class Site:
 
 @dataclass(frozen=True)
 class Page:
-    """The site in one language."""
+    """The site in one language, as one user sees it."""
 
     site: Site
     language: Language
+    user: User = EVERYBODY
 
     @property
     def workspace(self) -> Workspace:
@@ -39,3 +42,9 @@ class Page:
 
     def say(self, text: Text, **values: Any) -> str:
         return (text.fill(**values) if values else text).say(self.language)
+
+
+def user_of(header: str) -> User:
+    """Who asks, by what the guard wrote. Without a word of it nobody in particular, who may do nothing of others."""
+    name, _, role = header.partition(":")
+    return User(name, role == "admin")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sdlora.jobs.users import EVERYBODY, User
+from sdlora.web.context import USER_HEADER
 from sdlora.web.login import Login
 from sdlora.web.uploads import Parts, TooLarge, Unreadable, has_room
 
@@ -28,8 +30,11 @@ _GRADIO = (
     r"|theme\.css|config|assets/[\w.-]+|static/(fonts|img|js)/[\w./-]+|gradio_api/(startup-events|queue/(join|data)|run/predict"
     r"|upload|upload_progress|heartbeat/\w+|cancel|reset|app_id)/?"
 )
-REVIEWED = re.compile(rf"/|/login|/media/[0-9a-f]+|/(en|ja)(/({_GRADIO}))?")
-UPLOAD = re.compile(r"/(en|ja)/gradio_api/upload/?")
+API = "/api/"
+_API = r"openapi\.json|settings|datasets(/[a-z0-9-]+)?|jobs(/[a-z0-9-]+(/(stop|resume|events|file))?)?"
+REVIEWED = re.compile(rf"/|/login|/media/[0-9a-f]+|/(en|ja)(/({_GRADIO}))?|{API}({_API})")
+FORMS = re.compile(r"/(en|ja)/gradio_api/upload/?")
+UPLOAD = re.compile(rf"{FORMS.pattern}|{API}datasets")
 
 HEADERS = {
     "x-content-type-options": "nosniff",
@@ -66,6 +71,7 @@ class Guard:
     anywhere: bool
     login: Login | None
     uploads: Path
+    by_token: Callable[[str], User | None]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -76,10 +82,10 @@ class Guard:
         refusal = self._refusal(scope, headers)
         if refusal:
             return await refusal(scope, receive, _hardened(send))
-        if self.login:
-            answer = await self.login.answer(scope, receive, headers)
-            if answer:
-                return await answer(scope, receive, _hardened(send))
+        user = await self._user(scope, receive, headers)
+        if isinstance(user, Response):
+            return await user(scope, receive, _hardened(send))
+        scope = _signed(scope, user)
         body = self._body(scope, headers)
         if isinstance(body, Response):
             return await body(scope, receive, _hardened(send))
@@ -94,6 +100,14 @@ class Guard:
             return _plain(404, "Not found")
         return None
 
+    async def _user(self, scope: Scope, receive: Receive, headers: Headers) -> Response | User:
+        """Who asks: a script by its token, a browser by its cookie."""
+        if scope["path"].startswith(API):
+            kind, _, token = headers.get("authorization", "").partition(" ")
+            user = self.by_token(token.strip()) if kind.lower() == "bearer" else None
+            return user or _plain(401, "Send the header: Authorization: Bearer TOKEN", {"www-authenticate": "Bearer"})
+        return await self.login.answer(scope, receive, headers) if self.login else EVERYBODY
+
     def _body(self, scope: Scope, headers: Headers) -> _Body | Response:
         """What will be let through of the body, or why nothing is."""
         upload = UPLOAD.fullmatch(scope["path"]) is not None
@@ -105,6 +119,8 @@ class Guard:
             return _Body(limit)
         if not has_room(self.uploads, int(announced)):
             return _plain(507, "The disk is nearly full. Free some space and try again.")
+        if not FORMS.fullmatch(scope["path"]):
+            return _Body(limit)
         try:
             return _Body(limit, Parts(headers.get("content-type", "")))
         except Unreadable:
@@ -193,5 +209,12 @@ def _hardened(send: Send) -> Send:
     return hardened
 
 
-def _plain(status: int, sentence: str) -> Response:
-    return PlainTextResponse(sentence, status_code=status)
+def _signed(scope: Scope, user: User) -> Scope:
+    """The request as from this user, whatever it says itself."""
+    kept = [(name, value) for name, value in scope["headers"] if name.lower() != USER_HEADER.encode()]
+    told = [(USER_HEADER.encode(), f"{user.name}:{'admin' if user.admin else 'user'}".encode())]
+    return {**scope, "headers": [*kept, *told]}
+
+
+def _plain(status: int, sentence: str, headers: dict[str, str] | None = None) -> Response:
+    return PlainTextResponse(sentence, status_code=status, headers=headers)

@@ -16,6 +16,7 @@ from sdlora.events import Follower
 from sdlora.jobs import runner
 from sdlora.jobs.paths import JobPaths
 from sdlora.jobs.spec import Outcome
+from sdlora.jobs.users import may_see
 from sdlora.web import among, progress, training, verdict, words
 from sdlora.web.context import Page
 from sdlora.web.gallery import empty
@@ -31,7 +32,8 @@ SECONDS = 1.0
 class Sight:
     """One look at everything that the live parts are drawn from."""
 
-    jobs: list[runner.Job]
+    jobs: list[runner.Job]  # that this user may see
+    busy: bool  # whether a new job would wait, for whoever's
     notes: among.Notes
     job: runner.Job | None  # the one that the page shows
     paths: JobPaths | None
@@ -113,21 +115,22 @@ def _print_of(value: Any) -> str:
 
 
 def look(page: Page, job_id: Any, pictures: bool, choice: Any) -> Sight:
-    jobs = runner.jobs(page.workspace)
+    every = runner.jobs(page.workspace)
+    jobs = [job for job in every if may_see(page.user, job.spec.owner)]
+    busy = any(job.status in ("running", "stopping", "queued") for job in every)
     job = next((j for j in jobs if j.spec.id == job_id), None)  # an id from the browser names a job, or nothing
     paths = page.workspace.job(job.spec.id) if job else None
     ended = job is not None and job.status in ("done", "stopped", "failed", "paused")
     outcome = Outcome.read(paths) if paths and ended else None
-    return Sight(jobs, among.notes(page, jobs), job, paths, outcome, pictures, choice)
+    return Sight(jobs, busy, among.notes(page, every), job, paths, outcome, pictures, choice)
 
 
 def draw(page: Page, sight: Sight, follower: Follower) -> dict[str, Any]:
     """Every live part by its name."""
     job, outcome = sight.job, sight.outcome
-    busy = any(j.status in ("running", "stopping", "queued") for j in sight.jobs)
     strength = outcome.recommended_strength if outcome and outcome.status == "done" else 1.0
     return {
-        **training.buttons(page, job, sight.pictures, busy),
+        **training.buttons(page, job, sight.pictures, sight.busy),
         "status": progress.status(page, job, follower, outcome, sight.notes.get(job.spec.id, ()) if job else ()),
         "loss": progress.loss(page, follower, outcome),
         "samples": progress.samples(page, sight.paths, follower),
@@ -165,7 +168,7 @@ def _first_prompt(job: runner.Job, paths: JobPaths) -> str:
 
 def current_job(page: Page, remembered: Any) -> str:
     """What a page shows when it is opened, in any browser: the job that runs, else the one it showed, else the last one."""
-    jobs = runner.jobs(page.workspace)
+    jobs = training.own_jobs(page)
     running = [j.spec.id for j in jobs if j.status in ("running", "stopping")]
     known = [j.spec.id for j in jobs if j.spec.id == remembered]
     return next(iter([*running, *known, *(j.spec.id for j in jobs)]), "")

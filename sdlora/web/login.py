@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import ipaddress
 import secrets
@@ -18,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import Receive, Scope
 
+from sdlora.jobs.users import EVERYBODY, User, Users
 from sdlora.text import Language, Text
 from sdlora.web import words
 
@@ -31,10 +33,11 @@ FORM = Markup(
     "<title>sdlora</title><style>body{{font:16px/1.6 system-ui,sans-serif;display:grid;place-content:center;min-height:90vh;"
     "color-scheme:light dark}}form{{display:grid;gap:12px;width:260px}}input,button{{font:inherit;padding:9px 12px;border-radius:9px;"
     "border:1px solid #8886}}button{{background:#2c705b;color:#fff;border:0}}</style>"
-    '<form method="post" action="/login"><h1>sdlora</h1><label>{password}<br><input type="password" name="password" autofocus '
+    '<form method="post" action="/login"><h1>sdlora</h1>{name}<label>{password}<br><input type="password" name="password" autofocus '
     'autocomplete="current-password" required style="width:100%;box-sizing:border-box"></label><p role="alert">{message}</p>'
     "<button>{enter}</button></form></html>"
 )
+NAME = Markup('<label>{name}<br><input name="name" autocomplete="username" required></label>')
 
 
 @dataclass
@@ -42,44 +45,70 @@ class Login:
     """Who has shown the password. Lives in memory: a restart asks again."""
 
     password: str
-    _sessions: OrderedDict[str, None] = field(default_factory=OrderedDict)
+    users: Users | None = None  # then a name is asked for too, and `password` is nobody's
+    _sessions: OrderedDict[str, User] = field(default_factory=OrderedDict)
     _wrong: OrderedDict[str, tuple[int, float]] = field(default_factory=OrderedDict)  # address -> guesses, closed until
 
-    async def answer(self, scope: Scope, receive: Receive, headers: Headers) -> Response | None:
-        """None for a browser that is logged in; else the form, or what came of filling it in."""
+    async def answer(self, scope: Scope, receive: Receive, headers: Headers) -> Response | User:
+        """Who is logged in by this browser; else the form, or what came of filling it in."""
         if scope["path"] == "/login" and scope["method"] == "POST":
             return await self._enter(Request(scope, receive))
-        if self._known(headers.get("cookie", "")):
-            return RedirectResponse("/", 303) if scope["path"] == "/login" else None
+        user = self._known(headers.get("cookie", ""))
+        if user:
+            return RedirectResponse("/", 303) if scope["path"] == "/login" else user
         is_page = scope["path"] in ("/", "/login", "/en", "/en/", "/ja", "/ja/")
-        return _form(headers, 401 if not is_page else 200)
+        return self._form(headers, 401 if not is_page else 200)
 
-    def _known(self, cookies: str) -> bool:
+    def _known(self, cookies: str) -> User | None:
         try:
             morsel = SimpleCookie(cookies).get(COOKIE)
         except CookieError:
-            return False
-        return morsel is not None and morsel.value in self._sessions
+            return None
+        return self._sessions.get(morsel.value) if morsel else None
 
     async def _enter(self, request: Request) -> Response:
-        given = parse_qs((await _short_body(request)).decode(errors="replace")).get("password", [""])[0]
-        # From here on nothing waits: a hundred guesses sent at once are counted one by one.
+        given = parse_qs((await _short_body(request)).decode(errors="replace"))
+        name, password = (given.get(field, [""])[0] for field in ("name", "password"))
+        # Counted before it is looked at: of a hundred guesses sent at once, each sees the ones before it.
         address = _network(request.client.host if request.client else "")
         guesses, closed_until = self._wrong.get(address, (0, 0.0))
         wait = closed_until - time.monotonic()
         if wait > 0:
             message = words.LOGIN_WAIT.fill(seconds=int(wait) + 1)
-            return _form(request.headers, 429, message, {"retry-after": str(int(wait) + 1)})
-        if not hmac.compare_digest(given.encode(), self.password.encode()):
-            pause = min(LONGEST_WAIT, 2.0 ** (guesses + 1 - FREE_GUESSES)) if guesses + 1 >= FREE_GUESSES else 0.0
-            _remember(self._wrong, address, (guesses + 1, time.monotonic() + pause))
-            return _form(request.headers, 403, words.LOGIN_WRONG)
+            return self._form(request.headers, 429, message, {"retry-after": str(int(wait) + 1)})
+        pause = min(LONGEST_WAIT, 2.0 ** (guesses + 1 - FREE_GUESSES)) if guesses + 1 >= FREE_GUESSES else 0.0
+        _remember(self._wrong, address, (guesses + 1, time.monotonic() + pause))
+        user = await self._user(name, password)
+        if user is None:
+            return self._form(request.headers, 403, words.LOGIN_WRONG)
         self._wrong.pop(address, None)
         token = secrets.token_urlsafe(32)
-        _remember(self._sessions, token, None)
+        _remember(self._sessions, token, user)
         response = RedirectResponse("/", 303)
         response.set_cookie(COOKIE, token, httponly=True, samesite="strict", max_age=30 * 86400)
         return response
+
+    async def _user(self, name: str, password: str) -> User | None:
+        if self.users:  # 50 ms of work: the page must answer others meanwhile
+            return await asyncio.to_thread(self.users.by_password, name, password)
+        right = hmac.compare_digest(password.encode(errors="replace"), self.password.encode())
+        return EVERYBODY if right else None
+
+    def _form(
+        self, headers: Headers, status: int, message: Text | None = None, extra: dict[str, str] | None = None
+    ) -> Response:
+        japanese = headers.get("accept-language", "").lower().startswith("ja") or "sdlora-language=ja" in headers.get(
+            "cookie", ""
+        )
+        lang: Language = "ja" if japanese else "en"
+        page = FORM.format(
+            lang=lang,
+            name=NAME.format(name=words.USER_NAME.say(lang)) if self.users else "",
+            password=words.PASSWORD.say(lang),
+            enter=words.LOGIN.say(lang),
+            message=message.say(lang) if message else "",
+        )
+        return HTMLResponse(str(page), status, extra)
 
 
 def _network(address: str) -> str:
@@ -107,17 +136,3 @@ def _remember(kept: OrderedDict[str, Any], key: str, value: Any) -> None:
     kept.move_to_end(key)
     if len(kept) > KEPT:
         kept.popitem(last=False)
-
-
-def _form(headers: Headers, status: int, message: Text | None = None, extra: dict[str, str] | None = None) -> Response:
-    japanese = headers.get("accept-language", "").lower().startswith("ja") or "sdlora-language=ja" in headers.get(
-        "cookie", ""
-    )
-    lang: Language = "ja" if japanese else "en"
-    page = FORM.format(
-        lang=lang,
-        password=words.PASSWORD.say(lang),
-        enter=words.LOGIN.say(lang),
-        message=message.say(lang) if message else "",
-    )
-    return HTMLResponse(str(page), status, extra)

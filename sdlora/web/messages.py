@@ -6,6 +6,7 @@ import functools
 import inspect
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -14,7 +15,7 @@ from markupsafe import escape
 from sdlora.errors import SdloraError
 from sdlora.text import Text
 from sdlora.web import words
-from sdlora.web.context import Page
+from sdlora.web.context import USER_HEADER, Page, user_of
 
 SECONDS = 20.0  # a message stays: enough to read it twice
 log = logging.getLogger("sdlora.web")
@@ -29,15 +30,18 @@ def event(page: Page, handler: Callable[..., Any], *parts: Any) -> Callable[...,
     signature = inspect.signature(handler)
     given = 1 + len(parts)
     # gradio reads the signature to find where it has to put the request, the event's data and the progress bar.
-    run.__signature__ = signature.replace(parameters=list(signature.parameters.values())[given:])  # type: ignore[attr-defined]
+    asker = inspect.Parameter("asker", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=gr.Request)
+    parameters = [asker, *list(signature.parameters.values())[given:]]
+    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {**handler.__annotations__, "asker": gr.Request}
     return run
 
 
 def _function(page: Page, handler: Callable[..., Any], parts: tuple[Any, ...]) -> Callable[..., Any]:
     @functools.wraps(handler)
-    def run(*inputs: Any) -> Any:
+    def run(asker: gr.Request, *inputs: Any) -> Any:
         try:
-            return handler(page, *parts, *inputs)
+            return handler(seen_by(page, asker), *parts, *inputs)
         except Exception as error:
             tell(page, error)
             return gr.skip()
@@ -47,14 +51,19 @@ def _function(page: Page, handler: Callable[..., Any], parts: tuple[Any, ...]) -
 
 def _generator(page: Page, handler: Callable[..., Any], parts: tuple[Any, ...]) -> Callable[..., Any]:
     @functools.wraps(handler)
-    def run(*inputs: Any) -> Iterator[Any]:
+    def run(asker: gr.Request, *inputs: Any) -> Iterator[Any]:
         try:
-            yield from handler(page, *parts, *inputs)
+            yield from handler(seen_by(page, asker), *parts, *inputs)
         except Exception as error:
             tell(page, error)
             yield gr.skip()
 
     return run
+
+
+def seen_by(page: Page, asker: gr.Request) -> Page:
+    """The page for whoever asks. The guard writes the header, whatever a browser sends under its name."""
+    return replace(page, user=user_of(asker.headers.get(USER_HEADER, "")))
 
 
 def undisturbed(work: Callable[[], None]) -> None:

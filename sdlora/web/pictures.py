@@ -14,7 +14,7 @@ from gradio.components import Component
 from sdlora import data
 from sdlora.data import Dataset
 from sdlora.errors import BadInput
-from sdlora.jobs import store
+from sdlora.jobs import store, users
 from sdlora.jobs.paths import checked_id
 from sdlora.models import bases
 from sdlora.text import Text
@@ -137,6 +137,8 @@ def _connect(page: Page, screen: Pictures, tools: CaptionTools) -> None:
 def show(page: Page, dataset: Dataset | None, history: list[str]) -> list[Any]:
     """Values for `Pictures.shown`."""
     current = dataset.id if dataset else ""
+    if dataset:
+        users.claim(page.workspace, page.user, dataset.id)
     steps = len(history) - 1
     undo = page.say(words.UNDO_COUNT, count=steps) if steps > 0 else page.say(words.UNDO)
     return [
@@ -144,7 +146,7 @@ def show(page: Page, dataset: Dataset | None, history: list[str]) -> list[Any]:
         history[-UNDO_KEPT:],
         gallery.gallery(page, dataset),
         gallery.report(page, dataset),
-        gallery.earlier(page, data.list_datasets(page.workspace.datasets), current),
+        gallery.earlier(page, own_datasets(page), current),
         gr.update(value=undo, interactive=steps > 0),
     ]
 
@@ -158,7 +160,9 @@ def find(page: Page, history: list[str], remembered: Any) -> Dataset:
     id = history[-1] if history else remembered
     if not isinstance(id, str) or not id:
         raise BadInput(words.NO_PICTURES)
-    return data.open_dataset(page.workspace.dataset(checked_id(id)))
+    if not users.has_claimed(page.workspace, page.user, checked_id(id)):
+        raise BadInput(words.NO_PICTURES)
+    return data.open_dataset(page.workspace.dataset(id))
 
 
 def take_in(page: Page, files: list[str] | None, progress: gr.Progress = gr.Progress()) -> list[Any]:  # noqa: B008 (gradio's way)
@@ -262,4 +266,10 @@ def found_again(page: Page, remembered: Any, job: str) -> Dataset | None:
     for id in wanted:
         with contextlib.suppress(BadInput):
             return find(page, [], id)
-    return next(iter(data.list_datasets(page.workspace.datasets)), None)
+    return next(iter(own_datasets(page)), None)
+
+
+def own_datasets(page: Page) -> list[Dataset]:
+    """Those that this user may see, newest first."""
+    found = data.list_datasets(page.workspace.datasets)
+    return [dataset for dataset in found if users.has_claimed(page.workspace, page.user, dataset.id)]

@@ -14,6 +14,7 @@ from sdlora.events import Follower
 from sdlora.jobs import runner, store
 from sdlora.jobs.paths import checked_id
 from sdlora.jobs.spec import JobSpec
+from sdlora.jobs.users import may_see
 from sdlora.text import Text
 from sdlora.web import look, progress, words
 from sdlora.web.context import MEMORY, Page
@@ -82,7 +83,7 @@ def start(page: Page, settings: Settings, pictures: Pictures, values: Values) ->
     """Create the job from what the page shows and let it run, or wait for its turn."""
     dataset = find_dataset(page, values[pictures.history], values[pictures.remembered])
     preset = str(values[settings.preset])
-    spec = store.create(page.workspace, dataset, parse(settings.form.read(values)), preset=preset)
+    spec = store.create(page.workspace, dataset, parse(settings.form.read(values)), preset=preset, owner=page.user.name)
     runner.start_next(page.workspace)
     return spec.id
 
@@ -101,7 +102,7 @@ def resume(page: Page, job: Any) -> Any:
 def train_more(page: Page, job: Any) -> str:
     """Go on from where a finished job ended, as a new job."""
     spec = store.find(page.workspace, find(page, job))
-    new = store.go_on(page.workspace, spec.id, more_steps(spec))
+    new = store.go_on(page.workspace, spec.id, more_steps(spec), page.user.name)
     runner.start_next(page.workspace)
     return new.id
 
@@ -110,11 +111,19 @@ def choose(page: Page, given: gr.EventData) -> str:
     return find(page, given.id)
 
 
+def own_jobs(page: Page) -> list[runner.Job]:
+    """Those that this user may see, newest first."""
+    return [job for job in runner.jobs(page.workspace) if may_see(page.user, job.spec.owner)]
+
+
 def find(page: Page, id: Any) -> str:
     """The id of a job that exists. Raises BadInput otherwise: the browser sent it."""
     if not isinstance(id, str) or not id:
         raise BadInput(words.NO_JOB)
-    return store.find(page.workspace, checked_id(id)).id
+    spec = store.find(page.workspace, checked_id(id))
+    if not may_see(page.user, spec.owner):
+        raise BadInput(words.NO_JOB)
+    return spec.id
 
 
 def _hint(page: Page, text: Text) -> Markup:

@@ -322,6 +322,7 @@ DOWNLOAD_HELP = Text(
 
 # Login
 LOGIN = Text("Log in", "ログイン")
+USER_NAME = Text("Name", "ユーザー名")
 PASSWORD = Text("Password", "パスワード")
 LOGIN_WRONG = Text("The password is not right.", "パスワードが違います。")
 LOGIN_WAIT = Text(

@@ -27,7 +27,7 @@ async def _echo(request: Request) -> Response:
 
 def client(login: Login | None = None, anywhere: bool = False) -> TestClient:
     inner = Starlette(routes=[Route("/{path:path}", _echo, methods=["GET", "POST", "DELETE"])])
-    guard = Guard(inner, allowed_hosts("127.0.0.1", ["studio.example"]), anywhere, login, UPLOADS)
+    guard = Guard(inner, allowed_hosts("127.0.0.1", ["studio.example"]), anywhere, login, UPLOADS, lambda token: None)
     return TestClient(guard, base_url="http://127.0.0.1:7860", follow_redirects=False)
 
 

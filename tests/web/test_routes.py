@@ -18,6 +18,18 @@ from tests.web.walk import walk
 # What the page and scripts use. Whoever opens another route says here that it was looked at, and why it may be open.
 OPEN = {
     "GET /": "sends the browser to its language",
+    "GET /api/openapi.json": "what scripts can do; behind a token, as all below /api/",
+    "GET /api/settings": "as `python -m sdlora settings`",
+    "GET /api/datasets": "one's own",
+    "POST /api/datasets": "a zip, counted, through the page's importer",
+    "GET /api/datasets/{id}": "one's own",
+    "GET /api/jobs": "one's own",
+    "POST /api/jobs": "through the page's checks; no path on the server",
+    "GET /api/jobs/{id}": "one's own",
+    "POST /api/jobs/{id}/stop": "one's own",
+    "POST /api/jobs/{id}/resume": "one's own",
+    "GET /api/jobs/{id}/events": "one's own; 64 followers at once",
+    "GET /api/jobs/{id}/file": "the chosen file of one's own job",
     "GET /media/{key}": "files that a page has linked to, under names that cannot be guessed",
     "GET /{language}/": "the page",
     "HEAD /{language}/": "the page",

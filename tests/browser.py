@@ -29,10 +29,10 @@ class App:
 
 
 @contextmanager
-def started_app(workspace: Path, *options: str, wrapper: tuple[str, ...] = (), **environment: str) -> Iterator[App]:
-    """`python app.py` on a free port, behind `wrapper`, until the block ends."""
+def started_app(workspace: Path, *options: str, **environment: str) -> Iterator[App]:
+    """`python app.py` on a free port, until the block ends."""
     process = subprocess.Popen(
-        [*wrapper, sys.executable, "app.py", "--port", "0", "--workspace", str(workspace), *options],
+        [sys.executable, "app.py", "--port", "0", "--workspace", str(workspace), *options],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,

@@ -14,13 +14,13 @@ from typing import Any
 
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
-from torch import Tensor
 
 from sdlora import config
 from sdlora.lora.inject import inject
 from sdlora.lora.targets import Shape
 from sdlora.models.family import FAMILIES
 from sdlora.models.load import Base, pick_device, pick_dtype
+from sdlora.models.prompt import Embedding
 from sdlora.train.latents import Latent
 from sdlora.train.loop import Trainer, TrainingSet, train
 
@@ -43,16 +43,16 @@ def base_around(unet: UNet2DConditionModel, dtype: torch.dtype) -> Base:
     scheduler = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear").config
     missing: Any = None
     return Base(
-        folder=missing,
+        path=missing,
         family=FAMILIES["sd1"],
         prediction="epsilon",
         resolution=256,
         factor=8,
-        tokenizer=missing,
-        text_encoder=torch.nn.Identity(),  # type: ignore[arg-type]
+        tokenizers={},
+        parts={"unet": unet},
         vae=missing,
-        unet=unet,
         scheduler=dict(scheduler),
+        zero_empty=False,
         device=pick_device(),
         dtype=dtype,
     )
@@ -61,15 +61,15 @@ def base_around(unet: UNet2DConditionModel, dtype: torch.dtype) -> Base:
 def ours(unet: UNet2DConditionModel, dtype: torch.dtype, steps: int) -> list[float]:
     """Seconds of each step of the real training loop."""
     adapters = inject({"unet": unet}, Shape(16, 16.0, "attention"), seed=0)
-    latents = [Latent(torch.randn(LATENT), torch.randn(LATENT)) for _ in range(PICTURES)]
-    texts: dict[str, Tensor] = {c: torch.randn(TEXT).to(dtype) for c in ["", *map(str, range(PICTURES))]}
+    latents = [Latent(torch.randn(LATENT), torch.randn(LATENT), (256, 256, 0, 0, 256, 256)) for _ in range(PICTURES)]
+    texts = {c: Embedding(torch.randn(TEXT).to(dtype), None) for c in ["", *map(str, range(PICTURES))]}
     settings = config.from_values({"train.steps": steps, "train.unet_lr": 1e-4})
     trainer = Trainer(
-        base_around(unet, dtype), adapters, TrainingSet(latents, [*map(str, range(PICTURES))], texts), settings
+        base_around(unet, dtype), adapters, TrainingSet(latents, [*map(str, range(PICTURES))], [], texts), settings
     )
     unet.train()
     times: list[float] = []
-    train(trainer, 0, lambda event: times.append(event.seconds), lambda: False, lambda step: None)  # type: ignore[union-attr]
+    train(trainer, lambda event: times.append(event.seconds), lambda: False, lambda step: None)  # type: ignore[union-attr]
     return times
 
 

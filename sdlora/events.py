@@ -13,11 +13,36 @@ from sdlora.text import Text
 
 @dataclass(frozen=True)
 class Phase:
-    """What the worker does: `loading`, `caching`, `training`, `sampling`, `judging`."""
+    """What the worker does: `loading`, `caching`, `measuring`, `training`, `sampling`, `judging`."""
 
     name: str
     done: int = 0
     total: int = 0
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """What the whole run will take, measured before its first step. `peak_bytes` of `memory_bytes`: the GPU's, else the machine's."""
+
+    seconds: float
+    peak_bytes: int
+    memory_bytes: int
+    file_bytes: int
+
+    @property
+    def text(self) -> Text:
+        """About 11 min, peak 7.2 of 24 GB, file 25 MB."""
+        minutes = max(1, round(self.seconds / 60))
+        hours, rest = divmod(minutes, 60)
+        time = (f"{hours} h {rest} min", f"{hours} 時間 {rest} 分") if hours else (f"{minutes} min", f"{minutes} 分")
+        if self.seconds < 55:
+            time = (f"{max(1, round(self.seconds))} s", f"{max(1, round(self.seconds))} 秒")
+        peak, memory = f"{self.peak_bytes / 1e9:.1f}", f"{self.memory_bytes / 1e9:.0f}"
+        file = f"{self.file_bytes / 1e6:.1f}" if self.file_bytes < 1e7 else f"{self.file_bytes / 1e6:.0f}"
+        return Text(
+            f"about {time[0]} in all, peak {peak} of {memory} GB, file {file} MB",
+            f"全体で約 {time[1]}、メモリ最大 {peak} / {memory} GB、ファイル {file} MB",
+        )
 
 
 @dataclass(frozen=True)
@@ -88,8 +113,8 @@ class Warned:
         return Text(self.en, self.ja)
 
 
-Event = Phase | Started | Stepped | Saved | Sampled | Judged | Warned
-_KINDS: dict[str, type] = {c.__name__: c for c in (Phase, Started, Stepped, Saved, Sampled, Judged, Warned)}
+Event = Phase | Foreseen | Started | Stepped | Saved | Sampled | Judged | Warned
+_KINDS: dict[str, type] = {c.__name__: c for c in (Phase, Foreseen, Started, Stepped, Saved, Sampled, Judged, Warned)}
 
 
 def append(path: Path, event: Event) -> None:
@@ -115,6 +140,7 @@ class Follower:
     path: Path
     offset: int = 0
     phase: Phase | None = None
+    foreseen: Foreseen | None = None
     started: Started | None = None
     steps: dict[int, Stepped] = field(default_factory=dict)
     saved: dict[int, Saved] = field(default_factory=dict)
@@ -135,6 +161,8 @@ class Follower:
         match event:
             case Phase():
                 self.phase = event
+            case Foreseen():
+                self.foreseen = event
             case Started():
                 self.started = event
                 self.steps = {k: v for k, v in self.steps.items() if k <= event.step}

@@ -126,6 +126,11 @@ class Renderer:
         """What `draw` would decode, (C, h, w) in fp32, at `side` pixels: numbers to compare."""
         return self._run(picture, side, output_type="latent").float().cpu()
 
+    def evaluations(self, steps: int) -> int:
+        """How often the UNet is asked for a picture of so many steps; PNDM asks once more."""
+        self.pipe.scheduler.set_timesteps(steps)
+        return len(self.pipe.scheduler.timesteps)
+
     def _run(self, picture: Picture, side: int, **more: Any) -> Any:
         wanted = self._text(picture.prompt)
         more |= {"prompt_embeds": wanted.states}

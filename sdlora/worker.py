@@ -118,7 +118,9 @@ def _work(paths: JobPaths, leaving: Leaving, began: float) -> Outcome | None:
         base_fingerprint=spec.base_fingerprint,
         settings=spec.settings,
         pictures=[
-            Picture(dataset.path(i), i.sha256, i.width, i.height, with_trigger(i.caption, trigger))
+            Picture(
+                dataset.path(i), i.sha256, i.width, i.height, with_trigger(i.caption, trigger), dataset.mask_path(i)
+            )
             for i in dataset.items
         ],
         versions=versions(),
@@ -132,6 +134,7 @@ def _work(paths: JobPaths, leaving: Leaving, began: float) -> Outcome | None:
             should_stop=lambda: leaving.asked.is_set() or paths.stop.exists(),
             keep=lambda: not leaving.asked.is_set(),
             on_ready=leaving.on_ready,
+            began=began,
         ),
     )
     if not result.finished and leaving.asked.is_set():

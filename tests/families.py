@@ -65,6 +65,7 @@ def ready(family: str, root: Path, out: Path, **changes: Any) -> Run:
         base_fingerprint="",
         settings=config.from_values({**SETTINGS, **changes}),
         pictures=pictures,
+        versions={},
     )
     folders = Folders(out, out / "state", out / "checkpoints", out / "samples", out / "cache")
     return prepare(request, base_of(family, root), latents, folders, lambda event: None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,15 @@ from PIL import Image, ImageChops
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from tests.families import FAMILIES, assert_resumes_exactly, folder_of, ready, steps
+from sdlora.lora.metadata import metadata
+from sdlora.models.prompt import encode
+from sdlora.render import Picture as Drawing
+from sdlora.render import Renderer
+from sdlora.train.loop import Sample, sample_losses
+from sdlora.train.loss import Diffusion
+from sdlora.train.randomness import draw
+from tests.families import FAMILIES, assert_resumes_exactly, base_of, folder_of, ready, steps
+from tests.test_lora import about
 from tests.test_train import Trained
 
 VERSION = {"sd1": "sd_v1", "sd2": "sd_v2_v", "sdxl": "sdxl_base_v1-0"}
@@ -78,3 +87,53 @@ def _drawn(pipe: Any) -> Image.Image:
 def _largest_difference(a: Image.Image, b: Image.Image) -> int:
     assert a.size == b.size
     return max(high for _, high in ImageChops.difference(a, b.convert("RGB")).getextrema())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_texts_are_what_the_pipeline_makes_of_them(layouts: Path, family: str) -> None:
+    """Both encoders' states before the last layer side by side, the second one's pooled text; no text is zeros."""
+    base = base_of(family, layouts)
+    renderer = Renderer(base)
+    both = encode(base, ["red disc", ""])
+    theirs = renderer._encode("red disc")
+    torch.testing.assert_close(both[0].states, theirs.states[0])
+    assert both.states.shape[-1] == base.unet.config.cross_attention_dim
+    if family != "sdxl":
+        assert both.pooled is None
+        torch.testing.assert_close(both[1].states, renderer._encode("").states[0])
+        return
+    assert both.pooled is not None
+    assert theirs.pooled is not None
+    torch.testing.assert_close(both.pooled[0], theirs.pooled[0])
+    assert not both.states[1].any()
+    assert not both.pooled[1].any()
+    assert encode(replace(base, zero_empty=False), [""]).states.any()
+
+
+def test_sdxl_listens_to_sizes_and_texts(layouts: Path, tmp_path: Path) -> None:
+    here = ready("sdxl", layouts, tmp_path, **{"train.text_encoder_lr": 0.0, "lora.targets": "attention"})
+    assert set(here.trainer.base.parts) == {"unet"}, "text encoders are gone once texts are encoded"
+    x = here.trainer.pictures.latents[0]
+    sample = Sample(x.plain, x.sizes, "red disc 0", draw(0, tuple(x.plain.shape), 1000, 0))
+    others = [replace(sample, sizes=(64, 64, 8, 0, 16, 16)), replace(sample, caption="")]
+    with torch.no_grad():
+        a, *different = sample_losses(here.trainer, [sample, *others]).tolist()
+    assert all(abs(a - b) > 1e-6 for b in different)
+
+
+def test_zero_terminal_snr_trains_and_draws(layouts: Path, tmp_path: Path) -> None:
+    """A last noise level without any signal: v-prediction learns there, and nothing divides by zero."""
+    base = base_of("sdxl", layouts)
+    base = replace(base, prediction="v_prediction", scheduler={**base.scheduler, "rescale_betas_zero_snr": True})
+    diffusion = Diffusion.of(base.scheduler, "v_prediction")
+    assert base.zero_snr
+    assert diffusion.alphas_cumprod[-1] == 0
+    last = torch.tensor([999])
+    x_0, noise = torch.randn(1, 4, 2, 2), torch.randn(1, 4, 2, 2)
+    assert torch.equal(diffusion.noised(x_0, noise, last), noise)
+    assert torch.equal(diffusion.target(x_0, noise, last), -x_0)
+    for prediction, weight in (("v_prediction", 0.0), ("epsilon", 1.0)):
+        assert Diffusion.of(base.scheduler, prediction).weight(last, 5.0).item() == weight
+    assert torch.isfinite(Renderer(base).latent(Drawing("red disc", steps=2), 32)).all()
+    told = metadata(replace(about(), zero_snr=base.zero_snr))
+    assert told["ss_zero_terminal_snr"] == "True"

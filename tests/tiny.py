@@ -69,11 +69,11 @@ def make_base(folder: Path, prediction: str = "epsilon", width: int = 32, **unet
     return folder
 
 
-def make_tokenizer(folder: Path) -> CLIPTokenizer:
+def make_tokenizer(folder: Path, length: int = 32) -> CLIPTokenizer:
     """Bytes as pieces, no merges."""
     folder.mkdir(parents=True, exist_ok=True)
     pieces = sorted(ByteLevel.alphabet())
     vocabulary = [*pieces, *(f"{p}</w>" for p in pieces), "<|startoftext|>", "<|endoftext|>"]
     (folder / "vocab.json").write_text(json.dumps({piece: k for k, piece in enumerate(vocabulary)}))
     (folder / "merges.txt").write_text("#version: 0.2\n")
-    return CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=32)
+    return CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=length)

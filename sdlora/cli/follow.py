@@ -18,6 +18,7 @@ _ENDED = ("done", "stopped", "failed", "paused")
 _PHASES = {
     "loading": "loading the base",
     "caching": "encoding pictures",
+    "measuring": "measuring what the run takes",
     "training": "training",
     "sampling": "drawing samples",
     "judging": "judging",
@@ -29,11 +30,14 @@ def follow(paths: JobPaths) -> runner.Status:
     console = Console(stderr=True)
     follower, queue = Follower(paths.events), Queue(paths.workspace)
     show = _bar(console) if console.is_terminal else _Lines(console)
-    stopping = False
+    stopping = told = False
     with show:
         while True:
             try:
                 state = _tick(paths, follower, queue, show.update)
+                if follower.foreseen and not told:
+                    told = True
+                    console.print(follower.foreseen.text.en.capitalize())
                 if state in _ENDED or (state == "interrupted" and queue.seconds_to_retry(paths) is None):
                     return state
                 time.sleep(0.2)

@@ -41,6 +41,15 @@ class DataSettings(Section):
         first=True,
         max_length=200,
     )
+    class_prompt: str = setting(
+        "",
+        Text("Class words", "クラスの言葉"),
+        Text(
+            "What the trigger word is one of, such as `a person`: with prior preservation it takes the trigger's place. Empty: the trigger is left out.",
+            "トリガーワードが属する種類(例: `a person`)。事前知識の保持で、トリガーの代わりに使います。空欄ならトリガーを取り除きます。",
+        ),
+        max_length=200,
+    )
     flip: bool = setting(
         True,
         Text("Mirror pictures", "左右反転"),
@@ -55,6 +64,14 @@ class DataSettings(Section):
         Text(
             "Train each picture in its own shape; nothing is enlarged. Off: the middle square is cut out.",
             "画像を元の縦横比のまま学習します(拡大はしません)。オフにすると中央の正方形を切り出します。",
+        ),
+    )
+    masks: bool = setting(
+        False,
+        Text("Masked loss", "マスク付き損失"),
+        Text(
+            "Learn only what a mask shows: the opaque parts of pictures with transparency, or what is white in a picture of the same name in a folder `masks`.",
+            "マスクで示された部分だけを学習します。透明部分のある画像の不透明な部分、または `masks` フォルダーにある同名画像の白い部分です。",
         ),
     )
     caption_dropout: float = setting(

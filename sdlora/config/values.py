@@ -113,6 +113,13 @@ def from_nested(nested: Any) -> Config:
                 "train.unet_lr と train.text_encoder_lr がどちらも 0 のため何も学習されません。どちらかを 0 より大きくしてください。",
             )
         )
+    if config.train.prior_weight > 0 and not config.data.trigger.strip():
+        raise BadInput(
+            Text(
+                "train.prior_weight needs a data.trigger: without a trigger word every caption would be held to what the base does. Set a trigger word, or train.prior_weight to 0.",
+                "train.prior_weight には data.trigger が必要です。トリガーワードがないと、すべてのキャプションで基礎モデルの答えを保つことになります。トリガーワードを設定するか、train.prior_weight を 0 にしてください。",
+            )
+        )
     return config
 
 

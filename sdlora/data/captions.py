@@ -39,6 +39,16 @@ def with_trigger(caption: str, trigger: str) -> str:
     return f"{trigger}, {caption}" if caption.strip() else trigger
 
 
+def without_trigger(caption: str, trigger: str, instead: str = "") -> str:
+    """What the caption says of any such picture: the trigger's place taken by `instead`, or closed where that is empty."""
+    trigger = trigger.strip()
+    if not trigger:
+        return caption
+    found = re.sub(rf"(?<!\w){re.escape(trigger)}(?!\w)", lambda _: instead.strip(), caption, flags=re.IGNORECASE)
+    found = re.sub(r"\s{2,}", " ", re.sub(r"\s*([,、])(\s*[,、])*", r"\1", found))
+    return found.strip(" ,、")
+
+
 def _join(left: str, right: str) -> str:
     if not left.strip() or not right.strip():
         return (left + right).strip(" ,、")

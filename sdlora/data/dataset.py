@@ -26,6 +26,7 @@ class Item:
     width: int
     height: int
     caption: str
+    mask: str = ""  # a picture in the same folder: white counts in training, black does not; "" = everything counts
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,13 @@ class Dataset:
     def path(self, item: Item) -> Path:
         return self.folder / item.file
 
+    def mask_path(self, item: Item) -> Path | None:
+        return self.folder / item.mask if item.mask else None
+
 
 def content_id(items: Iterable[Item]) -> str:
-    """64 bits of sha256 over (picture, name, caption) of each item in order. JSON keeps the fields apart."""
-    content = [[item.sha256, item.name, item.caption] for item in items]
+    """64 bits of sha256 over (picture, name, caption, mask if any) of each item in order. JSON keeps the fields apart."""
+    content = [[item.sha256, item.name, item.caption, *([item.mask] if item.mask else [])] for item in items]
     return hashlib.sha256(json.dumps(content, ensure_ascii=True).encode()).hexdigest()[:16]
 
 
@@ -71,6 +75,7 @@ def to_json(dataset: Dataset) -> dict[str, Any]:
                 "name": item.name,
                 "sha256": item.sha256,
                 "width": item.width,
+                **({"mask": item.mask} if item.mask else {}),
             }
             for item in dataset.items
         ],
@@ -105,7 +110,10 @@ def _item_from_json(value: Any) -> Item:
     width, height = value["width"], value["height"]
     if type(width) is not int or type(height) is not int or width < 1 or height < 1:
         raise ValueError(f"size {width!r} x {height!r}")
-    return Item(_string(value["name"]), value["file"], match[1], width, height, _string(value["caption"]))
+    mask = value.get("mask", "")
+    if mask and not FILE.fullmatch(mask):
+        raise ValueError(f"mask {mask!r}")
+    return Item(_string(value["name"]), value["file"], match[1], width, height, _string(value["caption"]), mask)
 
 
 def _text_to_json(text: Text) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """The decoding child, `python -m sdlora.data.decode`: strange bytes are opened here and nowhere else.
 
-One JSON line in, `{"source", "target"}`; one out: `{"width", "height", "notes"}`, or `{"reason": {"en", "ja"}}` where
+One JSON line in, `{"source", "target", "mask"}`; one out: `{"width", "height", "notes"}`, or `{"reason": {"en", "ja"}}` where
 the picture is refused, or `{"errno"}` where the result could not be written. Anything unforeseen ends the process: the
 parent sees that, starts a new one and leaves the picture out.
 """
@@ -21,7 +21,7 @@ from PIL import Image, TiffImagePlugin, WebPImagePlugin  # noqa: F401 (the two r
 
 from sdlora.data import limits
 from sdlora.data.limits import Refused
-from sdlora.data.pictures import check_size, upright_rgb
+from sdlora.data.pictures import check_size, opacity, upright_rgb
 from sdlora.text import Text
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
@@ -35,11 +35,12 @@ TOO_MUCH_MEMORY = Text(
 )
 
 
-def decode(source: Path, target: Path) -> dict[str, Any]:
-    """Write the picture in `source` to `target` as a PNG that holds pixels and nothing else."""
+def decode(source: Path, target: Path, mask: Path) -> dict[str, Any]:
+    """Write the picture in `source` to `target` as a PNG that holds pixels and nothing else; how opaque it is to `mask`, if it is not."""
     try:
         with Image.open(source, formats=FORMATS) as opened:
             check_size(*opened.size)
+            opaque = opacity(opened)
             picture, notes = upright_rgb(opened)
     except Refused as refused:
         return {"reason": {"en": refused.text.en, "ja": refused.text.ja}}
@@ -50,6 +51,8 @@ def decode(source: Path, target: Path) -> dict[str, Any]:
     try:
         # Level 3 writes a photo twice as fast as the default 6 for a few per cent more bytes.
         picture.save(target, "PNG", compress_level=3)
+        if opaque:
+            opaque.save(mask, "PNG", compress_level=3)
     except OSError as error:
         return {"errno": error.errno or 5}
     return {"width": picture.width, "height": picture.height, "notes": notes}
@@ -77,7 +80,8 @@ def main() -> None:
     os.dup2(2, 1)  # what a C library prints must not land between the answers
     for line in sys.stdin.buffer:
         request = json.loads(line)
-        answers.write(json.dumps(decode(Path(request["source"]), Path(request["target"]))).encode() + b"\n")
+        answer = decode(*(Path(request[name]) for name in ("source", "target", "mask")))
+        answers.write(json.dumps(answer).encode() + b"\n")
 
 
 if __name__ == "__main__":

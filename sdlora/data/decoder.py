@@ -54,13 +54,15 @@ class Decoder:
     ) -> None:
         self._end()
 
-    def decode(self, source: Path, target: Path) -> Decoded:
-        """Re-encode `source` to the PNG `target`.
+    def decode(self, source: Path, target: Path, mask: Path | None = None) -> Decoded:
+        """Re-encode `source` to the PNG `target`; where it is transparent anywhere, how opaque it is to `mask`.
 
         Raises `Refused` for a picture that cannot be used and OSError where the disk is at fault. A child that dies is
         given the same picture once more: it may have been killed for a reason that has nothing to do with it.
         """
-        request = {"source": str(source.absolute()), "target": str(target.absolute())}  # the child has its own folder
+        mask = mask or target.with_name(target.name + "-mask")
+        files = {"source": source, "target": target, "mask": mask}
+        request = {name: str(path.absolute()) for name, path in files.items()}  # the child has its own folder
         for _ in range(2):
             try:
                 answer = self._ask(json.dumps(request).encode() + b"\n")

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sdlora.data import limits
-from sdlora.data.caption_files import Captions, read_captions, repeats_of, some
+from sdlora.data.caption_files import Captions, keyed, read_captions, repeats_of, some
 from sdlora.data.dataset import Dataset, Item
-from sdlora.data.decoder import Decoder
+from sdlora.data.decoder import Decoded, Decoder
 from sdlora.data.limits import Refused
-from sdlora.data.names import clean_name, natural, readable
+from sdlora.data.names import clean_name, key, natural, readable, stem_key
 from sdlora.data.sources import Budget, Entry, Found, chunks, collect
 from sdlora.data.store import PICTURES, building, describe, publish
 from sdlora.errors import BadInput
@@ -28,8 +28,17 @@ CHANGES = {
     "grey16": Text(
         "16-bit or finer grey was scaled to 8 bits", "16 ビット以上のグレースケールを 8 ビットに変換しました"
     ),
-    "alpha": Text("transparent parts are white now", "透明な部分を白にしました"),
+    "alpha": Text(
+        "transparent parts are white now; `data.masks` leaves them out of training",
+        "透明な部分を白にしました。`data.masks` で学習から除外できます",
+    ),
+    "mask": Text(
+        "left out as a mask: it is no picture, or of another shape than its picture",
+        "マスクとして使えません (画像ではないか、元の画像と縦横比が違います)",
+    ),
 }
+MASKS = frozenset({"masks", "mask"})  # folders beside the pictures; a mask has its picture's name
+SHAPE = 0.02  # by which a mask's aspect ratio may differ from its picture's
 
 
 @dataclass
@@ -40,24 +49,49 @@ class _Import:
     decoder: Decoder
     captions: Captions
     budget: Budget
+    masks: dict[Entry, Entry]  # picture -> the mask drawn for it
     changes: dict[str, list[str]] = field(default_factory=dict)
 
     def take(self, entry: Entry) -> Item:
         """One picture into the folder. Raises Refused."""
-        raw, decoded = self.folder / ".raw", self.folder / ".decoded"
+        name = clean_name(entry.name)
+        result = self._decode(entry)
+        path, mask = self._keep(".decoded"), self._keep(".mask") if (self.folder / ".mask").exists() else ""
+        for note in result.notes:
+            self.changes.setdefault(note, []).append(name)
+        if drawn := self.masks.get(entry):
+            mask = self._drawn_mask(drawn, result) or mask
+        return Item(name, path, Path(path).stem, result.width, result.height, self.captions.of(entry), mask)
+
+    def _drawn_mask(self, entry: Entry, picture: Decoded) -> str:
+        """A mask's file in the data set; "" and a note where it is no picture of the same shape."""
+        try:
+            mask = self._decode(entry)
+            if abs(mask.width * picture.height / (mask.height * picture.width) - 1) < SHAPE:
+                return self._keep(".decoded")
+        except Refused:
+            pass
+        self.changes.setdefault("mask", []).append(clean_name(entry.name))
+        return ""
+
+    def _decode(self, entry: Entry) -> Decoded:
+        """Into `.decoded`, and how opaque it is into `.mask` where that says anything."""
+        raw, mask = self.folder / ".raw", self.folder / ".mask"
         with open(raw, "wb") as file:
             for chunk in chunks(entry, limits.PICTURE_BYTES, self.budget):
                 file.write(chunk)
-        result = self.decoder.decode(raw, decoded)
-        _sync(decoded)
-        sha256 = sha256_of(decoded)
-        path = f"{PICTURES}/{sha256}.png"
-        decoded.replace(self.folder / path)
+        mask.unlink(missing_ok=True)
+        result = self.decoder.decode(raw, self.folder / ".decoded", mask)
         raw.unlink()
-        name = clean_name(entry.name)
-        for note in result.notes:
-            self.changes.setdefault(note, []).append(name)
-        return Item(name, path, sha256, result.width, result.height, self.captions.of(entry))
+        return result
+
+    def _keep(self, name: str) -> str:
+        """Into the data set's pictures, named by its content."""
+        file = self.folder / name
+        _sync(file)
+        path = f"{PICTURES}/{sha256_of(file)}.png"
+        file.replace(self.folder / path)
+        return path
 
     def notes(self) -> list[Text]:
         notes = []
@@ -83,11 +117,12 @@ def import_pictures(
     budget = Budget()
     with ExitStack() as stack:
         found = collect(sources, stack)
-        pictures = sorted(found.pictures, key=_order)
+        masks = _masks(found.pictures)
+        pictures = sorted((p for p in found.pictures if p not in set(masks.values())), key=_order)
         _check_count(len(pictures))
         captions = read_captions(found, lambda entry, limit: b"".join(chunks(entry, limit, budget)))
         temporary = stack.enter_context(building(datasets))
-        job = _Import(temporary, stack.enter_context(Decoder()), captions, budget)
+        job = _Import(temporary, stack.enter_context(Decoder()), captions, budget, masks)
         items = _take_all(job, pictures, found, progress)
         if not items:
             raise _nothing_usable(len(pictures), found)
@@ -96,6 +131,7 @@ def import_pictures(
         dataset = replace(dataset, folder=datasets / dataset.id, skipped=tuple(found.skipped), notes=notes)
         (temporary / ".raw").unlink(missing_ok=True)
         (temporary / ".decoded").unlink(missing_ok=True)
+        (temporary / ".mask").unlink(missing_ok=True)
         kept = publish(temporary, dataset)
     return kept if kept is dataset else _again(kept, dataset)
 
@@ -115,6 +151,13 @@ def _take_all(
     if progress:
         progress(len(pictures), len(pictures))
     return items
+
+
+def _masks(pictures: Sequence[Entry]) -> dict[Entry, Entry]:
+    """Picture -> its mask: the file of the same name in a folder `masks` beside it. All others are pictures."""
+    at_home = {(keyed(p.place), stem_key(p.name)): p for p in pictures if key(p.place[-1]) not in MASKS}
+    drawn = [p for p in pictures if key(p.place[-1]) in MASKS]
+    return {at_home[home]: p for p in drawn if (home := (keyed(p.place[:-1]), stem_key(p.name))) in at_home}
 
 
 def _order(entry: Entry) -> tuple:

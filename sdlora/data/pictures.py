@@ -79,6 +79,18 @@ def upright_rgb(picture: Image.Image) -> tuple[Image.Image, list[str]]:
     return picture, notes
 
 
+def opacity(picture: Image.Image) -> Image.Image | None:
+    """8-bit grey, upright: 255 where the first frame hides what is behind it. None where it does so everywhere."""
+    picture.load()
+    if not picture.has_transparency_data:
+        return None
+    turn = _orientation(picture)
+    alpha = picture.convert("RGBA").getchannel("A")
+    if alpha.getextrema()[0] == 255:
+        return None
+    return alpha.transpose(TURNS[turn]) if turn in TURNS else alpha
+
+
 def _orientation(picture: Image.Image) -> int:
     """Read after load(): the TIFF reader turns the picture itself and takes the tag away. Broken EXIF is no EXIF."""
     try:

@@ -41,7 +41,8 @@ def open_dataset(folder: Path) -> Dataset:
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise _damaged(name, MANIFEST) from error
     for item in dataset.items:
-        if not dataset.path(item).is_file():
+        mask = dataset.mask_path(item)
+        if not dataset.path(item).is_file() or (mask and not mask.is_file()):
             raise _damaged(name, item.name)
     return dataset
 
@@ -49,9 +50,9 @@ def open_dataset(folder: Path) -> Dataset:
 def verify(dataset: Dataset) -> None:
     """Read every picture and raise BadInput where one is not what was imported."""
     for item in dataset.items:
-        path = dataset.path(item)
-        if not path.is_file() or sha256_of(path) != item.sha256:
-            raise _damaged(dataset.name, item.name)
+        for path in filter(None, (dataset.path(item), dataset.mask_path(item))):
+            if not path.is_file() or sha256_of(path) != path.stem:
+                raise _damaged(dataset.name, item.name)
 
 
 def list_datasets(datasets: Path) -> list[Dataset]:
@@ -184,7 +185,7 @@ def _derive(dataset: Dataset, items: Sequence[Item], datasets: Path) -> Dataset:
 
 
 def _link_pictures(dataset: Dataset, items: Sequence[Item], folder: Path) -> None:
-    for file in {item.file for item in items}:
+    for file in {file for item in items for file in (item.file, item.mask) if file}:
         try:
             link_or_copy(dataset.folder / file, folder / file)
         except FileNotFoundError:

@@ -42,17 +42,21 @@ def write(path: Path, adapters: Adapters, family: str, about: About, dtype: str)
     Raises:
         Diverged: a weight is not finite, or does not fit the dtype.
     """
-    if adapters.shape.kind in PLAIN:
-        lora = lora_of(adapters, family).cast(DTYPES[dtype])
-        refuse_not_finite(lora.layers)
-        content = kohya_bytes(Lora(lora.layers, family, metadata(about)))
-    else:
-        tensors = kinds.tensors_of(adapters, family, DTYPES[dtype])
-        refuse_tensors(tensors)
-        content = serialized(tensors, metadata(about) | lycoris_facts(adapters.shape))
+    content = content_of(adapters, family, about, dtype)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, content)
     return canonical.sha256(content)
+
+
+def content_of(adapters: Adapters, family: str, about: About, dtype: str) -> bytes:
+    """The file's bytes. Raises as `write` does."""
+    if adapters.shape.kind in PLAIN:
+        lora = lora_of(adapters, family).cast(DTYPES[dtype])
+        refuse_not_finite(lora.layers)
+        return kohya_bytes(Lora(lora.layers, family, metadata(about)))
+    tensors = kinds.tensors_of(adapters, family, DTYPES[dtype])
+    refuse_tensors(tensors)
+    return serialized(tensors, metadata(about) | lycoris_facts(adapters.shape))
 
 
 def read_into(path: Path, adapters: Adapters, family: str) -> dict[str, Tensor]:

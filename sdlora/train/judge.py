@@ -62,7 +62,7 @@ class Judge:
         """Loss of every (picture, noise level) pair: (pictures × TIMESTEPS,). Leaves the adapters at strength 1."""
         with evaluating(trainer, strength):
             parts = [
-                sample_losses(trainer, [Sample(latent.plain, latent.sizes, caption, d) for d in draws])
+                sample_losses(trainer, [Sample(latent.plain, latent.sizes, caption, d, latent.mask) for d in draws])
                 for latent, caption, draws in zip(self.latents, self.captions, self.draws, strict=True)
             ]
             return torch.cat(parts).cpu()

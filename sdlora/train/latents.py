@@ -32,6 +32,7 @@ class Picture:
     width: int
     height: int
     caption: str
+    mask: Path | None = None  # grey: white counts, black does not; None = everything counts
 
 
 # Pixels as SDXL is told them (arXiv 2307.01952, section 2.2): original height and width, top and left of the crop in the
@@ -46,6 +47,7 @@ class Latent:
     plain: Tensor
     flipped: Tensor
     sizes: Sizes
+    mask: Tensor | None = None  # (h, w) of the plain picture, from 0 to 1; None = everything counts
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,14 @@ def sizes(picture: Picture, size: tuple[int, int]) -> Sizes:
     scale = max(width / picture.width, height / picture.height)
     top, left = ((side * scale - cut) / 2 for side, cut in ((picture.height, height), (picture.width, width)))
     return picture.height, picture.width, round(top), round(left), height, width
+
+
+def read_mask(path: Path, size: tuple[int, int], shape: tuple[int, int]) -> Tensor:
+    """The mask cut as its picture is to `size` (width, height) in pixels, then its mean over each of the latent's (h, w) cells."""
+    with Image.open(path) as picture:
+        cut = fit(picture.convert("RGB"), *size).convert("L")
+    small = cut.resize((shape[1], shape[0]), Image.Resampling.BOX)
+    return torch.from_numpy(np.asarray(small).copy()).float() / 255
 
 
 def _pixels(path: Path, size: tuple[int, int]) -> Tensor:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -33,6 +33,7 @@ class TrainingSet:
 
     latents: list[Latent]
     captions: list[str]
+    priors: list[str]  # each caption without the trigger word: what prior preservation asks
     texts: dict[str, Embedding] | None
 
 
@@ -44,6 +45,7 @@ class Sample:
     sizes: Sizes
     caption: str
     draw: Draw
+    mask: Tensor | None = None  # (h, w)
 
 
 @dataclass
@@ -119,11 +121,11 @@ def train(trainer: Trainer, emit: Emit, should_stop: Callable[[], bool], after_s
             group["lr"] = rate * schedule(step, t)
 
         # Gradient over batch_size × gradient_accumulation samples, counted through the whole run.
-        loss = out_of_memory(trainer, emit, partial(_gradient, trainer, step))
+        loss = out_of_memory(trainer, emit, partial(gradient, trainer, step, trainer.order.batch))
 
         # Update, unless something is not finite. Nobody may save the weights in the middle of it.
         with trainer.changing:
-            finite = _update(trainer, loss)
+            finite = update(trainer, loss)
             trainer.done = step + 1
         if not finite:
             trainer.skipped.append(step)
@@ -143,12 +145,12 @@ def schedule(step: int, t: TrainSettings) -> float:
     return 1.0 if t.schedule == "constant" else 1 - progress
 
 
-def _gradient(trainer: Trainer, step: int) -> float:
-    """Add up the gradient of one update; returns its loss."""
+def gradient(trainer: Trainer, step: int, batch: Callable[[int], list[int]]) -> float:
+    """Add up the gradient of one update over batches by their global number; returns its loss."""
     t, loss = trainer.settings.train, 0.0
     for micro in range(t.gradient_accumulation):
         number = step * t.gradient_accumulation + micro
-        pictures = trainer.order.batch(number)
+        pictures = batch(number)
         size = -(-len(pictures) // trainer.pieces)
         for first in range(0, len(pictures), size):
             torch.manual_seed(key(t.seed, "dropout", step, micro, first))
@@ -166,22 +168,54 @@ def batch_losses(trainer: Trainer, shown: dict[int, int]) -> Tensor:
     for sample, number in shown.items():
         latent = pictures.latents[number]
         d = draw(sample, tuple(latent.plain.shape), trainer.diffusion.timesteps, trainer.settings.train.seed)
-        x_0 = latent.flipped if data.flip and d.flip < 0.5 else latent.plain
+        x_0, mask = latent.plain, latent.mask
+        if data.flip and d.flip < 0.5:
+            x_0, mask = latent.flipped, None if mask is None else mask.flip(-1)
         caption = "" if d.caption < data.caption_dropout else pictures.captions[number]
-        samples.append(Sample(x_0, latent.sizes, caption, d))
-    return sample_losses(trainer, samples)
+        samples.append(Sample(x_0, latent.sizes, caption, d, mask))
+    losses = sample_losses(trainer, samples)
+    if trainer.settings.train.prior_weight == 0:
+        return losses
+    plain = [replace(s, caption=pictures.priors[n]) for s, n in zip(samples, shown.values(), strict=True)]
+    return losses + trainer.settings.train.prior_weight * prior_losses(trainer, plain)
 
 
 def sample_losses(trainer: Trainer, samples: list[Sample]) -> Tensor:
     """Loss of each sample (B,), min-SNR weighted; all of one shape."""
-    base, diffusion = trainer.base, trainer.diffusion
-    x_0 = torch.stack([s.x_0 for s in samples])  # (B, C, h, w)
+    x_t, target, t, weight = _noised(trainer, samples)
+    return loss_per_sample(_predict(trainer, x_t, t, samples), target, _mask(samples, target)) * weight
+
+
+def _mask(samples: list[Sample], like: Tensor) -> Tensor | None:
+    """(B, 1, h, w), or None where no sample has one."""
+    if all(s.mask is None for s in samples):
+        return None
+    everything = torch.ones(like.shape[-2:])
+    return torch.stack([everything if s.mask is None else s.mask for s in samples])[:, None].to(like.device)
+
+
+def prior_losses(trainer: Trainer, samples: list[Sample]) -> Tensor:
+    """How far the adapters move the base's own prediction for these captions (B,), weighted as `sample_losses`.
+
+    The base is its own teacher: no pictures of the class are needed, as in DreamBooth (arXiv 2208.12242, section 3.3).
+    """
+    x_t, _, t, weight = _noised(trainer, samples)
+    trainer.adapters.set_strength(0.0)
+    with torch.no_grad():
+        kept = _predict(trainer, x_t, t, samples)
+    trainer.adapters.set_strength(1.0)  # before the second pass: checkpointing repeats that one on the way back
+    return loss_per_sample(_predict(trainer, x_t, t, samples), kept) * weight
+
+
+def _noised(trainer: Trainer, samples: list[Sample]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """x_t and the UNet's target (B, C, h, w), t and the weight of the loss (B,)."""
+    diffusion, device = trainer.diffusion, trainer.base.device
+    x_0 = torch.stack([s.x_0 for s in samples])
     noise = torch.stack([s.draw.noise for s in samples])
     t = torch.tensor([s.draw.timestep for s in samples])
     x_t, target = diffusion.noised(x_0, noise, t), diffusion.target(x_0, noise, t)
     weight = diffusion.weight(t, trainer.settings.train.min_snr_gamma)
-    predicted = _predict(trainer, x_t, t, samples)
-    return loss_per_sample(predicted, target.to(base.device)) * weight.to(base.device)
+    return x_t, target.to(device), t, weight.to(device)
 
 
 def _predict(trainer: Trainer, x_t: Tensor, t: Tensor, samples: list[Sample]) -> Tensor:
@@ -206,7 +240,7 @@ def _text(trainer: Trainer, captions: list[str]) -> Embedding:
     return encode(trainer.base, captions)
 
 
-def _update(trainer: Trainer, loss: float) -> bool:
+def update(trainer: Trainer, loss: float) -> bool:
     """Clip and apply the gradient; False (and nothing applied) where loss or gradient is not finite."""
     trainer.scaler.unscale_(trainer.optimizer)
     parameters = list(trainer.adapters.matrices().values())

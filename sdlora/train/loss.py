@@ -52,6 +52,10 @@ class Diffusion:
         return self.alphas_cumprod[t].view(-1, 1, 1, 1)
 
 
-def loss_per_sample(prediction: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error in fp32 over all but the first dimension: (B,)."""
-    return (prediction.float() - target.float()).square().flatten(1).mean(1)
+def loss_per_sample(prediction: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mean squared error in fp32 over all but the first dimension: (B,). With a mask (B, 1, h, w), its weighted mean: a
+    small subject counts as much as a large one."""
+    error = (prediction.float() - target.float()).square()
+    if mask is None:
+        return error.flatten(1).mean(1)
+    return (error * mask).flatten(1).sum(1) / (mask.expand_as(error).flatten(1).sum(1) + 1e-6)

@@ -27,15 +27,16 @@ from sdlora.train.snapshot import capture
 from sdlora.train.state import State
 
 SAMPLE_STRENGTHS = (0.0, 0.5, 1.0)
+SAVES, SAMPLES = 10, 5  # over a run whose settings name no interval
 SMALLEST_ROOM = 64 << 20  # bytes that must be free before a paused job goes on
 
 
 def after_step(here: Run, step: int) -> None:
     """Checkpoint, sample and state, in this order: a state counts only when what it claims is on disk."""
-    if _due(here, step, here.request.settings.train.save_every, times=10):
+    if _due(here, step, here.request.settings.train.save_every, SAVES):
         checkpoint(here, step)
         _judge(here, step)
-    if _due(here, step, here.request.settings.train.sample_every, times=5):
+    if _due(here, step, here.request.settings.train.sample_every, SAMPLES):
         sample(here, step)
         here.emit(Phase("training"))
     if step % here.request.settings.train.state_every == 0 or step == here.steps:
@@ -47,14 +48,23 @@ def catch_up(here: Run) -> None:
     step = here.trainer.done
     if step == 0:
         sample(here, 0)
-    elif _due(here, step, here.request.settings.train.save_every, times=10):
+    elif _due(here, step, here.request.settings.train.save_every, SAVES):
         checkpoint(here, step)
         _judge(here, step)
 
 
 def _due(here: Run, step: int, every: int, times: int) -> bool:
     """Every `every` steps (0: `times` over the run), and at the end."""
-    return step % (every or -(-here.steps // times)) == 0 or step == here.steps
+    return step % _interval(here.steps, every, times) == 0 or step == here.steps
+
+
+def times_due(steps: int, every: int, times: int) -> int:
+    """How often `_due` says yes in a whole run."""
+    return -(-steps // _interval(steps, every, times))
+
+
+def _interval(steps: int, every: int, times: int) -> int:
+    return every or -(-steps // times)
 
 
 def checkpoint(here: Run, step: int) -> Path:
@@ -113,6 +123,12 @@ def _write(here: Run, about: About) -> Path:
     except OSError as error:
         raise _full(error, file.parent) from error
     return file
+
+
+def file_bytes(here: Run) -> int:
+    """Size of this run's files: of one made now, which is not kept."""
+    base, dtype = here.trainer.base, here.request.settings.export.dtype
+    return len(kohya.content_of(here.trainer.adapters, base.family.name, _about(here, here.steps), dtype))
 
 
 def _judge(here: Run, step: int) -> None:

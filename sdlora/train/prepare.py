@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch import nn
 
 from sdlora.config import Config
 from sdlora.data.buckets import bucket
-from sdlora.errors import BaseUnusable
+from sdlora.data.captions import without_trigger
+from sdlora.errors import BadInput, BaseUnusable
 from sdlora.events import Phase
 from sdlora.lora.inject import inject
 from sdlora.lora.targets import Part, Shape
@@ -21,7 +22,7 @@ from sdlora.models.prompt import Embedding, encode_once
 from sdlora.render import Renderer
 from sdlora.text import Text
 from sdlora.train.judge import Judge, Judgement, split
-from sdlora.train.latents import Cache, Latent, Picture, encode_pictures
+from sdlora.train.latents import Cache, Latent, Picture, encode_pictures, read_mask
 from sdlora.train.loop import Emit, Trainer, TrainingSet
 from sdlora.train.randomness import key
 
@@ -62,6 +63,7 @@ class Run:
     judge: Judge | None
     renderer: Renderer
     emit: Emit
+    seconds: dict[str, float]  # what `injecting` and one round of `judging` took
     judged: dict[int, Judgement] = field(default_factory=dict)
     warned: set[str] = field(default_factory=set)
     origin: dict[str, str] = field(default_factory=dict)  # see `train.origin`
@@ -94,13 +96,33 @@ def encode(request: Request, base: Base, folders: Folders, emit: Emit) -> list[L
         bucket(p.width, p.height, side, unit) if request.settings.data.buckets else (side, side)
         for p in request.pictures
     ]
-    return encode_pictures(
+    if request.settings.data.masks:
+        _check_masks(request)
+    latents = encode_pictures(
         base.vae,
         request.pictures,
         sizes,
         Cache(folders.cache / "latents", fingerprint(base.path, "vae")),
         _now_and_then(emit),
     )
+    return _with_masks(request, sizes, latents) if request.settings.data.masks else latents
+
+
+def _check_masks(request: Request) -> None:
+    if not any(p.mask for p in request.pictures):
+        raise BadInput(
+            Text(
+                "data.masks is on, but no picture of this set has a mask. Add pictures with transparent parts or a folder `masks` beside them, or turn it off.",
+                "data.masks がオンですが、マスクのある画像がありません。透明部分のある画像か `masks` フォルダーを追加するか、オフにしてください。",
+            )
+        )
+
+
+def _with_masks(request: Request, sizes: list[tuple[int, int]], latents: list[Latent]) -> list[Latent]:
+    return [
+        replace(x, mask=read_mask(p.mask, size, (x.plain.shape[-2], x.plain.shape[-1]))) if p.mask else x
+        for p, size, x in zip(request.pictures, sizes, latents, strict=True)
+    ]
 
 
 def resolution(settings: Config, base: Base) -> int:
@@ -119,14 +141,19 @@ def prepare(request: Request, base: Base, latents: list[Latent], folders: Folder
     captions = [p.caption for p in request.pictures]
     texts = _texts(request, base) if settings.train.text_encoder_lr == 0 else None
     trained: dict[Part, nn.Module] = {part: base.parts[part] for part in _learning(settings, base)}
+    began = time.monotonic()
     adapters = inject(trained, Shape(**settings.lora.model_dump()), key(settings.train.seed, "init"))
+    seconds = {"injecting": time.monotonic() - began}
     learn, held = split(len(latents), settings.data.held_out, settings.train.seed)
-    shown = TrainingSet([latents[i] for i in learn], [captions[i] for i in learn], texts)
+    plain = priors(request)
+    shown = TrainingSet([latents[i] for i in learn], [captions[i] for i in learn], [plain[i] for i in learn], texts)
     trainer = Trainer(base, adapters, shown, settings)
     for module in trained.values():
         module.train()
+    began = time.monotonic()
     judge = Judge.of(trainer, [latents[i] for i in held], [captions[i] for i in held]) if held else None
-    return Run(request, folders, trainer, judge, Renderer(base, adapters, known=texts or {}), emit)
+    seconds["judging"] = time.monotonic() - began
+    return Run(request, folders, trainer, judge, Renderer(base, adapters, known=texts or {}), emit, seconds)
 
 
 def _learning(settings: Config, base: Base) -> list[Part]:
@@ -137,9 +164,16 @@ def _learning(settings: Config, base: Base) -> list[Part]:
 
 def _texts(request: Request, base: Base) -> dict[str, Embedding]:
     """Every text of the run, encoded by frozen text encoders that are then let go: 1.6 GB of SDXL in bf16."""
-    texts = encode_once(base, [*(p.caption for p in request.pictures), *prompts(request), ""])
+    wanted = [*(p.caption for p in request.pictures), *prompts(request), ""]
+    texts = encode_once(base, wanted + (priors(request) if request.settings.train.prior_weight else []))
     base.free_text_encoders()
     return texts
+
+
+def priors(request: Request) -> list[str]:
+    """Each caption without the trigger word."""
+    data = request.settings.data
+    return [without_trigger(p.caption, data.trigger, data.class_prompt) for p in request.pictures]
 
 
 def prompts(request: Request) -> list[str]:

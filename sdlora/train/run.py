@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sdlora.certificate import certify
@@ -12,6 +13,7 @@ from sdlora.files import sha256_of
 from sdlora.lora import kohya
 from sdlora.text import Text
 from sdlora.train import state
+from sdlora.train.foresee import FEWEST, foresee
 from sdlora.train.judge import Judgement, best_step
 from sdlora.train.loop import Emit, train
 from sdlora.train.origin import check, origin, use_threads_of
@@ -40,6 +42,7 @@ class Control:
     should_stop: Callable[[], bool]  # asked before each step
     keep: Callable[[], bool]  # whether a stopped run leaves a checkpoint
     on_ready: Callable[[Callable[[], None]], None]  # is given a function that saves the state at once, from any thread
+    began: float = field(default_factory=time.monotonic)  # what the forecast counts from
 
 
 def run(request: Request, folders: Folders, emit: Emit, control: Control) -> Result:
@@ -61,6 +64,9 @@ def run(request: Request, folders: Folders, emit: Emit, control: Control) -> Res
         check(here, saved, emit)
         restore(here.trainer, saved)
         here.judged.update({int(step): Judgement(**j) for step, j in saved.facts["judged"].items()})
+    elif here.steps >= FEWEST and not control.should_stop():
+        emit(Phase("measuring"))
+        emit(foresee(here, control.began))
     emit(_started(here))
     catch_up(here)
     emit(Phase("training"))

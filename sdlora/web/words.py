@@ -167,6 +167,7 @@ STATUS = {
 PHASE = {
     "loading": Text("Loading the base model", "基礎モデルを読み込み中"),
     "caching": Text("Preparing the pictures", "画像を準備中"),
+    "measuring": Text("Measuring what the run takes", "所要時間とメモリを測定中"),
     "training": Text("Training", "学習中"),
     "sampling": Text("Drawing samples", "サンプルを描画中"),
     "judging": Text("Judging the checkpoints", "チェックポイントを評価中"),

@@ -32,7 +32,7 @@ for line in sys.stdin.buffer:
         time.sleep(60)
     if head == b"once":
         request["source"].write_bytes(request["source"].read_bytes()[4:])
-    print(json.dumps(decode(request["source"], request["target"])), flush=True)
+    print(json.dumps(decode(**request)), flush=True)
 """
 
 

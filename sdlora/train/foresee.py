@@ -1,0 +1,142 @@
+"""The forecast of a run, measured: real steps on its largest batch and one drawing, then everything is put back as it was.
+
+Nothing here is guessed from sizes: a step, a denoising step, a decode, a judgement are timed on this machine, with these
+settings, and multiplied by how often the run will do them.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from math import prod
+
+import torch
+
+from sdlora.events import Foreseen
+from sdlora.render import Picture
+from sdlora.train import outputs
+from sdlora.train.judge import STRENGTHS
+from sdlora.train.loop import Trainer, evaluating, gradient, update
+from sdlora.train.memory import out_of_memory
+from sdlora.train.prepare import Run, prompts
+
+FEWEST = 20  # steps of a run from which on a forecast is worth what measuring it costs
+STEPS = 2  # on the largest batch; more while they take less than SECONDS together
+SECONDS, MOST = 1.0, 8
+_DRAWN = 256  # pixels of the certificate's pictures
+
+
+def foresee(here: Run, began: float) -> Foreseen:
+    """What the whole run takes from `began` (of the monotonic clock) to its end. Leaves no trace in the run.
+
+    Raises:
+        OutOfMemory: the largest batch does not fit, not even in pieces with gradient checkpointing.
+    """
+    with unchanged(here.trainer):
+        step = _step_seconds(here)
+    denoising, decoding = _drawing_seconds(here)
+    t, sample = here.request.settings.train, here.request.settings.sample
+    judgements = outputs.times_due(here.steps, t.save_every, outputs.SAVES) + len(STRENGTHS) if here.judge else 0
+    drawn = 1 + (len(outputs.SAMPLE_STRENGTHS) - 1) * outputs.times_due(here.steps, t.sample_every, outputs.SAMPLES)
+    evaluations = here.renderer.evaluations(sample.steps)
+    # The certificate injects once more through diffusers' loader, and draws two steps three times.
+    certificate = 1.3 * here.seconds["injecting"] + 6 * denoising * min(
+        1.0, (_DRAWN / here.trainer.base.resolution) ** 2
+    )
+    ahead = (
+        here.steps * step
+        + len(prompts(here.request)) * drawn * (evaluations * denoising + decoding)
+        + judgements * here.seconds["judging"]
+        + certificate
+    )
+    return Foreseen(
+        seconds=time.monotonic() - began + ahead,
+        peak_bytes=peak_bytes(here.trainer.base.device),
+        memory_bytes=memory_bytes(here.trainer.base.device),
+        file_bytes=outputs.file_bytes(here),
+    )
+
+
+@contextmanager
+def unchanged(trainer: Trainer) -> Iterator[None]:
+    """Steps made inside leave nothing behind: weights, their average, moments, gradient scale, the global random state.
+
+    What running out of memory has changed stays: the run would find the same limit.
+    """
+    weights = {name: p.detach().clone() for name, p in trainer.adapters.matrices().items()}
+    average = {name: p.clone() for name, p in trainer.average.items()}
+    optimizer, scaler = copy.deepcopy(trainer.optimizer.state_dict()), trainer.scaler.state_dict()
+    with torch.random.fork_rng(devices=[]):
+        try:
+            yield
+        finally:
+            trainer.optimizer.zero_grad(set_to_none=True)
+            trainer.adapters.load(weights)
+            for name, value in average.items():
+                trainer.average[name].copy_(value)
+            trainer.optimizer.load_state_dict(optimizer)
+            if trainer.scaler.is_enabled():
+                trainer.scaler.load_state_dict(scaler)
+
+
+def _step_seconds(here: Run) -> float:
+    """Mean seconds of a step over an epoch: measured on the largest batch, and where batches differ on the smallest too."""
+    order, latents = here.trainer.order, here.trainer.pictures.latents
+    work = {k: sum(prod(latents[i].plain.shape[1:]) for i in order.batch(k)) for k in range(order.batches_per_epoch)}
+    largest, smallest = max(work, key=lambda k: work[k]), min(work, key=lambda k: work[k])
+    high = _timed(partial(_step, here, order.batch(largest)))
+    if work[largest] == work[smallest]:
+        return high
+    # A step takes some time whatever it shows, and some for each pixel: two points give both.
+    low = min(high, _timed(partial(_step, here, order.batch(smallest))))
+    share = (statistics.mean(work.values()) - work[smallest]) / (work[largest] - work[smallest])
+    return low + share * (high - low)
+
+
+def _timed(act: Callable[[], None]) -> float:
+    """Median seconds of doing it again; the first time warms up caches and allocators."""
+    taken: list[float] = []
+    while len(taken) < STEPS or (sum(taken) < SECONDS and len(taken) < MOST):
+        began = time.monotonic()
+        act()
+        taken.append(time.monotonic() - began)
+    return statistics.median(taken[1:])
+
+
+def _step(here: Run, pictures: list[int]) -> None:
+    trainer = here.trainer
+    update(trainer, out_of_memory(trainer, here.emit, partial(gradient, trainer, 0, lambda number: pictures)))
+
+
+def _drawing_seconds(here: Run) -> tuple[float, float]:
+    """Of one denoising step at the size of the samples, and of the rest of a picture."""
+    picture = Picture("", steps=2, guidance=here.request.settings.sample.guidance)
+    evaluations = here.renderer.evaluations(picture.steps)
+    with evaluating(here.trainer):
+        began = time.monotonic()
+        here.renderer.draw(picture)
+        whole = time.monotonic() - began
+        here.renderer.latent(picture, here.trainer.base.resolution)
+        latent = time.monotonic() - began - whole
+    return latent / evaluations, max(0.0, whole - latent)
+
+
+def peak_bytes(device: torch.device) -> int:
+    """The most that this process has held so far: of the GPU's memory, else of the machine's."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def memory_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,0 +1,85 @@
+"""Pictures of any size in one set: each in its own shape, nothing enlarged, each seen equally often."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from sdlora.data.buckets import bucket
+from sdlora.train import latents, loop
+from sdlora.train import run as run_module
+from sdlora.train.latents import Picture, sizes
+from tests.test_train import Trained
+
+SIDE, EPOCHS = 48, 2
+SHAPES = [
+    (64 + 5 * (k % 8), 64 + 11 * (k // 8)) for k in range(40)
+]  # (width, height); both sides shorter and longer first
+
+
+def test_three_hundred_pictures_of_forty_sizes(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert len(set(SHAPES)) == 40
+    pictures = []
+    for k in range(300):
+        width, height = SHAPES[k % 40]
+        file = tmp_path / f"{k}.png"
+        Image.new("RGB", (width, height), (k % 256, 7 * k % 256, 13 * k % 256)).save(file)
+        pictures.append(Picture(file, f"{k:064x}", width, height, f"picture {k}"))
+
+    read: dict[Path, tuple[int, int]] = {}
+    pixels = latents._pixels
+    monkeypatch.setattr(latents, "_pixels", lambda path, size: pixels(path, read.setdefault(path, size)))
+    seen: Counter[int] = Counter()
+    losses = loop.batch_losses
+
+    def counted(trainer: Any, shown: dict[int, int]) -> Any:
+        seen.update(shown.values())
+        assert len({trainer.pictures.latents[n].plain.shape for n in shown.values()}) == 1
+        return losses(trainer, shown)
+
+    monkeypatch.setattr(loop, "batch_losses", counted)
+    monkeypatch.setattr(run_module, "FEWEST", 10_000)
+    unit = 4  # pixels: the tiny VAE halves once, the tiny UNet once
+    buckets = Counter(bucket(p.width, p.height, SIDE, unit) for p in pictures)
+    batches = sum(-(-count // 16) for count in buckets.values())
+    trained = Trained(
+        tmp_path / "run",
+        tiny_base,
+        **{
+            "train.resolution": SIDE,
+            "train.batch_size": 16,
+            "train.steps": EPOCHS * batches,
+            "train.state_every": 1000,
+        },
+        **{"train.save_every": 1000, "train.sample_every": 1000, "sample.steps": 1, "data.held_out": 0.0},
+    )
+    trained.request = replace(trained.request, pictures=pictures)
+    assert trained().finished
+    assert seen == dict.fromkeys(range(300), EPOCHS)
+    assert len(set(read.values())) > 20
+    for p in pictures:
+        width, height = read[p.path]
+        assert width <= p.width, "never enlarged"
+        assert height <= p.height
+        assert width * height <= SIDE * SIDE
+        assert abs(width / height - p.width / p.height) < 0.15 * p.width / p.height
+
+
+@pytest.mark.parametrize(
+    ("picture", "size", "told"),
+    [
+        ((1024, 1024), (1024, 1024), (1024, 1024, 0, 0, 1024, 1024)),
+        ((2000, 1000), (1408, 704), (1000, 2000, 0, 0, 704, 1408)),
+        ((300, 200), (256, 192), (200, 300, 0, 16, 192, 256)),
+        ((200, 400), (192, 192), (400, 200, 96, 0, 192, 192)),
+    ],
+)
+def test_sdxl_is_told_what_was_cut(picture: tuple[int, int], size: tuple[int, int], told: tuple[int, ...]) -> None:
+    assert sizes(Picture(Path("x"), "", *picture, "x"), size) == told

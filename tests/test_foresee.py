@@ -1,0 +1,91 @@
+"""The forecast: it is measured on real steps, counts what the run then does, and leaves no trace in the run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sdlora.events import Follower, Foreseen, Judged, Phase, Sampled, Started, append
+from sdlora.train import foresee as foresee_module
+from sdlora.train import run as run_module
+from sdlora.train.judge import STRENGTHS
+from tests.test_train import Trained
+
+LONG: dict[str, Any] = {
+    "train.steps": 20,
+    "train.batch_size": 1,
+    "train.state_every": 50,
+    "train.save_every": 7,
+    "train.sample_every": 20,
+    "train.ema": 0.9,
+    "train.text_encoder_lr": 1e-3,
+    "lora.dropout": 0.2,
+    "sample.steps": 1,
+}
+
+
+def test_a_forecast_leaves_no_trace(tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = Trained(tmp_path / "measured", tiny_base, **LONG)
+    result = measured()
+    assert [type(e) for e in measured.events if isinstance(e, Foreseen | Started)] == [Foreseen, Started]
+    (told,) = measured.of(Foreseen)
+    assert result.file is not None
+    assert told.file_bytes <= result.file.stat().st_size < told.file_bytes + 5000, "less a thumbnail and the strength"
+    assert 0 < told.peak_bytes < told.memory_bytes
+
+    monkeypatch.setattr(run_module, "FEWEST", 21)
+    plain = Trained(tmp_path / "plain", tiny_base, **LONG)
+    assert plain().sha256 == result.sha256
+    assert not plain.of(Foreseen)
+
+
+def test_it_counts_what_the_run_then_does(tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a second a step, a hundred a picture and a thousand a judgement, the seconds say how many of each."""
+    monkeypatch.setattr(foresee_module, "_step_seconds", lambda here: 1.0)
+    monkeypatch.setattr(foresee_module, "_drawing_seconds", lambda here: (0.0, 100.0))
+    foresee = run_module.foresee
+
+    def with_slow_judge(here: Any, began: float) -> Foreseen:
+        here.seconds.update(judging=1000.0, injecting=0.0)
+        return foresee(here, began)
+
+    monkeypatch.setattr(run_module, "foresee", with_slow_judge)
+    trained = Trained(tmp_path, tiny_base, **LONG)
+    trained()
+    (told,) = trained.of(Foreseen)
+    judgements = len(trained.of(Judged)) + len(STRENGTHS)
+    expected = 20 + 100 * len(trained.of(Sampled)) + 1000 * judgements
+    assert expected < told.seconds < expected + 99, "and what has passed until then"
+
+
+def test_steps_of_buckets_are_weighed(tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a step takes 1 s and 0.01 s for each latent pixel, so does the mean over an epoch."""
+    from tests.families import ready
+
+    here = ready("sd1", tmp_path, tmp_path, **{"train.text_encoder_lr": 0.0, "train.batch_size": 1})
+    monkeypatch.setattr(
+        foresee_module,
+        "_timed",
+        lambda act: 1 + 0.01 * sum(here.trainer.pictures.latents[i].plain[0].numel() for i in act.args[1]),
+    )
+    assert foresee_module._step_seconds(here) == pytest.approx(1 + 0.01 * (2 * 64 + 2 * 96) / 4)
+
+
+def test_short_and_resumed_runs_do_without(tiny_base: Path, tmp_path: Path) -> None:
+    trained = Trained(tmp_path, tiny_base, stop_at=1, **{**LONG, "train.steps": 19})
+    trained()
+    assert not trained.of(Foreseen)
+    assert Phase("measuring") not in trained.events
+
+
+def test_it_reads_as_a_sentence(tmp_path: Path) -> None:
+    told = Foreseen(660.0, 7_200_000_000, 24_000_000_000, 25_300_000)
+    assert told.text.en == "about 11 min in all, peak 7.2 of 24 GB, file 25 MB"
+    assert told.text.ja == "全体で約 11 分、メモリ最大 7.2 / 24 GB、ファイル 25 MB"
+    assert Foreseen(8000.0, 1, 1, 900_000).text.en.startswith("about 2 h 13 min")
+    append(tmp_path / "events.jsonl", told)
+    follower = Follower(tmp_path / "events.jsonl")
+    follower.poll()
+    assert follower.foreseen == told

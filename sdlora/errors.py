@@ -7,7 +7,8 @@ SdloraError
 ├── DeviceLost        the GPU does not answer: a fresh process may              exit 75
 ├── Unloadable        the written file is not what was trained                   exit 70
 ├── OutOfMemory       the step does not fit this machine with these settings    exit 71
-└── Diverged          loss or gradients are not finite any more                 exit 76
+├── Diverged          loss or gradients are not finite any more                 exit 76
+└── Unmoved           the adapters are where they began, so nothing is learned   exit 77
 """
 
 from __future__ import annotations
@@ -57,3 +58,7 @@ class OutOfMemory(SdloraError):
 
 class Diverged(SdloraError):
     exit_code = 76
+
+
+class Unmoved(SdloraError):
+    exit_code = 77

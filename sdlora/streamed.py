@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sdlora.files import sync_folder
 
-NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64"}
+NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64", torch.uint8: "U8"}
 
 
 def write_streamed(path: Path, like: Mapping[str, Tensor], tensor_of: Callable[[str], Tensor]) -> None:

@@ -39,7 +39,7 @@ TERMINATED = 128 + signal.SIGTERM
 
 
 def main(folder: Path) -> int:
-    """Run the job to its end. Returns the exit code: 0 done or stopped, 64 refused, 74 disk full, 75 GPU lost, 76 diverged,
+    """Run the job to its end. Returns the exit code: 0 done or stopped, 64 refused, 74 disk full, 75 GPU lost, 76 diverged, 77 unmoved,
     71 out of memory, 143 SIGTERM, 1 anything else."""
     paths = JobPaths(folder.absolute())
     held = _own_lock(paths)

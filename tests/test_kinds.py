@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -19,10 +21,11 @@ from sdlora.lora.inject import Adapters, change, eject, inject
 from sdlora.lora.inspect import inspect_file
 from sdlora.lora.kinds import groups
 from sdlora.lora.read import read
-from sdlora.lora.targets import Kind, Shape, Targets, adapter_parameters
+from sdlora.lora.targets import Kind, Shape, Targets, adapter_parameters, pattern
 from sdlora.models.bases import facts, resolve_base
 from sdlora.models.load import Base
 from sdlora.render import Picture, Renderer
+from tests.layouts import unet_config
 from tests.test_lora import about, load
 
 KINDS: tuple[Kind, ...] = ("lora", "rslora", "dora", "loha", "lokr")
@@ -212,6 +215,17 @@ def test_what_a_format_cannot_hold_is_refused(tiny_base: Path, tmp_path: Path, k
     with pytest.raises(BadInput, match=r"another rank|missing"):
         kohya.read_into(file, inject({"unet": load(tiny_base).unet}, Shape(16, 2.0, WIDE, kind=kind), 1), "sd1")
     eject(base.parts)
+
+
+def test_the_two_blocks_of_b_lora() -> None:
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**unet_config("sdxl"))
+    paths = [path for path, _ in unet.named_modules()]
+    for block in ("up_blocks.0.attentions.0", "up_blocks.0.attentions.1"):
+        wanted = re.compile(pattern("unet", "attention", block))
+        found = [path for path in paths if wanted.fullmatch(path)]
+        assert len(found) == 10 * 8
+        assert all(path.startswith(f"{block}.transformer_blocks.") for path in found)
 
 
 def test_rslora_is_another_scale() -> None:

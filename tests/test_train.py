@@ -133,14 +133,20 @@ def test_a_run_tells_what_it_does(tiny_base: Path, tmp_path: Path) -> None:
         {"train.gradient_accumulation": 2, "lora.targets": "attention", "train.schedule": "linear"},
         {"lora.targets": "attention+ff+conv", "lora.blocks": "up_blocks.*", "lora.dropout": 0.1},
         {"lora.kind": "rslora", "train.text_encoder_lr": 1e-3, "lora.text_encoder_rank": 2},
-        {"lora.kind": "dora", "train.text_encoder_lr": 1e-3},
+        {"lora.kind": "dora", "train.text_encoder_lr": 1e-3, "train.lora_plus": 4.0},
         {"lora.kind": "loha", "lora.targets": "attention+ff+conv"},
-        {"lora.kind": "lokr", "lora.targets": "attention+ff+conv"},
+        {"lora.kind": "lokr", "lora.targets": "attention+ff+conv", "data.shuffle": True, "train.noise_offset": 0.1},
+        {"train.optimizer": "adafactor", "train.ema": 0.9},
+        {"train.optimizer": "prodigy", "train.unet_lr": 1.0},
+        {"train.optimizer": "adamw8bit"},
     ],
 )
 def test_a_run_that_goes_on_from_its_state_ends_in_the_same_bytes(
     tiny_base: Path, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
+    package = {"prodigy": "prodigyopt", "adamw8bit": "bitsandbytes"}.get(changes.get("train.optimizer", ""))
+    if package:
+        pytest.importorskip(package)
     whole = Trained(tmp_path / "whole", tiny_base, **changes)()
     broken = Trained(tmp_path / "broken", tiny_base, stop_at=3, **changes)
     assert not broken().finished

@@ -1,5 +1,6 @@
 """Every setting, once: the form, the command line, presets, `job.json`, the file's metadata and the README are derived from here."""
 
+from sdlora.config.idle import RULES, idle
 from sdlora.config.preset import Preset, preset_folder, presets, resolve
 from sdlora.config.training import TrainSettings
 from sdlora.config.values import (
@@ -15,6 +16,7 @@ from sdlora.config.values import (
 )
 
 __all__ = [
+    "RULES",
     "SECTIONS",
     "Config",
     "Preset",
@@ -22,6 +24,7 @@ __all__ = [
     "TrainSettings",
     "from_nested",
     "from_values",
+    "idle",
     "parse_assignment",
     "preset_folder",
     "presets",

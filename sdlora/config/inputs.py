@@ -74,6 +74,24 @@ class DataSettings(Section):
             "マスクで示された部分だけを学習します。透明部分のある画像の不透明な部分、または `masks` フォルダーにある同名画像の白い部分です。",
         ),
     )
+    shuffle: bool = setting(
+        False,
+        Text("Shuffle tags", "タグのシャッフル"),
+        Text(
+            "Show each caption's tags, split at commas, in up to 8 orders, so that the first ones do not count for more.",
+            "カンマ区切りのタグを最大 8 通りの順序で学習し、先頭のタグに偏らないようにします。",
+        ),
+    )
+    keep_tokens: int = setting(
+        1,
+        Text("Tags that stay in front", "先頭に固定するタグ数"),
+        Text(
+            "How many tags at the front are not shuffled; 1 keeps the trigger word there.",
+            "シャッフルせず先頭に残すタグの数。1 ならトリガーワードが先頭に残ります。",
+        ),
+        ge=0,
+        le=100,
+    )
     caption_dropout: float = setting(
         0.05,
         Text("Caption dropout", "キャプションドロップアウト"),

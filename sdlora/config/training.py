@@ -105,10 +105,38 @@ class TrainSettings(Section):
         ge=0.0,
         le=10.0,
     )
+    optimizer: Literal["adamw", "adamw8bit", "prodigy", "adafactor"] = setting(
+        "adamw",
+        Text("Optimizer", "オプティマイザ"),
+        Text(
+            "`adamw` suits nearly all. `adamw8bit` (package bitsandbytes) and `adafactor` remember less; `prodigy` (package prodigyopt) finds the learning rate itself: set it to 1.",
+            "ほとんどの場合は `adamw`。`adamw8bit`(bitsandbytes が必要)と `adafactor` は省メモリ。`prodigy`(prodigyopt が必要)は学習率を自動で決めるため、学習率は 1 にします。",
+        ),
+    )
+    lora_plus: float = setting(
+        1.0,
+        Text("LoRA+ ratio", "LoRA+ の比率"),
+        Text(
+            "How many times faster B learns than A (arXiv 2402.12354); 4 to 16 finds the same in fewer steps. 1 turns it off.",
+            "B マトリクスを A より何倍速く学習するか(arXiv 2402.12354)。4〜16 で少ないステップで済みます。1 で無効。",
+        ),
+        ge=1.0,
+        le=64.0,
+    )
+    noise_offset: float = setting(
+        0.0,
+        Text("Noise offset", "ノイズオフセット"),
+        Text(
+            "Noise that shifts whole pictures, so that very dark and very bright ones are learned; 0.05 is usual, 0 turns it off.",
+            "画像全体の明るさをずらすノイズを加え、暗い絵や明るい絵も学習できるようにします。通常は 0.05、0 で無効。",
+        ),
+        ge=0.0,
+        le=1.0,
+    )
     weight_decay: float = setting(
         0.01,
         Text("Weight decay", "重み減衰"),
-        Text("Pulls the adapters towards zero (AdamW).", "アダプターをゼロへ引き戻す強さ(AdamW)。"),
+        Text("Pulls the adapters towards zero.", "アダプターをゼロへ引き戻す強さ。"),
         ge=0.0,
         le=1.0,
     )

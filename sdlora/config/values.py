@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 
 from sdlora.config.adapters import LoraSettings
 from sdlora.config.declare import Section
+from sdlora.config.idle import faults
 from sdlora.config.inputs import DataSettings, ModelSettings
 from sdlora.config.results import ExportSettings, SampleSettings
 from sdlora.config.training import TrainSettings
@@ -106,20 +107,8 @@ def from_nested(nested: Any) -> Config:
         config = Config.model_validate(nested)
     except ValidationError as error:
         raise BadInput(_sentences(error)) from None
-    if config.train.unet_lr == 0 and config.train.text_encoder_lr == 0:
-        raise BadInput(
-            Text(
-                "train.unet_lr and train.text_encoder_lr are both 0, so nothing would be trained. Set one of them above 0.",
-                "train.unet_lr と train.text_encoder_lr がどちらも 0 のため何も学習されません。どちらかを 0 より大きくしてください。",
-            )
-        )
-    if config.train.prior_weight > 0 and not config.data.trigger.strip():
-        raise BadInput(
-            Text(
-                "train.prior_weight needs a data.trigger: without a trigger word every caption would be held to what the base does. Set a trigger word, or train.prior_weight to 0.",
-                "train.prior_weight には data.trigger が必要です。トリガーワードがないと、すべてのキャプションで基礎モデルの答えを保つことになります。トリガーワードを設定するか、train.prior_weight を 0 にしてください。",
-            )
-        )
+    if wrong := faults(values_of(config), {s.path: s.default for s in settings()}):
+        raise BadInput(Text(" ".join(t.en for t in wrong), " ".join(t.ja for t in wrong)))
     return config
 
 

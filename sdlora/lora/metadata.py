@@ -24,6 +24,12 @@ MINIMAL = (
 _VERSIONS = {"sd1": "sd_v1", "sd2": "sd_v2", "sdxl": "sdxl_base_v1-0"}
 _SDXL_CODE = "https://github.com/Stability-AI/generative-models"
 _LEGACY = (0x100000, 0x110000)  # the bytes of a file that its oldest hash is of; most LoRAs end before
+_OPTIMIZERS = {
+    "adamw": "torch.optim.AdamW",
+    "adamw8bit": "bitsandbytes.optim.AdamW8bit",
+    "prodigy": "prodigyopt.Prodigy",
+    "adafactor": "transformers.Adafactor",
+}
 _MIXED = {"fp32": "no", "auto": "auto"}
 
 
@@ -81,7 +87,7 @@ def _training(about: About) -> dict[str, str]:
         "ss_text_encoder_lr": str(s["train.text_encoder_lr"]),
         "ss_lr_scheduler": s["train.schedule"],
         "ss_lr_warmup_steps": str(s["train.warmup_steps"]),
-        "ss_optimizer": "torch.optim.AdamW",
+        "ss_optimizer": _OPTIMIZERS[s["train.optimizer"]],
         "ss_steps": str(about.step),
         "ss_max_train_steps": str(s["train.steps"]),
         "ss_epoch": str(about.step // batches),
@@ -94,7 +100,9 @@ def _training(about: About) -> dict[str, str]:
         "ss_mixed_precision": _MIXED.get(s["train.precision"], s["train.precision"]),
         "ss_seed": str(s["train.seed"]),
         "ss_min_snr_gamma": str(s["train.min_snr_gamma"]),
-        "ss_noise_offset": "None",
+        "ss_noise_offset": str(s["train.noise_offset"] or None),
+        "ss_shuffle_caption": str(s["data.shuffle"]),
+        "ss_keep_tokens": str(s["data.keep_tokens"] if s["data.shuffle"] else 0),
         "ss_zero_terminal_snr": str(about.zero_snr),
         "ss_loss_type": "l2",
         "ss_network_dropout": str(s["lora.dropout"]),

@@ -14,15 +14,17 @@ import torch
 from torch import Tensor, nn
 
 from sdlora.config import Config, TrainSettings
-from sdlora.errors import Diverged
+from sdlora.errors import Diverged, Unmoved
 from sdlora.events import Event, Stepped
 from sdlora.lora.inject import Adapters
 from sdlora.models.load import Base
 from sdlora.models.prompt import Embedding, encode, stack
 from sdlora.text import Text
+from sdlora.train.captions import shown as in_order
 from sdlora.train.latents import Latent, Sizes
 from sdlora.train.loss import Diffusion, loss_per_sample
 from sdlora.train.memory import out_of_memory
+from sdlora.train.optimizer import groups_of, make
 from sdlora.train.order import Order
 from sdlora.train.randomness import Draw, draw, key
 
@@ -64,12 +66,9 @@ class Trainer:
 
     def __post_init__(self) -> None:
         t = self.settings.train
-        rates = {part: t.unet_lr if part == "unet" else t.text_encoder_lr for part in self.adapters.parts}
-        self.rates = [rates[part] for part in self.adapters.parts]
-        groups = [{"params": self.adapters.parameters_of(part), "lr": rates[part]} for part in self.adapters.parts]
-        # fused: one kernel for all adapters instead of a few for each of hundreds
+        groups, self.rates = groups_of(self.adapters, t)
         self.fused = self.base.device.type != "mps"
-        self.optimizer = torch.optim.AdamW(groups, weight_decay=t.weight_decay, fused=self.fused)
+        self.optimizer = make(groups, t, self.fused)
         self.diffusion = Diffusion.of(self.base.scheduler, self.base.prediction)
         self.scaler = torch.amp.GradScaler(self.base.device.type, enabled=self.base.dtype == torch.float16)
         self.order = Order([tuple(latent.plain.shape) for latent in self.pictures.latents], t.batch_size, t.seed)
@@ -103,6 +102,7 @@ def evaluating(trainer: Trainer, strength: float = 1.0) -> Iterator[None]:
 
 
 Emit = Callable[[Event], None]
+TRIED, STILL = 20, 1e-8  # steps after which adapters must have moved, and by how much
 
 
 def train(trainer: Trainer, emit: Emit, should_stop: Callable[[], bool], after_step: Callable[[int], None]) -> None:
@@ -111,8 +111,10 @@ def train(trainer: Trainer, emit: Emit, should_stop: Callable[[], bool], after_s
     Raises:
         Diverged: loss or gradient was not finite 3 times in a row or in 10 of the last 100 steps.
         OutOfMemory: not even one picture at a time with gradient checkpointing fits.
+        Unmoved: after `TRIED` updates of this process nothing has moved.
     """
-    t = trainer.settings.train
+    t, first = trainer.settings.train, trainer.done
+    start = {name: p.detach().clone() for name, p in trainer.adapters.matrices().items()}
     while trainer.done < t.steps and not should_stop():
         step, began = trainer.done, time.monotonic()
 
@@ -130,6 +132,9 @@ def train(trainer: Trainer, emit: Emit, should_stop: Callable[[], bool], after_s
         if not finite:
             trainer.skipped.append(step)
             _give_up_if_diverged(trainer.skipped, step)
+        if step + 1 == first + TRIED:
+            _refuse_unmoved(trainer, start)
+            start.clear()
         if math.isfinite(loss):
             emit(Stepped(step + 1, loss, trainer.optimizer.param_groups[0]["lr"], time.monotonic() - began))
         after_step(step + 1)
@@ -163,21 +168,23 @@ def gradient(trainer: Trainer, step: int, batch: Callable[[int], list[int]]) -> 
 
 def batch_losses(trainer: Trainer, shown: dict[int, int]) -> Tensor:
     """Weighted losses (B,) with gradients to the adapters; `shown` is global sample number -> picture."""
-    data, pictures = trainer.settings.data, trainer.pictures
+    data, t, pictures = trainer.settings.data, trainer.settings.train, trainer.pictures
     samples = []
     for sample, number in shown.items():
         latent = pictures.latents[number]
-        d = draw(sample, tuple(latent.plain.shape), trainer.diffusion.timesteps, trainer.settings.train.seed)
+        d = draw(sample, tuple(latent.plain.shape), trainer.diffusion.timesteps, t.seed, t.noise_offset)
         x_0, mask = latent.plain, latent.mask
         if data.flip and d.flip < 0.5:
             x_0, mask = latent.flipped, None if mask is None else mask.flip(-1)
-        caption = "" if d.caption < data.caption_dropout else pictures.captions[number]
+        caption = (
+            "" if d.caption < data.caption_dropout else in_order(pictures.captions[number], d.tags, trainer.settings)
+        )
         samples.append(Sample(x_0, latent.sizes, caption, d, mask))
     losses = sample_losses(trainer, samples)
-    if trainer.settings.train.prior_weight == 0:
+    if t.prior_weight == 0:
         return losses
     plain = [replace(s, caption=pictures.priors[n]) for s, n in zip(samples, shown.values(), strict=True)]
-    return losses + trainer.settings.train.prior_weight * prior_losses(trainer, plain)
+    return losses + t.prior_weight * prior_losses(trainer, plain)
 
 
 def sample_losses(trainer: Trainer, samples: list[Sample]) -> Tensor:
@@ -263,6 +270,18 @@ def _average(trainer: Trainer) -> None:
     decay = min(trainer.settings.train.ema, (1 + trainer.done) / (10 + trainer.done))
     for name, p in trainer.adapters.matrices().items() if trainer.average else ():
         trainer.average[name].lerp_(p, 1 - decay)
+
+
+def _refuse_unmoved(trainer: Trainer, start: dict[str, Tensor]) -> None:
+    """fp32 keeps seven digits: less than `STILL` is lost beside any weight that a layer already has."""
+    furthest = max((p.detach() - start[name]).abs().max().item() for name, p in trainer.adapters.matrices().items())
+    if furthest < STILL:
+        raise Unmoved(
+            Text(
+                f"After {TRIED} steps the adapters are where they began (moved by {furthest:.0e}), so nothing would be learned. Raise the learning rate; 1e-4 is usual.",
+                f"{TRIED} ステップ経ってもアダプターが動いていません(変化 {furthest:.0e})。このままでは何も学習されません。学習率を上げてください(通常は 1e-4)。",
+            )
+        )
 
 
 def _give_up_if_diverged(skipped: list[int], step: int) -> None:

@@ -21,6 +21,7 @@ from sdlora.models.load import Base, load_base
 from sdlora.models.prompt import Embedding, encode_once
 from sdlora.render import Renderer
 from sdlora.text import Text
+from sdlora.train.captions import orders
 from sdlora.train.judge import Judge, Judgement, split
 from sdlora.train.latents import Cache, Latent, Picture, encode_pictures, read_mask
 from sdlora.train.loop import Emit, Trainer, TrainingSet
@@ -164,7 +165,8 @@ def _learning(settings: Config, base: Base) -> list[Part]:
 
 def _texts(request: Request, base: Base) -> dict[str, Embedding]:
     """Every text of the run, encoded by frozen text encoders that are then let go: 1.6 GB of SDXL in bf16."""
-    wanted = [*(p.caption for p in request.pictures), *prompts(request), ""]
+    captions = [shown for p in request.pictures for shown in (p.caption, *orders(p.caption, request.settings))]
+    wanted = [*captions, *prompts(request), ""]
     texts = encode_once(base, wanted + (priors(request) if request.settings.train.prior_weight else []))
     base.free_text_encoders()
     return texts

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 # init: adapters' first values · perm: order of an epoch · sample: one training sample · dropout: adapter dropout of a
-# forward pass · judge: held-out noise
-Stream = Literal["init", "perm", "sample", "dropout", "judge"]
+# forward pass · judge: held-out noise · tags: orders of a caption
+Stream = Literal["init", "perm", "sample", "dropout", "judge", "tags"]
 
 
 def key(seed: int, stream: Stream, *numbers: int) -> int:
@@ -36,10 +36,15 @@ class Draw:
     noise: Tensor  # (C, h, w)
     flip: float  # uniform in [0, 1)
     caption: float  # uniform in [0, 1)
+    tags: float = 0.0  # uniform in [0, 1)
 
 
-def draw(index: int, shape: tuple[int, ...], timesteps: int, seed: int) -> Draw:
+def draw(index: int, shape: tuple[int, ...], timesteps: int, seed: int, offset: float = 0.0) -> Draw:
+    """Of sample number `index`; `offset` is how much of the noise is one number for a whole channel."""
     g = generator(seed, "sample", index)
     timestep = int(torch.randint(timesteps, (), generator=g))
     flip, caption = torch.rand(2, generator=g).tolist()
-    return Draw(timestep, torch.randn(shape, generator=g), flip, caption)
+    noise = torch.randn(shape, generator=g)
+    channels = torch.randn(shape[0], 1, 1, generator=g)
+    tags = float(torch.rand((), generator=g))
+    return Draw(timestep, noise + offset * channels if offset else noise, flip, caption, tags)

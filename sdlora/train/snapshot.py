@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from sdlora.train.loop import Trainer
+from sdlora.train.optimizer import memory_of, numbers_of, remember
 from sdlora.train.state import State
 
 
@@ -14,11 +15,12 @@ def capture(trainer: Trainer) -> State:
     tensors: dict[str, Tensor] = {f"{name}:average": value for name, value in trainer.average.items()}
     for name, parameter in trainer.adapters.matrices().items():
         tensors[name] = trainer.aside.get(name, parameter.data)
-        for slot, value in trainer.optimizer.state.get(parameter, {}).items():
+        for slot, value in memory_of(trainer.optimizer, parameter).items():
             tensors[f"{name}:{slot}"] = value
     facts = {
         "threads": torch.get_num_threads(),
         "skipped": trainer.skipped,
+        "numbers": numbers_of(trainer.optimizer),
         "scaler": trainer.scaler.state_dict(),
         "pieces": trainer.pieces,
         "checkpointing": trainer.base.unet.is_gradient_checkpointing,
@@ -35,10 +37,9 @@ def restore(trainer: Trainer, state: State) -> None:
         if "average" in slots:
             trainer.average[name] = slots.pop("average").to(parameter.device)
         if slots:
-            trainer.optimizer.state[parameter] = {
-                slot: value.to(parameter.device) if trainer.fused or slot != "step" else value
-                for slot, value in slots.items()
-            }
+            remember(trainer.optimizer, parameter, slots, trainer.fused)
+    for group, numbers in zip(trainer.optimizer.param_groups, state.facts.get("numbers", []), strict=False):
+        group.update(numbers)
     facts = state.facts
     trainer.skipped[:], trainer.pieces = facts["skipped"], facts["pieces"]
     if facts["checkpointing"]:

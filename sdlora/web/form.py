@@ -26,8 +26,37 @@ class Form:
     fields: dict[str, Component]
 
     def read(self, values: Values) -> dict[str, Any]:
-        """Flat settings as they stand in the browser. Types are put right where nothing is lost, else left to `config`."""
-        return {s.path: typed(s, values[self.fields[s.path]]) for s in config.settings()}
+        """Flat settings as they stand in the browser; what is greyed counts as its default.
+
+        Types are put right where nothing is lost, else left to `config`.
+        """
+        found = {s.path: typed(s, values[self.fields[s.path]]) for s in config.settings()}
+        return found | {s.path: s.default for s in config.settings() if s.path in config.idle(found)}
+
+    @property
+    def greyable(self) -> dict[str, Component]:
+        """Fields that other settings can take the effect from."""
+        return {path: self.fields[path] for path in dict.fromkeys(rule.path for rule in config.RULES)}
+
+    def greyed(self, page: Page, values: Mapping[str, Any]) -> list[Any]:
+        """Updates for `greyable`: without effect they cannot be changed, and say why."""
+        reasons, helps = config.idle(values), {s.path: page.say(s.help) for s in config.settings()}
+        return [
+            gr.update(
+                interactive=path not in reasons,
+                info=page.say(
+                    named(
+                        Text(
+                            words.NO_EFFECT.en.format(why=reasons[path].en),
+                            words.NO_EFFECT.ja.format(why=reasons[path].ja),
+                        )
+                    )
+                )
+                if path in reasons
+                else helps[path],
+            )
+            for path in self.greyable
+        ]
 
     def show(self, values: Mapping[str, Any]) -> list[Any]:
         """What the fields shall hold, in the order of `list(fields.values())`; fields not named stay."""

@@ -93,7 +93,7 @@ def _connect(page: Page, screen: Settings, pictures: Pictures) -> None:
         [f.change for f in (*fields, *pictures.current)],  # type: ignore[attr-defined]
         event(page, summarise, screen, pictures),
         {screen.preset, *fields, *pictures.current},
-        [screen.line, screen.draft],
+        [screen.line, screen.draft, *screen.form.greyable.values()],
         show_progress="hidden",
         trigger_mode="always_last",
         concurrency_limit=4,
@@ -124,14 +124,17 @@ def _preset_values(preset: str, base: str) -> dict[str, Any]:
     return {path: v for path, v in config.values_of(config.resolve(preset, base)).items() if path not in kept}
 
 
-def summarise(page: Page, screen: Settings, pictures: Pictures, values: Values) -> tuple[Markup, Any]:
-    """The live line, or the sentence about what is wrong; and the form to find again after a reload."""
+def summarise(page: Page, screen: Settings, pictures: Pictures, values: Values) -> list[Any]:
+    """The live line, or the sentence about what is wrong; the form to find again after a reload; what is greyed."""
+    greyed: list[Any] = [gr.skip() for _ in screen.form.greyable]
     try:
         flat = screen.form.read(values)
+        greyed = screen.form.greyed(page, flat)
         line = _line(page, parse(flat), _count(page, pictures, values))
-        return line, {"preset": values[screen.preset], "values": flat}
+        return [line, {"preset": values[screen.preset], "values": flat}, *greyed]
     except SdloraError as error:
-        return Markup('<div class="problem" role="alert">{}</div>').format(page.say(named(error.text))), gr.skip()
+        problem = Markup('<div class="problem" role="alert">{}</div>').format(page.say(named(error.text)))
+        return [problem, gr.skip(), *greyed]
 
 
 def _count(page: Page, pictures: Pictures, values: Values) -> int:

@@ -28,6 +28,7 @@ OUTDATED = Text(
     "The page shows an older state of the data set. Reload it and try again.",
     "表示中のデータセットが古くなっています。ページを再読み込みしてからもう一度お試しください。",
 )
+NO_EFFECT = Text("No effect now: {why}.", "現在は効果がありません({why})。")
 NO_NUMBER = Text("“{label}” is empty or not a number.", "「{label}」が空欄か、数値ではありません。")
 
 # 1 Pictures

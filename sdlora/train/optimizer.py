@@ -1,0 +1,100 @@
+"""Optimizers by name. What one remembers is tensors and numbers, so that it can be saved and brought back exactly."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sdlora.config import TrainSettings
+from sdlora.errors import BadInput
+from sdlora.lora.inject import Adapters
+from sdlora.text import Text
+
+_PACKAGES = {"adamw8bit": "bitsandbytes", "prodigy": "prodigyopt"}
+_GROWN = "lora_B"  # LoRA+ lets B learn faster than A (arXiv 2402.12354)
+
+
+def groups_of(adapters: Adapters, t: TrainSettings) -> tuple[list[dict[str, Any]], list[float]]:
+    """Parameter groups, and the learning rate of each: by part, and with LoRA+ B apart from the rest."""
+    groups, rates = [], []
+    for part in adapters.parts:
+        rate = t.unet_lr if part == "unet" else t.text_encoder_lr
+        named = {n: p for n, p in adapters.matrices().items() if n.startswith(f"{part}.")}
+        fast = {n: p for n, p in named.items() if t.lora_plus > 1 and n.endswith(_GROWN)}
+        for chosen, factor in (({n: p for n, p in named.items() if n not in fast}, 1.0), (fast, t.lora_plus)):
+            if chosen:
+                groups.append({"params": list(chosen.values()), "lr": rate * factor})
+                rates.append(rate * factor)
+    return groups, rates
+
+
+def make(groups: list[dict[str, Any]], t: TrainSettings, fused: bool) -> torch.optim.Optimizer:
+    """The chosen optimizer.
+
+    Raises:
+        BadInput: its package is not installed.
+    """
+    package = _PACKAGES.get(t.optimizer)
+    if package and find_spec(package) is None:
+        raise BadInput(
+            Text(
+                f"train.optimizer={t.optimizer} needs the package {package}: pip install {package}, or choose adamw.",
+                f"train.optimizer={t.optimizer} には {package} が必要です。pip install {package} を実行するか、adamw を選んでください。",
+            )
+        )
+    if t.optimizer == "adamw8bit":
+        from bitsandbytes.optim import AdamW8bit
+
+        return AdamW8bit(groups, weight_decay=t.weight_decay)
+    if t.optimizer == "prodigy":
+        from prodigyopt import Prodigy
+
+        with contextlib.redirect_stdout(io.StringIO()):  # it tells that its weight decay is decoupled
+            return Prodigy(groups, weight_decay=t.weight_decay, use_bias_correction=True, safeguard_warmup=True)
+    if t.optimizer == "adafactor":
+        from transformers import Adafactor
+
+        # absolute rates: torch's own Adafactor moves a B of zeros by a thousandth of the rate
+        return Adafactor(groups, weight_decay=t.weight_decay, scale_parameter=False, relative_step=False)
+    # fused: one kernel for all adapters instead of a few for each of hundreds
+    return torch.optim.AdamW(groups, weight_decay=t.weight_decay, fused=fused)
+
+
+def memory_of(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict[str, Tensor]:
+    """What it remembers of a parameter; a whole number is a tensor under a name with `#`."""
+    slots = optimizer.state.get(parameter, {})
+    return {
+        slot if isinstance(value, Tensor) else f"{slot}#": value if isinstance(value, Tensor) else torch.tensor(value)
+        for slot, value in slots.items()
+    }
+
+
+def remember(optimizer: torch.optim.Optimizer, parameter: Tensor, slots: Mapping[str, Tensor], fused: bool) -> None:
+    """The way back. AdamW's step count lies on the device only where it is fused."""
+    optimizer.state[parameter] = {
+        slot.removesuffix("#"): value.item()
+        if slot.endswith("#")
+        else value
+        if slot == "step" and not fused
+        else value.to(parameter.device)
+        for slot, value in slots.items()
+    }
+
+
+def numbers_of(optimizer: torch.optim.Optimizer) -> list[dict[str, float]]:
+    """Numbers that it keeps for a whole group: Prodigy's estimate of the rate. The learning rate itself follows from the step."""
+    return [
+        {
+            k: v
+            for k, v in group.items()
+            if type(v) in (int, float) and math.isfinite(v) and k not in ("lr", "initial_lr")
+        }
+        for group in optimizer.param_groups
+    ]

@@ -1,0 +1,41 @@
+"""What would do nothing beside the other settings is greyed, says why, and counts as its default."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sdlora import config
+from sdlora.text import Language
+from sdlora.web.context import Page
+from sdlora.web.form import Form
+
+DEFAULTS: dict[str, Any] = {s.path: s.default for s in config.settings()}
+FORM: Any = Form({path: path for path in DEFAULTS})  # type: ignore[misc]  # a field stands for itself
+
+
+def greyed(values: dict[str, Any], language: Language = "en") -> dict[str, dict[str, Any]]:
+    page = Page(None, language)  # type: ignore[arg-type]
+    return dict(zip(FORM.greyable, FORM.greyed(page, {**DEFAULTS, **values}), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("path", "asked", "without", "with_effect"),
+    [
+        ("lora.text_encoder_rank", 4, {}, {"train.text_encoder_lr": 1e-4}),
+        ("data.keep_tokens", 3, {}, {"data.shuffle": True}),
+        ("lora.dropout", 0.1, {"lora.kind": "loha"}, {}),
+        ("train.lora_plus", 4.0, {"lora.kind": "lokr"}, {}),
+    ],
+)
+def test_greyed_with_the_reason(path: str, asked: Any, without: dict[str, Any], with_effect: dict[str, Any]) -> None:
+    assert not greyed(without)[path]["interactive"]
+    assert greyed(without)[path]["info"].startswith("No effect now: ")
+    assert greyed(without, "ja")[path]["info"].startswith("現在は効果がありません")
+    assert greyed(with_effect)[path]["interactive"]
+    help = next(s.help.en for s in config.settings() if s.path == path)
+    assert greyed(with_effect)[path]["info"] == help
+    assert FORM.read({**DEFAULTS, **without, path: asked})[path] == DEFAULTS[path]
+    assert FORM.read({**DEFAULTS, **with_effect, path: asked})[path] == asked
+    config.from_values(FORM.read({**DEFAULTS, **without, path: asked}))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from sdlora.config import from_values
 from sdlora.events import Follower, Foreseen, Judged, Phase, Sampled, Started, append
 from sdlora.train import foresee as foresee_module
 from sdlora.train import run as run_module
@@ -78,6 +80,23 @@ def test_short_and_resumed_runs_do_without(tiny_base: Path, tmp_path: Path) -> N
     trained()
     assert not trained.of(Foreseen)
     assert Phase("measuring") not in trained.events
+
+
+@pytest.mark.parametrize(
+    ("language", "words"), [("en", "about 11 min in all, peak 7.2 of 24 GB"), ("ja", "全体で約 11 分")]
+)
+def test_the_page_shows_it_beside_the_progress(tmp_path: Path, language: Any, words: str) -> None:
+    from sdlora.jobs.runner import Job
+    from sdlora.web import progress
+    from sdlora.web.context import Page
+
+    site: Any = None
+    spec: Any = SimpleNamespace(name="disc", settings=from_values({}))
+    follower = Follower(tmp_path / "events.jsonl")
+    follower.foreseen = Foreseen(660.0, 7_200_000_000, 24_000_000_000, 25_300_000)
+    shown = {s: progress.status(Page(site, language), Job(spec, s, 0), follower, None) for s in ("running", "done")}  # type: ignore[arg-type]
+    assert words in shown["running"]
+    assert words not in shown["done"], "how long it really took is said then"
 
 
 def test_it_reads_as_a_sentence(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def follow(paths: JobPaths) -> runner.Status:
                 state = _tick(paths, follower, queue, show.update)
                 if follower.foreseen and not told:
                     told = True
-                    console.print(follower.foreseen.text.en.capitalize())
+                    console.print(f"Measured beforehand: {follower.foreseen.text.en}.")
                 if state in _ENDED or (state == "interrupted" and queue.seconds_to_retry(paths) is None):
                     return state
                 time.sleep(0.2)

@@ -54,7 +54,7 @@ ICON = (
 ACTIONS = """
 const told = (e) => e.target.closest('[data-do]');
 const kinds = {remove: 'delete', open: 'select', page: 'select', caption: 'input', example: 'example_select', rename: 'input',
-  cancel: 'stop', back: 'undo', empty: 'clear'};
+  compare: 'select', cancel: 'stop', back: 'undo', empty: 'clear'};
 element.addEventListener('click', (e) => {
   const at = told(e);
   if (!at || at.tagName !== 'BUTTON' || at.disabled) return;

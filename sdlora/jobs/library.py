@@ -235,12 +235,20 @@ class Deleted:
     id: str
     name: str
     size: int  # bytes on the disk
+    seconds: float  # since it was deleted
 
 
 def trash(workspace: Workspace) -> list[Deleted]:
     """What can be put back, the last deleted first."""
-    kept = sorted(_folders(_trash(workspace)), key=lambda p: p.stat().st_ctime, reverse=True)  # renaming sets the ctime
-    return [Deleted(p.name, _name_of(p), sum(f.lstat().st_size for f in p.rglob("*"))) for p in kept]
+    kept = sorted(_folders(_trash(workspace)), key=_deleted_at, reverse=True)
+    return [
+        Deleted(p.name, _name_of(p), sum(f.lstat().st_size for f in p.rglob("*")), time.time() - _deleted_at(p))
+        for p in kept
+    ]
+
+
+def _deleted_at(kept: Path) -> float:
+    return kept.stat().st_ctime  # renaming sets it
 
 
 def _name_of(kept: Path) -> str:
@@ -255,7 +263,7 @@ def _name_of(kept: Path) -> str:
 def empty_trash(workspace: Workspace, days: float = 0.0) -> None:
     """Remove what was deleted more than so many days ago."""
     for kept in _folders(_trash(workspace)):
-        if time.time() - kept.stat().st_ctime >= days * 86400:
+        if time.time() - _deleted_at(kept) >= days * 86400:
             shutil.rmtree(kept, ignore_errors=True)
 
 

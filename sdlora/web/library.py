@@ -117,7 +117,7 @@ def _connect(page: Page, screen: Library) -> None:
     )
 
 
-def show(page: Page, screen: Library, query: Any, just_deleted: str = "") -> list[Any]:
+def show(page: Page, screen: Library, query: Any) -> list[Any]:
     """Values for `Library.shown`."""
     stamp = _stamp(page, query)
     entries = library.entries(page.workspace)
@@ -126,7 +126,7 @@ def show(page: Page, screen: Library, query: Any, just_deleted: str = "") -> lis
     return [
         shelf.workbench(page, entries),
         shelf.shelf(page, ready, str(query or "")),
-        shelf.wastebasket(page, library.trash(page.workspace), just_deleted),
+        shelf.wastebasket(page, library.trash(page.workspace)),
         *[compare.offer(page, _choices(ready), index) for index in range(2)],
         *[offered for _ in screen.workshop.pickers],
         stamp,
@@ -182,8 +182,8 @@ def rename(page: Page, screen: Library, query: Any, given: gr.EventData) -> list
 
 
 def delete(page: Page, screen: Library, query: Any, given: gr.EventData) -> list[Any]:
-    entry = library.delete(page.workspace, _id(given))
-    return show(page, screen, query, entry.id)
+    library.delete(page.workspace, _id(given))
+    return show(page, screen, query)
 
 
 def restore(page: Page, screen: Library, query: Any, given: gr.EventData) -> list[Any]:

@@ -20,6 +20,7 @@ from sdlora.web.context import Page
 from sdlora.web.gallery import empty
 
 SHOWN = 100
+JUST = 120.0  # seconds that the last deleted one has its way back at hand
 
 
 def shelf(page: Page, entries: Sequence[Entry], query: str) -> Markup:
@@ -201,11 +202,11 @@ def _failed(page: Page, entry: Entry) -> Markup:
     )
 
 
-def wastebasket(page: Page, found: Sequence[Deleted], just: str = "") -> Markup:
+def wastebasket(page: Page, found: Sequence[Deleted]) -> Markup:
     """What was deleted: the one just now with its way back at hand, the others in a fold."""
     if not found:
         return Markup("")
-    parts = [_gone(page, one, words.WAS_DELETED.fill(name=one.name)) for one in found if one.id == just]
+    parts = [_gone(page, one, words.WAS_DELETED.fill(name=one.name)) for one in found[:1] if one.seconds < JUST]
     rows = Markup("").join(
         Markup("<li><div><b>{}</b><span>{}</span></div>{}</li>").format(
             one.name, numbers.size(one.size), _back(page, one)

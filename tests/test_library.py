@@ -121,12 +121,14 @@ def test_made_of_others_by_a_process(place: Workspace, tmp_path: Path) -> None:
     wanted = library.new(place, "both", "merged", of=(a.name, b.name))
     entry = making.start(place, wanted, ["merge", f"{a.file}:0.5", f"{b.file}:-1"])
     assert making.status(entry) == "working"
+    while_working = library.stamp(place)
     with pytest.raises(BadInput, match="being made"):
         making.start(place, library.new(place, "c", "merged"), ["merge", f"{a.file}:1"])
     with pytest.raises(BadInput, match="still being made"):
         library.delete(place, entry.id)
     entry = waited(entry, place)
     assert (making.status(entry), entry.name, entry.of) == ("ready", "both", ("1", "2"))
+    assert library.stamp(place) != while_working  # the page sees that it is ready
     assert making.answer(entry)["rank"] == 8
     name = "lora_unet_" + Q.replace(".", "_")
     parts = [load_file(e.file) for e in (a, b, entry)]

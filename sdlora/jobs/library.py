@@ -278,7 +278,7 @@ def stamp(workspace: Workspace) -> str:
     """Changes whenever a list of entries would: told from the folders' times alone, in a millisecond."""
     seen = []
     for parent in (workspace.jobs, folder(workspace)):
-        for place in parent.iterdir() if parent.is_dir() else ():
+        for place in _folders(parent):
             for note in ("outcome.json", "library.json", "entry.json", "answer.json"):
                 try:
                     facts = os.stat(place / note)

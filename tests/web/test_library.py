@@ -47,7 +47,7 @@ def lora_file(base: Path, file: Path, seed: int) -> Path:
 
 def choose(page: Page, field: str, name: str) -> None:
     page.click(f"#{field} input")
-    page.get_by_role("option", name=name, exact=True).click()
+    page.locator(f"#{field}").get_by_role("option", name=name, exact=True).click()  # a list before may still be closing
 
 
 def test_the_whole_way(app: App, open_page: Open, tiny_base: Path, tmp_path: Path) -> None:

@@ -182,7 +182,7 @@ def test_a_merged_base_draws_what_base_and_lora_draw(tiny_base: Path, tmp_path: 
     theirs = pipe.text_encoder(torch.arange(8)[None]).last_hidden_state
     merged = load_base(resolve_base(str(out)), "fp32", torch.device("cpu"))
     torch.testing.assert_close(
-        merged.text_encoder(torch.arange(8)[None]).last_hidden_state, theirs, atol=1e-4, rtol=1e-4
+        merged.parts["text_encoder"](torch.arange(8)[None]).last_hidden_state, theirs, atol=1e-4, rtol=1e-4
     )
     x, t, text = torch.randn(1, 4, 16, 16), torch.tensor([5]), torch.randn(1, 7, 32)
     torch.testing.assert_close(merged.unet(x, t, text).sample, pipe.unet(x, t, text).sample, atol=1e-3, rtol=1e-3)

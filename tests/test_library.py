@@ -20,6 +20,7 @@ from sdlora.jobs import library, making, publish, store
 from sdlora.jobs.library import Entry
 from sdlora.jobs.paths import Workspace
 from sdlora.jobs.spec import Outcome
+from sdlora.jobs.users import User
 from sdlora.lora import formats
 from sdlora.lora.layers import Layer, Lora
 from tests.conftest import draw_pictures
@@ -192,3 +193,22 @@ def test_a_zip_of_a_file_from_outside(place: Workspace, tmp_path: Path) -> None:
         assert archive.read("b/b.safetensors") == entry.file.read_bytes()
         assert json.loads(archive.read("b/b.json"))["activation text"] == "zz"
         assert "rank 4" in archive.read("b/README.md").decode()
+
+
+def test_each_user_has_their_own(place: Workspace, tmp_path: Path) -> None:
+    alice, bob, admin = User("alice", False), User("bob", False), User("root", True)
+    entry = library.add(place, lora_file(tmp_path / "a.safetensors"), "a.safetensors", alice)
+    assert [len(library.entries(place, user)) for user in (alice, bob, admin)] == [1, 0, 1]
+    for change in (library.find, library.delete, making.cancel):
+        with pytest.raises(BadInput, match="not in the Library"):
+            change(place, entry.id, bob)
+    twin = library.add(
+        place, lora_file(tmp_path / "b.safetensors"), "a.safetensors", bob
+    )  # who may not see it has it too
+    assert (twin.name, library.find(place, twin.id, bob).owner) == ("a-2", "bob")
+    library.delete(place, entry.id, alice)
+    assert [len(library.trash(place, user)) for user in (alice, bob)] == [1, 0]
+    library.empty_trash(place, user=bob)
+    with pytest.raises(BadInput, match="gone for good"):
+        library.restore(place, entry.id, bob)
+    assert library.restore(place, entry.id, alice).name == "a"

@@ -2,6 +2,8 @@
 
 `library/<id>/` holds `entry.json`, one `.safetensors` file (of a PEFT adapter: `peft/`) and, where it is made here, what `making` writes.
 A trained LoRA stays in its job's folder; only its name, where it was changed, lies beside it.
+
+Whoever asks sees their own entries, an admin all: what others have is not there.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from sdlora.jobs import store
 from sdlora.jobs.lock import held
 from sdlora.jobs.paths import Workspace, checked_id
 from sdlora.jobs.spec import JobSpec, Outcome
+from sdlora.jobs.users import EVERYBODY, User, may_see
 from sdlora.lora.inspect import inspect_file
 from sdlora.text import Text
 
@@ -44,6 +47,7 @@ class Entry:
     of: tuple[str, ...] = ()
     base: str = ""
     sha256: str = ""  # "" where it was made here
+    owner: str = ""  # name of the user who trained, brought or made it
 
     @property
     def home(self) -> Path:
@@ -59,22 +63,23 @@ def _trash(workspace: Workspace) -> Path:
     return workspace.root / "trash"
 
 
-def entries(workspace: Workspace) -> list[Entry]:
-    """All of them, newest first."""
+def entries(workspace: Workspace, user: User = EVERYBODY) -> list[Entry]:
+    """All that this user may see, newest first."""
     found = [e for e in (_of_job(workspace, spec) for spec in store.every(workspace)) if e]
     found += [e for e in map(_of_folder, _folders(folder(workspace))) if e]
-    return sorted(found, key=lambda e: (e.created, e.id), reverse=True)
+    seen = [e for e in found if may_see(user, e.owner)]
+    return sorted(seen, key=lambda e: (e.created, e.id), reverse=True)
 
 
-def find(workspace: Workspace, id: str) -> Entry:
-    """Raises BadInput where there is none of this id."""
+def find(workspace: Workspace, id: str, user: User = EVERYBODY) -> Entry:
+    """Raises BadInput where there is none of this id that the user may see."""
     checked_id(id)
     try:
         ours = id.startswith(_OURS)
         entry = _of_folder(folder(workspace) / id) if ours else _of_job(workspace, store.find(workspace, id))
     except BadInput:
         entry = None
-    if entry is None:
+    if entry is None or not may_see(user, entry.owner):
         raise BadInput(Text("This LoRA is not in the Library any more.", "この LoRA はもうライブラリーにありません。"))
     return entry
 
@@ -86,7 +91,7 @@ def _of_job(workspace: Workspace, spec: JobSpec) -> Entry | None:
         return None
     name = read_json(paths.name)["name"] if paths.name.is_file() else spec.name
     file = paths.folder / outcome.file
-    return Entry(spec.id, name, spec.created, "trained", file, base=spec.base, sha256=outcome.sha256)
+    return Entry(spec.id, name, spec.created, "trained", file, (), spec.base, outcome.sha256, spec.owner)
 
 
 def _of_folder(place: Path) -> Entry | None:
@@ -105,7 +110,7 @@ def _folders(parent: Path) -> Iterator[Path]:
             yield place
 
 
-def add(workspace: Workspace, source: Path, name: str) -> Entry:
+def add(workspace: Workspace, source: Path, name: str, user: User = EVERYBODY) -> Entry:
     """Take a LoRA file from outside in, by moving it. Its header is checked, its weights are not read.
 
     Raises:
@@ -124,7 +129,7 @@ def add(workspace: Workspace, source: Path, name: str) -> Entry:
         raise BadInput(
             Text(error.text.en.replace(source.name, name), error.text.ja.replace(source.name, name))
         ) from None
-    twin = next((e for e in entries(workspace) if digest == e.sha256 or _same_bytes(e, source, digest)), None)
+    twin = next((e for e in entries(workspace, user) if digest == e.sha256 or _same_bytes(e, source, digest)), None)
     if twin:
         raise BadInput(
             Text(
@@ -132,8 +137,8 @@ def add(workspace: Workspace, source: Path, name: str) -> Entry:
                 f"{name} はすでにライブラリーにあります(「{twin.name}」)。",
             )
         )
-    entry = new(workspace, Path(name).stem, "added")
-    with building(workspace, replace(entry, sha256=digest)) as place:
+    entry = replace(new(workspace, Path(name).stem, "added"), sha256=digest, owner=user.name)
+    with building(workspace, entry) as place:
         shutil.move(source, place / entry.file.name)
     return find(workspace, entry.id)
 
@@ -180,13 +185,13 @@ class building:  # noqa: N801 (used as a function)
         sync_folder(self._final.parent)
 
 
-def rename(workspace: Workspace, id: str, name: str) -> Entry:
+def rename(workspace: Workspace, id: str, name: str, user: User = EVERYBODY) -> Entry:
     """Call it otherwise from now on. The file's bytes stay: they are what was checked, and what its hash is of.
 
     Raises:
         BadInput: no such entry, or another one has this name.
     """
-    entry = find(workspace, id)
+    entry = find(workspace, id, user)
     wanted = store.file_name(name)
     if any(e.name == wanted and e.id != id for e in entries(workspace)):
         raise BadInput(
@@ -202,13 +207,13 @@ def rename(workspace: Workspace, id: str, name: str) -> Entry:
     return find(workspace, id)
 
 
-def delete(workspace: Workspace, id: str) -> Entry:
+def delete(workspace: Workspace, id: str, user: User = EVERYBODY) -> Entry:
     """Hide it, so that `restore` can bring it back; a trained one goes with its job. Gone for good after a week, or by `empty_trash`.
 
     Raises:
         BadInput: it is still being trained or made, or there is none.
     """
-    entry = find(workspace, id)
+    entry = find(workspace, id, user)
     home = _home(workspace, id)
     if held(home / ".lock"):
         raise BadInput(Text(f"“{entry.name}” is still being made.", f"「{entry.name}」はまだ作成中です。"))
@@ -217,10 +222,10 @@ def delete(workspace: Workspace, id: str) -> Entry:
     return entry
 
 
-def restore(workspace: Workspace, id: str) -> Entry:
+def restore(workspace: Workspace, id: str, user: User = EVERYBODY) -> Entry:
     """Raises BadInput where nothing of this id was deleted, or it is gone for good."""
     kept, home = _trash(workspace) / checked_id(id), _home(workspace, id)
-    if not kept.is_dir() or home.exists():
+    if not kept.is_dir() or home.exists() or not may_see(user, _said(kept, "owner", "")):
         raise BadInput(Text("It is gone for good.", "すでに完全に削除されています。"))
     kept.rename(home)
     return find(workspace, id)
@@ -238,12 +243,13 @@ class Deleted:
     seconds: float  # since it was deleted
 
 
-def trash(workspace: Workspace) -> list[Deleted]:
-    """What can be put back, the last deleted first."""
-    kept = sorted(_folders(_trash(workspace)), key=_deleted_at, reverse=True)
+def trash(workspace: Workspace, user: User = EVERYBODY) -> list[Deleted]:
+    """What this user can put back, the last deleted first."""
     return [
-        Deleted(p.name, _name_of(p), sum(f.lstat().st_size for f in p.rglob("*")), time.time() - _deleted_at(p))
-        for p in kept
+        Deleted(
+            p.name, _said(p, "name", p.name), sum(f.lstat().st_size for f in p.rglob("*")), time.time() - _deleted_at(p)
+        )
+        for p in _thrown_away(workspace, user)
     ]
 
 
@@ -251,18 +257,25 @@ def _deleted_at(kept: Path) -> float:
     return kept.stat().st_ctime  # renaming sets it
 
 
-def _name_of(kept: Path) -> str:
+def _thrown_away(workspace: Workspace, user: User) -> list[Path]:
+    """The folders of what this user deleted, the last one first."""
+    seen = [p for p in _folders(_trash(workspace)) if may_see(user, _said(p, "owner", ""))]
+    return sorted(seen, key=_deleted_at, reverse=True)
+
+
+def _said(kept: Path, key: str, default: str) -> str:
+    """What a deleted one's own notes say."""
     for note in ("library.json", "entry.json", "job.json"):
         try:
-            return str(read_json(kept / note)["name"])
+            return str(read_json(kept / note)[key])
         except (OSError, ValueError, KeyError):
             continue
-    return kept.name
+    return default
 
 
-def empty_trash(workspace: Workspace, days: float = 0.0) -> None:
+def empty_trash(workspace: Workspace, days: float = 0.0, user: User = EVERYBODY) -> None:
     """Remove what was deleted more than so many days ago."""
-    for kept in _folders(_trash(workspace)):
+    for kept in _thrown_away(workspace, user):
         if time.time() - _deleted_at(kept) >= days * 86400:
             shutil.rmtree(kept, ignore_errors=True)
 

@@ -25,6 +25,7 @@ from sdlora.jobs import library, lock
 from sdlora.jobs.library import PEFT, Entry
 from sdlora.jobs.paths import Workspace
 from sdlora.jobs.runner import child_environment
+from sdlora.jobs.users import EVERYBODY, User
 from sdlora.text import Text
 
 Status = Literal["ready", "working", "failed"]
@@ -126,9 +127,9 @@ def reason(entry: Entry) -> Text:
     )
 
 
-def cancel(workspace: Workspace, id: str) -> None:
+def cancel(workspace: Workspace, id: str, user: User = EVERYBODY) -> None:
     """End the process and forget what it made so far."""
-    entry = library.find(workspace, id)
+    entry = library.find(workspace, id, user)
     held = entry.home / ".lock"
     if lock.held(held):  # so the number is still its own
         os.killpg(int(files.read_json(entry.home / "process.json")["pid"]), signal.SIGKILL)

@@ -127,7 +127,7 @@ def prompt_for(page: Page, first: Any, prompt: Any) -> Any:
     """Something to begin with; what was written stays."""
     if not first or str(prompt or "").strip():
         return gr.skip()
-    return first_prompt(page, library.find(page.workspace, str(first)))
+    return first_prompt(page, library.find(page.workspace, str(first), page.user))
 
 
 def first_prompt(page: Page, entry: Entry) -> str:
@@ -164,7 +164,7 @@ def _wishes(page: Page, screen: Compare, values: Values) -> tuple[list[Wish], li
 
 
 def _entry(page: Page, id: Any) -> Entry | None:
-    return library.find(page.workspace, str(id)) if id else None
+    return library.find(page.workspace, str(id), page.user) if id else None
 
 
 def _base(page: Page, choice: Any, chosen: list[Entry | None]) -> str:

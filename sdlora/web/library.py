@@ -120,13 +120,13 @@ def _connect(page: Page, screen: Library) -> None:
 def show(page: Page, screen: Library, query: Any) -> list[Any]:
     """Values for `Library.shown`."""
     stamp = _stamp(page, query)
-    entries = library.entries(page.workspace)
+    entries = library.entries(page.workspace, page.user)
     ready = [e for e in entries if making.status(e) == "ready"]
     offered = gr.update(choices=_choices(ready))
     return [
         shelf.workbench(page, entries),
         shelf.shelf(page, ready, str(query or "")),
-        shelf.wastebasket(page, library.trash(page.workspace)),
+        shelf.wastebasket(page, library.trash(page.workspace, page.user)),
         *[compare.offer(page, _choices(ready), index) for index in range(2)],
         *[offered for _ in screen.workshop.pickers],
         stamp,
@@ -146,7 +146,7 @@ def tick(page: Page, screen: Library, query: Any, seen: Any) -> list[Any]:
     """All anew when something has changed; while something is being made, how far it is."""
     if _stamp(page, query) != seen:
         return show(page, screen, query)
-    entries = library.entries(page.workspace)
+    entries = library.entries(page.workspace, page.user)
     rest = [gr.skip()] * (len(screen.shown) - 1)
     if any(making.status(entry) == "working" for entry in entries):
         return [shelf.workbench(page, entries), *rest]
@@ -155,7 +155,7 @@ def tick(page: Page, screen: Library, query: Any, seen: Any) -> list[Any]:
 
 def find(page: Page, query: Any) -> tuple[Any, str]:
     stamp = _stamp(page, query)
-    ready = [e for e in library.entries(page.workspace) if making.status(e) == "ready"]
+    ready = [e for e in library.entries(page.workspace, page.user) if making.status(e) == "ready"]
     return shelf.shelf(page, ready, str(query or "")), stamp
 
 
@@ -163,7 +163,7 @@ def take_in(page: Page, screen: Library, files: list[str] | None, query: Any) ->
     """Each file that is a LoRA goes in; of the others, each says why not. What was uploaded is deleted in any case."""
     for source in map(Path, files or []):
         try:
-            library.add(page.workspace, source, source.name)
+            library.add(page.workspace, source, source.name, page.user)
         except BadInput as refusal:
             tell(page, refusal)
         finally:
@@ -175,29 +175,29 @@ def take_in(page: Page, screen: Library, files: list[str] | None, query: Any) ->
 
 def rename(page: Page, screen: Library, query: Any, given: gr.EventData) -> list[Any]:
     try:
-        library.rename(page.workspace, _id(given), _text(given, "text"))
+        library.rename(page.workspace, _id(given), _text(given, "text"), page.user)
     except BadInput as refusal:  # the field shows the old name again
         tell(page, refusal)
     return show(page, screen, query)
 
 
 def delete(page: Page, screen: Library, query: Any, given: gr.EventData) -> list[Any]:
-    library.delete(page.workspace, _id(given))
+    library.delete(page.workspace, _id(given), page.user)
     return show(page, screen, query)
 
 
 def restore(page: Page, screen: Library, query: Any, given: gr.EventData) -> list[Any]:
-    library.restore(page.workspace, _id(given))
+    library.restore(page.workspace, _id(given), page.user)
     return show(page, screen, query)
 
 
 def empty_trash(page: Page, screen: Library, query: Any) -> list[Any]:
-    library.empty_trash(page.workspace)
+    library.empty_trash(page.workspace, user=page.user)
     return show(page, screen, query)
 
 
 def cancel(page: Page, screen: Library, query: Any, given: gr.EventData) -> list[Any]:
-    making.cancel(page.workspace, _id(given))
+    making.cancel(page.workspace, _id(given), page.user)
     return show(page, screen, query)
 
 

@@ -111,7 +111,7 @@ def _download(page: Page, job: Job | None, follower: Follower, outcome: Outcome 
 def _everything(page: Page, job: Job) -> Markup:
     """The zip that the Library has too."""
     try:
-        entry = library.find(page.workspace, job.spec.id)
+        entry = library.find(page.workspace, job.spec.id, page.user)
     except BadInput:
         return Markup("")
     return shelf.archive(page, entry, page.say(library_words.EVERYTHING), "button plain")

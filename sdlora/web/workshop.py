@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
@@ -206,7 +206,7 @@ def extract(page: Page, before: Any, after: Any, rank: Any, name: str) -> Entry:
     first, second = checked_base(before), checked_base(after)
     said = ["extract", "--base", first, "--tuned", second, "--rank", str(_rank(rank, least=1))]
     entry = library.new(page.workspace, name or f"{second}-{SUFFIX['extracted']}", "extracted", (first, second), first)
-    return making.start(page.workspace, entry, said)
+    return making.start(page.workspace, replace(entry, owner=page.user.name), said)
 
 
 def _start(page: Page, origin: Origin, sources: Iterable[Entry], name: str, said: list[str]) -> Entry:
@@ -214,13 +214,13 @@ def _start(page: Page, origin: Origin, sources: Iterable[Entry], name: str, said
     base = next((entry.base for entry in found if entry.base), "")
     called = name.strip() or f"{found[0].name}-{SUFFIX[origin]}"
     entry = library.new(page.workspace, called, origin, tuple(e.name for e in found), base)
-    return making.start(page.workspace, entry, said)
+    return making.start(page.workspace, replace(entry, owner=page.user.name), said)
 
 
 def _entry(page: Page, id: Any) -> Entry:
     if not id:
         raise BadInput(words.CHOOSE_FIRST)
-    return library.find(page.workspace, str(id))
+    return library.find(page.workspace, str(id), page.user)
 
 
 def _rank(value: Any, least: int) -> int:

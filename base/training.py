@@ -17,10 +17,12 @@ from torch import Tensor, nn
 from base.muon import MuonAdam
 from base.state import load_state, save_state
 
+LONGEST_STEP = 60.0  # seconds; what goes beyond was a pause, and a pause is not part of the plan
+
 
 @dataclass(frozen=True)
 class Plan:
-    """How long and how fast. Rates are Muon's; seconds are of the wall clock."""
+    """How long and how fast. Rates are Muon's; seconds are of the wall clock, pauses left out."""
 
     minutes: float
     lr: float
@@ -67,11 +69,12 @@ class Run:
 
 def run_plan(run: Run, plan: Plan, loss_at: Callable[[int], Tensor], say: Callable[[str], None]) -> None:
     """Train for `plan.minutes`, the last `decay_share` of them in decay. `loss_at(step)` draws its own batch."""
-    begun = saved = time.monotonic()
+    passed, saved = 0.0, time.monotonic()
     stay = plan.minutes * 60 * (1 - plan.decay_share)
     decay_for = max(plan.minutes * 60 * plan.decay_share, 1e-9)
     before, heard, since = run.seconds, 0.0, time.monotonic()
-    while (passed := time.monotonic() - begun) < plan.minutes * 60:
+    while passed < plan.minutes * 60:
+        begun = time.monotonic()
         if passed >= stay and not run.decay:
             run.save()
         run.decay = max(0.0, (passed - stay) / decay_for) if passed >= stay else 0.0
@@ -82,7 +85,8 @@ def run_plan(run: Run, plan: Plan, loss_at: Callable[[int], Tensor], say: Callab
             run.optimizer.step(rate)
         run.step += 1
         run.follow()
-        run.seconds = before + time.monotonic() - begun
+        passed += min(time.monotonic() - begun, LONGEST_STEP)
+        run.seconds = before + passed
         heard = loss.item() if not heard else 0.98 * heard + 0.02 * loss.item()
         if run.step % 100 == 0:
             say(f"step {run.step}  loss {heard:.4f}  rate {rate:.5f}  {(time.monotonic() - since) / 100:.3f} s/step")

@@ -55,11 +55,26 @@ ACTIONS = """
 const told = (e) => e.target.closest('[data-do]');
 const kinds = {remove: 'delete', open: 'select', page: 'select', caption: 'input', example: 'example_select', rename: 'input',
   compare: 'select', cancel: 'stop', back: 'undo', empty: 'clear'};
-element.addEventListener('click', (e) => {
-  const at = told(e);
-  if (!at || at.tagName !== 'BUTTON' || at.disabled) return;
+const act = (at) => {
   window.picked = at.dataset.id;  // for what is done in the browser at once
   trigger(kinds[at.dataset.do], {...at.dataset});
+};
+// The text around a button may be exchanged while it is pressed: the browser then makes no click of it. So the button that
+// was pressed is known by what it does, and letting go of one that does the same is enough.
+const button = (e) => { const at = told(e); return at && at.tagName === 'BUTTON' && !at.disabled ? at : null; };
+const named = (at) => at && JSON.stringify({...at.dataset});
+let pressed = null, done = null;
+element.addEventListener('keydown', () => { done = null; });
+element.addEventListener('pointerdown', (e) => { done = null; pressed = e.button === 0 ? named(button(e)) : null; });
+element.addEventListener('pointerup', (e) => {
+  const at = button(e);
+  if (at && pressed === named(at)) { done = pressed; act(at); }
+  pressed = null;
+});
+element.addEventListener('click', (e) => {  // by keyboard or by a helper for reading
+  const at = button(e);
+  if (at && done !== named(at)) act(at);
+  done = null;
 });
 element.addEventListener('change', (e) => {
   const at = told(e);
@@ -112,5 +127,5 @@ def style(language: Language) -> str:
 
 def head(language: Language) -> str:
     """The first thing in <head>: gradio's own script reads the browser's language when it starts."""
-    script = (HERE / "page.js").read_text(encoding="utf-8")
+    script = "\n".join((HERE / name).read_text(encoding="utf-8") for name in ("answers.js", "page.js"))
     return f"{ICON}<script>const LANGUAGE = {json.dumps(language)};\n{script}</script>"

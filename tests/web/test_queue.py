@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from sdlora import config, events
 from sdlora.data import import_pictures
@@ -77,6 +77,7 @@ def shown(page: Page, paths: JobPaths) -> Any:
     if not page.locator("#jobs li").first.is_visible():
         page.locator("#train .label-wrap").last.click()
     row = page.locator("#jobs li", has=page.get_by_text(JobSpec.read(paths).name, exact=True))
+    expect(row).to_be_visible()
     if row.locator("button").count():
         row.locator("button").click()
     progress = page.locator("#progress")
@@ -105,6 +106,45 @@ def test_every_job_says_what_it_waits_for(open_page: Open, jobs: Jobs, language:
     )
     says(jobs.paused, NEEDS, Text("goes on by itself", "自動的に再開します"))
     expect(page.locator("#train-resume")).to_be_visible()
+
+
+SLOW_ANSWERS = """
+const ask = window.fetch.bind(window);
+window.fetch = async (...request) => {
+  const response = await ask(...request);
+  if (!String(request[0].url ?? request[0]).includes('/queue/data')) return response;
+  const late = new TransformStream({transform: async (part, to) => {
+    await new Promise((done) => setTimeout(done, 1000));
+    to.enqueue(part);
+  }});
+  return new Response(response.body.pipeThrough(late), {status: response.status});
+};
+"""
+
+
+def test_what_is_asked_while_answers_end_is_answered(app: App, browser: Browser, jobs: Jobs) -> None:
+    """Over a slow line the page still waits for the end of the answers when the server has ended them already."""
+    page = browser.new_page()
+    page.add_init_script(SLOW_ANSWERS)
+    page.goto(app.url + "/en/")
+    page.locator("#upload input[type=file]").wait_for(state="attached")
+    page.wait_for_timeout(3000)  # the answers to opening have ended
+    for paths in (jobs.first, jobs.second, jobs.paused):
+        shown(page, paths)
+    page.context.close()
+
+
+def test_a_button_works_when_the_text_around_it_is_exchanged_while_it_is_pressed(open_page: Open, jobs: Jobs) -> None:
+    page = open_page()
+    shown(page, jobs.first)
+    page.locator("#jobs li", has_text="second").locator("button").hover()
+    page.mouse.down()
+    page.locator("#jobs ul").evaluate("list => { list.outerHTML = list.outerHTML; }")
+    page.mouse.up()
+    expect(page.locator("#progress .job-head strong")).to_have_text("second")
+    page.locator("#jobs li", has_text="paused").locator("button").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#progress .job-head strong")).to_have_text("paused")
 
 
 @pytest.mark.parametrize("language", ["en", "ja"])

@@ -11,7 +11,7 @@ demo: .venv/installed
 	$(BIN)/python -m sdlora demo
 
 test: .venv/tested
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 faults: .venv/tested
 	$(BIN)/python -m pytest -m faults

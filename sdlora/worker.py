@@ -124,6 +124,7 @@ def _work(paths: JobPaths, leaving: Leaving, began: float) -> Outcome | None:
             for i in dataset.items
         ],
         versions=versions(),
+        start=paths.start if paths.start.exists() else None,
     )
     folders = Folders(paths.folder, paths.state, paths.checkpoints, paths.samples, paths.workspace.cache)
     result = run(

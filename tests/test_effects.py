@@ -206,7 +206,7 @@ RUNS: dict[str, Callable[[Path, Callable[..., str], Trained], None]] = {
     "export.dtype": number_format,
     "export.captions": tags,
 }
-ELSEWHERE = {"data.masks"}  # has its own tests
+ELSEWHERE = {"data.masks", "model.start_from"}  # have their own tests
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from sdlora.cli.datasets import find_or_import
 from sdlora.cli.follow import follow
 from sdlora.cli.options import JsonOption, WorkspaceOption, open_workspace, print_json
 from sdlora.files import tail
-from sdlora.jobs import publish, runner, store
+from sdlora.jobs import library, publish, runner, store
 from sdlora.jobs.paths import JobPaths
 from sdlora.jobs.spec import Outcome
 
@@ -35,7 +35,8 @@ def train(
     """Train a LoRA and wait until it is done."""
     settings = config.resolve(preset, base, [config.parse_assignment(text) for text in set_ or []])
     place = open_workspace(workspace)
-    spec = store.create(place, find_or_import(dataset, place), settings, name, preset)
+    start = library.starting_file(place, settings, files=True)
+    spec = store.create(place, find_or_import(dataset, place), settings, name, preset, start=start)
     watch(place.job(spec.id), out, as_json)
 
 

@@ -28,6 +28,15 @@ class ModelSettings(Section):
             "基礎モデルが予測する量。`auto` はスケジューラー設定から読み取ります。設定が誤っているモデルでのみ変更してください。",
         ),
     )
+    start_from: str = setting(
+        "",
+        Text("Start from a LoRA", "開始時の LoRA"),
+        Text(
+            "Train an existing LoRA further instead of beginning at nothing: its name in the Library, or a file. It must be of the same kind, of this rank or a smaller one, and on the same layers.",
+            "ゼロからではなく既存の LoRA から学習を続けます。ライブラリー内の名前かファイルを指定します。種類と対象の層が同じで、ランクが設定値以下である必要があります。",
+        ),
+        max_length=1024,
+    )
 
 
 class DataSettings(Section):

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from sdlora.config import Config
 from sdlora.errors import BadInput
 from sdlora.files import read_json, sha256_of, sync_folder, write_json
 from sdlora.jobs import store
@@ -82,6 +83,30 @@ def find(workspace: Workspace, id: str, user: User = EVERYBODY) -> Entry:
     if entry is None or not may_see(user, entry.owner):
         raise BadInput(Text("This LoRA is not in the Library any more.", "この LoRA はもうライブラリーにありません。"))
     return entry
+
+
+def starting_file(workspace: Workspace, settings: Config, user: User = EVERYBODY, files: bool = False) -> Path | None:
+    """The file that `model.start_from` names: an entry that this user may see or, where `files` is true, any file. None where it is empty.
+
+    Raises:
+        BadInput: there is none, or it is no LoRA.
+    """
+    wanted = settings.model.start_from.strip()
+    if not wanted:
+        return None
+    entry = next((e for e in entries(workspace, user) if e.name == wanted and e.file.is_file()), None)
+    file = entry.file if entry else Path(wanted).expanduser() if files else None
+    if file is None or not file.is_file():
+        where = (
+            Text("in the Library", "ライブラリーに")
+            if not files
+            else Text("in the Library, and no file", "ライブラリーにもファイルとしても")
+        )
+        raise BadInput(
+            Text(f"There is no LoRA {wanted[:100]!r} {where.en}.", f"LoRA {wanted[:100]!r} は{where.ja}ありません。")
+        )
+    inspect_file(file)
+    return file
 
 
 def _of_job(workspace: Workspace, spec: JobSpec) -> Entry | None:

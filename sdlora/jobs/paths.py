@@ -86,6 +86,10 @@ class JobPaths:
         return self.folder / "job.json"
 
     @property
+    def start(self) -> Path:  # store, once: the LoRA that it begins with, where there is one
+        return self.folder / "start.safetensors"
+
+    @property
     def dataset(self) -> Path:  # store, once: the job's own links to its pictures
         return self.folder / "dataset"
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from sdlora import __version__
 from sdlora.config import Config, from_values, values_of
@@ -31,14 +32,29 @@ _VERSIONED = ("torch", "diffusers", "transformers", "peft", "safetensors")
 
 
 def create(
-    workspace: Workspace, dataset: Dataset, settings: Config, name: str = "", preset: str = "", owner: str = ""
+    workspace: Workspace,
+    dataset: Dataset,
+    settings: Config,
+    name: str = "",
+    preset: str = "",
+    owner: str = "",
+    start: Path | None = None,
 ) -> JobSpec:
     """Write a new job's folder; its status is then *queued*. The same request within 5 seconds is the same job.
 
+    `start` is the LoRA file that `model.start_from` names (`library.starting_file`); the job gets its own copy.
+
     Raises:
         BaseUnusable: the base is not there or not one that can be trained.
-        BadInput: this owner has too many jobs that have not ended.
+        BadInput: this owner has too many jobs that have not ended, or `start` is missing.
     """
+    if bool(start) != bool(settings.model.start_from):
+        raise BadInput(
+            Text(
+                f"There is no LoRA {settings.model.start_from!r} to start from.",
+                f"開始時の LoRA {settings.model.start_from!r} がありません。",
+            )
+        )
     base = resolve_base(settings.model.base)
     found = fingerprint(base.path) if base.path else ""
     wanted = file_name(name or settings.data.trigger or dataset.name)
@@ -59,7 +75,7 @@ def create(
             versions=versions(),
             owner=owner,
         )
-        _build(workspace.job(spec.id), spec, dataset)
+        _build(workspace.job(spec.id), spec, dataset, start)
         return spec
 
 
@@ -132,7 +148,8 @@ def go_on(workspace: Workspace, id: str, steps: int, owner: str = "") -> JobSpec
             parent=spec.id,
             parent_step=reached,
         )
-        _build(workspace.job(more.id), more, open_dataset(old.dataset), old)
+        start = old.start if old.start.exists() else None
+        _build(workspace.job(more.id), more, open_dataset(old.dataset), start, old)
         return more
 
 
@@ -154,12 +171,16 @@ def _now(workspace: Workspace) -> float:
     return max([time.time(), *(s.created + 1e-3 for s in every(workspace))])
 
 
-def _build(final: JobPaths, spec: JobSpec, dataset: Dataset, old: JobPaths | None = None) -> None:
+def _build(
+    final: JobPaths, spec: JobSpec, dataset: Dataset, start: Path | None = None, old: JobPaths | None = None
+) -> None:
     """Make a job's folder beside and rename it, so that nobody ever sees half a job. What `old` ended with is linked into it."""
     building = JobPaths(final.folder.with_name(f".{spec.id}.new"))
     building.folder.mkdir(parents=True)
     try:
         copy_dataset(dataset, building.dataset)
+        if start:
+            shutil.copyfile(start, building.start)
         if old:
             _inherit(old, building)
         spec.write(building)

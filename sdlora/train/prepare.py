@@ -14,6 +14,7 @@ from sdlora.data.buckets import bucket
 from sdlora.data.captions import without_trigger
 from sdlora.errors import BadInput, BaseUnusable
 from sdlora.events import Phase
+from sdlora.lora import kohya
 from sdlora.lora.inject import inject
 from sdlora.lora.targets import Part, Shape
 from sdlora.models.bases import BaseRef, fingerprint
@@ -52,6 +53,7 @@ class Request:
     settings: Config
     pictures: Sequence[Picture]
     versions: dict[str, str]  # of what decides the bytes: torch, diffusers, …
+    start: Path | None = None  # a LoRA to begin with
 
 
 @dataclass
@@ -144,6 +146,8 @@ def prepare(request: Request, base: Base, latents: list[Latent], folders: Folder
     trained: dict[Part, nn.Module] = {part: base.parts[part] for part in _learning(settings, base)}
     began = time.monotonic()
     adapters = inject(trained, Shape(**settings.lora.model_dump()), key(settings.train.seed, "init"))
+    if request.start:
+        adapters.load(kohya.start_from(request.start, adapters, base.family.name))
     seconds = {"injecting": time.monotonic() - began}
     learn, held = split(len(latents), settings.data.held_out, settings.train.seed)
     plain = priors(request)

@@ -19,7 +19,7 @@ from sdlora.data import Dataset
 from sdlora.errors import BadInput, DiskFull, SdloraError
 from sdlora.events import Follower
 from sdlora.files import read_lines
-from sdlora.jobs import runner, store, users
+from sdlora.jobs import library, runner, store, users
 from sdlora.jobs.paths import JobPaths, Workspace, checked_id
 from sdlora.jobs.spec import JobSpec, Outcome
 from sdlora.jobs.users import User
@@ -125,7 +125,8 @@ def _jobs(router: APIRouter, workspace: Workspace) -> None:
         settings = config.resolve(wish.preset, None, changes.items())
         checked_base(settings.model.base)
         dataset = own_dataset(workspace, user, wish.dataset)
-        spec = store.create(workspace, dataset, settings, wish.name, wish.preset, user.name)
+        file = library.starting_file(workspace, settings, user)
+        spec = store.create(workspace, dataset, settings, wish.name, wish.preset, user.name, file)
         runner.start_next(workspace)
         return _status(workspace, spec)
 

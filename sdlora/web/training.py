@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from sdlora.errors import BadInput
 from sdlora.events import Follower
-from sdlora.jobs import runner, store
+from sdlora.jobs import library, runner, store
 from sdlora.jobs.paths import checked_id
 from sdlora.jobs.spec import JobSpec
 from sdlora.jobs.users import may_see
@@ -83,7 +83,9 @@ def start(page: Page, settings: Settings, pictures: Pictures, values: Values) ->
     """Create the job from what the page shows and let it run, or wait for its turn."""
     dataset = find_dataset(page, values[pictures.history], values[pictures.remembered])
     preset = str(values[settings.preset])
-    spec = store.create(page.workspace, dataset, parse(settings.form.read(values)), preset=preset, owner=page.user.name)
+    wanted = parse(settings.form.read(values))
+    file = library.starting_file(page.workspace, wanted, page.user)
+    spec = store.create(page.workspace, dataset, wanted, preset=preset, owner=page.user.name, start=file)
     runner.start_next(page.workspace)
     return spec.id
 

@@ -16,7 +16,7 @@ from PIL import Image, ImageChops, ImageStat
 from playwright.sync_api import Browser, Page, expect
 
 from sdlora.models.bases import BUNDLED
-from tests.browser import ROOT, App, started_app, started_browser
+from tests.browser import ROOT, App, started_app
 
 ARTEFACTS = Path(os.environ.get("SDLORA_TEST_ARTEFACTS", ROOT / "test-artefacts"))
 PROMPT = "red apple, fxemoji style"
@@ -51,12 +51,6 @@ def emoji(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     with started_app(tmp_path_factory.mktemp("workspace")) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with started_browser() as made:
         yield made
 
 

@@ -22,7 +22,7 @@ from sdlora.web.context import Site
 from sdlora.web.media import Media
 from sdlora.web.previews import Previews
 from sdlora.web.watch import Watch
-from tests.browser import ROOT, started_app, started_browser
+from tests.browser import ROOT, started_app
 from tests.faults.conftest import MakeJob, told
 
 pytestmark = pytest.mark.faults
@@ -48,7 +48,7 @@ def workers(paths: JobPaths) -> list[int]:
     return found
 
 
-def test_row_3_the_web_process_is_killed(job: MakeJob, place: Workspace) -> None:
+def test_row_3_the_web_process_is_killed(job: MakeJob, place: Workspace, browser: Browser) -> None:
     paths = job(**LONG)
     with started_app(place.root) as app:
         wait(lambda: told(paths).step >= 3)
@@ -57,7 +57,7 @@ def test_row_3_the_web_process_is_killed(job: MakeJob, place: Workspace) -> None
         app.process.wait()
     before = told(paths).step
     wait(lambda: told(paths).step > before + 3)
-    with started_app(place.root) as app, started_browser() as browser:
+    with started_app(place.root) as app:
         page = browser.new_page()
         page.goto(app.url)
         expect(page.locator("#progress")).to_contain_text("Running", timeout=120_000)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser import App, started_app, started_browser
+from tests.browser import App, started_app
 from tests.conftest import draw_pictures
 
 TIMEOUT = 120_000  # milliseconds: a busy machine is slow, not wrong
@@ -21,12 +21,6 @@ HOSTILE = "<img src=x onerror=document.title='owned'><b>bold</b> {{value}} ${1+1
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Iterator[App]:
     with started_app(tmp_path_factory.mktemp("page") / "workspace", SDLORA_BASES=str(tiny_base.parent)) as made:
-        yield made
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    with started_browser() as made:
         yield made
 
 

@@ -21,8 +21,8 @@ from sdlora import config
 from sdlora.data import import_pictures
 from sdlora.events import Follower
 from sdlora.jobs import store
+from sdlora.jobs.environment import child_environment
 from sdlora.jobs.paths import JobPaths, Workspace
-from sdlora.jobs.runner import child_environment
 from sdlora.jobs.spec import Outcome
 from sdlora.models.bases import EXAMPLE
 from tests.layouts import make_folder

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from sdlora.errors import SdloraError
 from sdlora.files import write_bytes
 from sdlora.importing import at_once
-from sdlora.jobs.runner import child_environment
+from sdlora.jobs.environment import child_environment
 
 if TYPE_CHECKING:
     from sdlora.render import Renderer

@@ -25,9 +25,10 @@ from sdlora.errors import DeviceLost, DiskFull, OutOfMemory, SdloraError
 from sdlora.files import clear_temporaries
 from sdlora.importing import at_once
 from sdlora.jobs import lock
+from sdlora.jobs.environment import child_environment
 from sdlora.jobs.paths import JobPaths
 from sdlora.jobs.queue import ROOM
-from sdlora.jobs.runner import ATTEMPTS, attempts_without_progress, child_environment
+from sdlora.jobs.runner import ATTEMPTS, attempts_without_progress
 from sdlora.jobs.spec import JobSpec, Outcome
 from sdlora.jobs.store import versions
 from sdlora.models.bases import resolve_base

@@ -18,8 +18,8 @@ from sdlora.events import Follower
 from sdlora.files import write_bytes
 from sdlora.importing import at_once
 from sdlora.jobs import store
+from sdlora.jobs.environment import child_environment
 from sdlora.jobs.paths import JobPaths
-from sdlora.jobs.runner import child_environment
 from sdlora.jobs.spec import Outcome
 from sdlora.models.bases import EXAMPLE
 from sdlora.sheet import sheet

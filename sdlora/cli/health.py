@@ -13,9 +13,9 @@ import typer
 
 from sdlora.cli.options import WorkspaceOption, open_workspace
 from sdlora.jobs import lock
+from sdlora.jobs.environment import child_environment
 from sdlora.jobs.paths import Workspace
 from sdlora.jobs.queue import ROOM
-from sdlora.jobs.runner import child_environment
 
 
 def health(

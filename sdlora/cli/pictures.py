@@ -12,7 +12,7 @@ import typer
 from sdlora.cli.bar import progress_bar
 from sdlora.errors import BadInput
 from sdlora.importing import at_once
-from sdlora.jobs.runner import child_environment
+from sdlora.jobs.environment import child_environment
 from sdlora.sheet import sheet
 from sdlora.text import Text
 

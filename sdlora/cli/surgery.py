@@ -12,7 +12,7 @@ import typer
 from sdlora.cli.bar import progress_bar
 from sdlora.cli.options import JsonOption, print_json
 from sdlora.errors import BadInput
-from sdlora.jobs.runner import child_environment
+from sdlora.jobs.environment import child_environment
 from sdlora.lora.inspect import inspect_file
 from sdlora.text import Text
 

@@ -22,9 +22,9 @@ from typing import Any, Literal
 from sdlora import files
 from sdlora.errors import BadInput
 from sdlora.jobs import library, lock
+from sdlora.jobs.environment import child_environment
 from sdlora.jobs.library import PEFT, Entry
 from sdlora.jobs.paths import Workspace
-from sdlora.jobs.runner import child_environment
 from sdlora.jobs.users import EVERYBODY, User
 from sdlora.text import Text
 

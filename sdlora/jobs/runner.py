@@ -15,6 +15,7 @@ from typing import Literal
 
 from sdlora.errors import BadInput, DeviceLost
 from sdlora.jobs import lock, store
+from sdlora.jobs.environment import child_environment
 from sdlora.jobs.paths import JobPaths, Workspace
 from sdlora.jobs.spec import JobSpec, Outcome
 from sdlora.text import Text
@@ -88,22 +89,6 @@ def start(paths: JobPaths) -> bool:
         return True
     finally:
         os.close(held)
-
-
-def child_environment() -> dict[str, str]:
-    """What worker and previewer need beside their parent's environment; what is set already stays.
-
-    OpenMP's threads must sleep while they wait: spinning ones stall each other on a busy machine. The package is found
-    from whatever folder the parent was started in. transformers says nothing about torchvision, which nothing here needs.
-    """
-    package = str(Path(__file__).parents[2])
-    quiet = {"OMP_WAIT_POLICY": "passive", "TRANSFORMERS_VERBOSITY": "error"}
-    paths = [package, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    return {
-        **quiet,
-        **{k: os.environ[k] for k in quiet if k in os.environ},
-        "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
-    }
 
 
 def end_children(seconds: float = 6.0) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sdlora.errors import SdloraError
-from sdlora.jobs import runner
+from sdlora.jobs.environment import child_environment
 from sdlora.text import Text
 from sdlora.web import words
 
@@ -167,7 +167,7 @@ class Previews:
                 [sys.executable, "-m", "sdlora.previewer"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                env={**os.environ, **runner.child_environment()},
+                env={**os.environ, **child_environment()},
             )
             threading.Thread(target=self._read, args=(self._process,), daemon=True).start()
         return self._process

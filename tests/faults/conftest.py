@@ -16,7 +16,8 @@ import pytest
 
 from sdlora import config, events
 from sdlora.data import Dataset, import_pictures
-from sdlora.jobs import runner, store
+from sdlora.jobs import store
+from sdlora.jobs.environment import child_environment
 from sdlora.jobs.paths import JobPaths, Workspace
 from sdlora.jobs.spec import Outcome
 from sdlora.lora.canonical import data_of
@@ -75,7 +76,7 @@ class Zygote:
 @pytest.fixture(scope="session")
 def zygote() -> Iterator[Zygote]:
     command = [sys.executable, "-m", "tests.faults.zygote"]
-    environment = {**os.environ, **runner.child_environment()}  # OpenMP reads it when torch is loaded
+    environment = {**os.environ, **child_environment()}  # OpenMP reads it when torch is loaded
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
     assert process.stdout
     assert process.stdin

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
 
 from sdlora.jobs import runner
 from sdlora.jobs.paths import JobPaths, Workspace

@@ -1,8 +1,9 @@
 # `make run` installs and starts the app; `make test` installs what the tests need and runs them.
 PYTHON ?= python3
 BIN := .venv/bin
+SIDE_BY_SIDE := -n logical --maxprocesses 4 $(MORE)
 
-.PHONY: run demo test faults check audit lock bench format clean
+.PHONY: run demo test faults bad check audit lock bench format clean
 
 run: .venv/installed
 	$(BIN)/python app.py --open
@@ -11,10 +12,13 @@ demo: .venv/installed
 	$(BIN)/python -m sdlora demo
 
 test: .venv/tested
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) --dist loadfile
 
 faults: .venv/tested
-	$(BIN)/python -m pytest -m faults
+	$(BIN)/python -m pytest -m faults $(SIDE_BY_SIDE) --dist worksteal
+
+bad: .venv/tested
+	$(BIN)/python -m pytest -m bad $(SIDE_BY_SIDE) --dist worksteal
 
 check: .venv/tested
 	$(BIN)/ruff check .

@@ -21,7 +21,6 @@ def can_unshare(*options: str) -> bool:
     return bool(shutil.which("unshare")) and subprocess.run(command, capture_output=True).returncode == 0
 
 
-pytestmark = pytest.mark.faults
 needs_no_network = pytest.mark.skipif(not can_unshare("--net"), reason="unshare --net is not allowed here")
 
 

@@ -23,13 +23,13 @@ COMMANDS = {
     "train": [*settings.cases()],
 }
 ALL = [(command, case) for command, cases in COMMANDS.items() for case in cases]
-# Each import starts a child that decodes: of those one in six every time, the others with `make faults`.
+# Each import starts a child that decodes: of those one in six every time, the others with `pytest -m bad`.
 RARE = [case.name for k, case in enumerate(COMMANDS["dataset add"]) if k % 6]
 SECONDS, BYTES = 60.0, 700_000_000  # of the real command; a busy machine is slow, not wrong
 
 
 def marks(case: Case) -> list[pytest.MarkDecorator]:
-    return [pytest.mark.faults] if case.name in RARE else []
+    return [pytest.mark.bad] if case.name in RARE else []
 
 
 def words_of(command: str, case: Case, folder: Path) -> list[str]:
@@ -67,7 +67,7 @@ def test_bad(
 REAL = [(command, case) for command, case in ALL if case.real]
 
 
-@pytest.mark.faults
+@pytest.mark.bad
 @pytest.mark.parametrize(("command", "case"), REAL, ids=[case.name for _, case in REAL])
 def test_bad_on_the_real_command_line(command: str, case: Case, tmp_path: Path, workspace: Path) -> None:
     (tmp_path / "in").mkdir()

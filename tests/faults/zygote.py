@@ -155,7 +155,7 @@ def plan_broken_weights(step: int) -> None:
     """A finite gradient, but a weight that is not finite after it."""
     from sdlora.train import loop
 
-    update = loop._update
+    update = loop.update
 
     def breaking(trainer: Any, loss: float) -> bool:
         finite = update(trainer, loss)
@@ -163,7 +163,7 @@ def plan_broken_weights(step: int) -> None:
             next(iter(trainer.adapters.matrices().values())).data.view(-1)[0] = float("inf")
         return finite
 
-    loop._update = breaking
+    loop.update = breaking
 
 
 def plan_gpu_lost(step: int) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from sdlora import config, events, worker
@@ -193,6 +194,9 @@ def test_row_5_no_room_for_samples_events_or_log_costs_only_these(
     assert result(paths) == result(whole)
     samples, events_lost = (fault.get("full_disk") == where for where in ("/samples/", "events.jsonl"))
     assert [w.code for w in told(paths).warnings] == ["samples"] * samples
+    for picture in paths.samples.glob("*.png"):  # no half one stays under its name
+        with Image.open(picture) as opened:
+            opened.load()
     assert paths.log.read_text().count("Events cannot be written") == events_lost
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import multiprocessing
 import os
 import re
 import secrets
@@ -28,8 +29,8 @@ from tests.conftest import draw_pictures
 MEGA = 1_000_000
 
 
-def call(app: App, method: str, path: str, headers: dict[str, str] | None = None, body: Any = None) -> bytes:
-    connection = http.client.HTTPConnection(urlsplit(app.url).netloc, timeout=120)
+def call(url: str, method: str, path: str, headers: dict[str, str] | None = None, body: Any = None) -> bytes:
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=120)
     try:
         connection.request(method, path, body, headers or {}, encode_chunked=not isinstance(body, bytes | None))
         answer = connection.getresponse()
@@ -49,25 +50,27 @@ class Session(threading.Thread):
         self.waits: list[float] = []
 
     def run(self) -> None:
-        parts = json.loads(call(self.app, "GET", "/en/config"))["dependencies"]
+        parts = json.loads(call(self.app.url, "GET", "/en/config"))["dependencies"]
         number = next(k for k, part in enumerate(parts) if any(event == "tick" for _, event in part["targets"]))
         session, sent, stamp = secrets.token_hex(5), "{}", {"content-type": "application/json"}
         while not self.ended.wait(max(0.0, 1.0 - (self.waits[-1] if self.waits else 0.0))):
             wish = {"fn_index": number, "data": [self.job, [], "", "", sent], "session_hash": session}
             began = time.monotonic()
-            said = json.loads(call(self.app, "POST", "/en/gradio_api/run/predict", stamp, json.dumps(wish).encode()))
+            said = json.loads(
+                call(self.app.url, "POST", "/en/gradio_api/run/predict", stamp, json.dumps(wish).encode())
+            )
             self.waits.append(time.monotonic() - began)
             sent = said["data"][-1] if isinstance(said["data"][-1], str) else sent
 
 
-def upload(app: App, megabytes: int) -> None:
+def upload(url: str, megabytes: int) -> None:
     def body() -> Iterator[bytes]:
         yield b'--x\r\nContent-Disposition: form-data; name="files"; filename="big.zip"\r\n\r\n'
         for _ in range(megabytes):
             yield b"x" * MEGA
         yield b"\r\n--x--\r\n"
 
-    call(app, "POST", "/en/gradio_api/upload", {"content-type": "multipart/form-data; boundary=x"}, body())
+    call(url, "POST", "/en/gradio_api/upload", {"content-type": "multipart/form-data; boundary=x"}, body())
 
 
 def memory(app: App, what: str) -> int:
@@ -79,11 +82,11 @@ def start_job(app: App, folder: Path) -> tuple[str, Follower]:
     """On the bundled base, of more steps than this will take."""
     headers = {"authorization": f"Bearer {(app.workspace / 'api-token').read_text().strip()}"}
     archive = Path(shutil.make_archive(str(folder / "set"), "zip", draw_pictures(folder / "pictures", 12, 128)))
-    dataset = json.loads(call(app, "POST", "/api/datasets", headers, archive.read_bytes()))["id"]
+    dataset = json.loads(call(app.url, "POST", "/api/datasets", headers, archive.read_bytes()))["id"]
     settings = {"train.steps": 100_000, "train.sample_every": 100_000, "train.save_every": 100_000}
     wish = {"dataset": dataset, "settings": settings}
     headers["content-type"] = "application/json"
-    job = json.loads(call(app, "POST", "/api/jobs", headers, json.dumps(wish).encode()))["id"]
+    job = json.loads(call(app.url, "POST", "/api/jobs", headers, json.dumps(wish).encode()))["id"]
     return job, Follower(app.workspace / "jobs" / job / "events.jsonl")
 
 
@@ -107,8 +110,10 @@ def measure(app: App, folder: Path, options: argparse.Namespace) -> dict[str, An
     for session in sessions:
         session.start()
         time.sleep(0.02)
+    # Processes of their own: beside 50 threads of one interpreter they would make each other wait.
+    context = multiprocessing.get_context("spawn")
     uploads = [
-        threading.Thread(target=upload, args=(app, options.megabytes), daemon=True) for _ in range(options.uploads)
+        context.Process(target=upload, args=(app.url, options.megabytes), daemon=True) for _ in range(options.uploads)
     ]
     began = time.monotonic()
     for thread in uploads:
@@ -117,7 +122,7 @@ def measure(app: App, folder: Path, options: argparse.Namespace) -> dict[str, An
     loaded: list[float] = []
     while time.monotonic() - began < options.seconds or any(thread.is_alive() for thread in uploads):
         asked = time.monotonic()
-        call(app, "GET", "/en/")
+        call(app.url, "GET", "/en/")
         pages.append(time.monotonic() - asked)
         loaded.append(seconds_a_step(follower, 5))
     taken = time.monotonic() - began

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -72,6 +73,7 @@ class Guard:
     login: Login | None
     uploads: Path
     by_token: Callable[[str], User | None]
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # uploads hand on one piece at a time: the page comes between
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -120,9 +122,9 @@ class Guard:
         if not has_room(self.uploads, int(announced)):
             return _plain(507, "The disk is nearly full. Free some space and try again.")
         if not FORMS.fullmatch(scope["path"]):
-            return _Body(limit)
+            return _Body(limit, turn=self.turn)
         try:
-            return _Body(limit, Parts(headers.get("content-type", "")))
+            return _Body(limit, Parts(headers.get("content-type", "")), self.turn)
         except Unreadable:
             return _plain(400, "This is not an upload.")
 
@@ -151,6 +153,8 @@ class _Body:
 
     limit: int
     parts: Parts | None = None
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    ours: bool = False  # the turn, while the app works on a piece
     seen: int = 0
     refusal: Response | None = None
 
@@ -158,7 +162,11 @@ class _Body:
         begun = False
 
         async def watching_receive() -> Message:
+            self._pass_on()
             message = await receive()
+            if message.get("more_body"):  # what comes after the last piece may take long
+                await self.turn.acquire()
+                self.ours = True
             self._take(message.get("body", b""))
             return {"type": "http.disconnect"} if self.refusal else message
 
@@ -174,8 +182,15 @@ class _Body:
         except ClientDisconnect:
             if not self.refusal:
                 raise
+        finally:
+            self._pass_on()
         if self.refusal and not begun:
             await self.refusal(scope, receive, send)
+
+    def _pass_on(self) -> None:
+        if self.ours:
+            self.ours = False
+            self.turn.release()
 
     def _take(self, data: bytes) -> None:
         self.seen += len(data)

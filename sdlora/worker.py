@@ -24,8 +24,9 @@ from sdlora.data.captions import with_trigger
 from sdlora.errors import DeviceLost, DiskFull, OutOfMemory, SdloraError
 from sdlora.files import clear_temporaries
 from sdlora.importing import at_once
-from sdlora.jobs import lock
+from sdlora.jobs import launch, lock
 from sdlora.jobs.environment import child_environment
+from sdlora.jobs.launch import Member
 from sdlora.jobs.paths import JobPaths
 from sdlora.jobs.queue import ROOM
 from sdlora.jobs.runner import ATTEMPTS, attempts_without_progress
@@ -42,16 +43,19 @@ TERMINATED = 128 + signal.SIGTERM
 def main(folder: Path) -> int:
     """Run the job to its end. Returns the exit code: 0 done or stopped, 64 refused, 74 disk full, 75 GPU lost, 76 diverged, 77 unmoved,
     71 out of memory, 143 SIGTERM, 1 anything else."""
-    paths = JobPaths(folder.absolute())
-    held = _own_lock(paths)
+    paths, member = JobPaths(folder.absolute()), launch.member()
+    if member.rank > 0:
+        return _help(paths, member)
+    held = _own_lock(paths, member)
     if held is None:
         print(f"{paths.id} is running already.", file=sys.stderr)
         return 2
     leaving = Leaving()
+    launch.leave_with_parent(member)
     os.environ |= child_environment()  # before torch loads OpenMP
     began = time.monotonic()
     try:
-        outcome = _work(paths, leaving, began)
+        outcome = _work(paths, leaving, began, member)
     except SdloraError as error:
         outcome = _ended(paths, error, began)
     except Exception as error:
@@ -65,11 +69,26 @@ def main(folder: Path) -> int:
     return outcome.exit_code
 
 
-def _own_lock(paths: JobPaths) -> int | None:
-    """The lock that the runner took for this process, or one taken now."""
+def _help(paths: JobPaths, member: Member) -> int:
+    """Compute a share of the job that process 0 runs and tells of. Whatever ends it early ends the others too."""
+    leaving = Leaving(LEAVE_SECONDS)  # process 0 says when to stop
+    launch.leave_with_parent(member)
+    os.environ |= child_environment()
+    try:
+        _work(paths, leaving, time.monotonic(), member)
+    except SdloraError as error:
+        print(f"Process {member.rank}: {error}", file=sys.stderr, flush=True)
+        return error.exit_code
+    return TERMINATED if leaving.asked.is_set() else 0
+
+
+def _own_lock(paths: JobPaths, member: Member) -> int | None:
+    """The lock that the runner took for this process or its launcher, or one taken now."""
     inherited = os.environ.pop("SDLORA_LOCK_FD", None)
     if inherited is None:
         return lock.acquire(paths.lock)
+    if member.size > 1:
+        return int(inherited)  # open in the launcher, which outlives its processes
     os.set_inheritable(int(inherited), False)
     return int(inherited)
 
@@ -80,7 +99,8 @@ class Leaving:
     The loop ends by itself after its step. If that step takes too long, the thread saves the last whole one and ends the process.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float = PATIENCE) -> None:
+        self.patience = patience
         self.asked = threading.Event()
         self.save: Callable[[], None] = lambda: None  # set when there is something to save
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
@@ -89,8 +109,8 @@ class Leaving:
     def _wait(self) -> None:
         signal.sigwait({signal.SIGTERM})
         self.asked.set()
-        time.sleep(PATIENCE)
-        threading.Timer(LEAVE_SECONDS - PATIENCE, os._exit, [TERMINATED]).start()
+        time.sleep(self.patience)
+        threading.Timer(LEAVE_SECONDS - self.patience, os._exit, [TERMINATED]).start()
         try:
             self.save()
         finally:
@@ -100,15 +120,17 @@ class Leaving:
         self.save = save
 
 
-def _work(paths: JobPaths, leaving: Leaving, began: float) -> Outcome | None:
+def _work(paths: JobPaths, leaving: Leaving, began: float, member: Member) -> Outcome | None:
     """The job from folder to outcome; None where SIGTERM ended it: no outcome, so that it can be resumed."""
     for folder in (paths.folder, paths.checkpoints, paths.samples, paths.workspace.cache / "latents"):
-        clear_temporaries(folder)
+        if member.rank == 0:
+            clear_temporaries(folder)
     spec = JobSpec.read(paths)
     with at_once():
         from sdlora.train.latents import Picture
         from sdlora.train.prepare import Folders, Request
         from sdlora.train.run import Control, run
+        from sdlora.train.together import join
 
     dataset = open_dataset(paths.dataset)
     trigger = spec.settings.data.trigger
@@ -131,13 +153,14 @@ def _work(paths: JobPaths, leaving: Leaving, began: float) -> Outcome | None:
     result = run(
         request,
         folders,
-        emit=Telling(paths.events).tell,
+        emit=Telling(paths.events).tell if member.rank == 0 else lambda event: None,
         control=Control(
             should_stop=lambda: leaving.asked.is_set() or paths.stop.exists(),
             keep=lambda: not leaving.asked.is_set(),
             on_ready=leaving.on_ready,
             began=began,
         ),
+        together=join(member.rank, member.size),
     )
     if not result.finished and leaving.asked.is_set():
         return None

@@ -206,7 +206,7 @@ RUNS: dict[str, Callable[[Path, Callable[..., str], Trained], None]] = {
     "export.dtype": number_format,
     "export.captions": tags,
 }
-ELSEWHERE = {"data.masks", "model.start_from"}  # have their own tests
+ELSEWHERE = {"data.masks", "model.start_from", "train.processes"}  # have their own tests
 
 
 @pytest.fixture(scope="module")
@@ -240,6 +240,8 @@ def test_every_setting_has_its_effect_tested() -> None:
         {"train.lora_plus": 4.0, "lora.kind": "lokr"},
         {"train.lora_plus": 4.0, "train.optimizer": "prodigy", "train.unet_lr": 1.0},
         {"lora.blocks": "up_blocks", "train.unet_lr": 0.0, "train.text_encoder_lr": 1e-4},
+        {"train.processes": 2},
+        {"train.processes": 4, "train.batch_size": 3, "train.gradient_accumulation": 2},
         {"train.optimizer": "prodigy"},
         {"train.optimizer": "prodigy", "train.unet_lr": 1.0, "train.text_encoder_lr": 0.5},
     ],
@@ -247,7 +249,7 @@ def test_every_setting_has_its_effect_tested() -> None:
 def test_what_would_do_nothing_is_refused_with_the_reason(values: dict[str, Any]) -> None:
     with pytest.raises(BadInput, match=next(iter(values)).replace(".", r"\.")) as caught:
         config.from_values(values)
-    assert re.search("it would do nothing: .{10}|finds the rate itself", caught.value.text.en)
+    assert re.search("it would do nothing: .{10}|finds the rate itself|Make that a multiple of", caught.value.text.en)
 
 
 def test_every_rule_is_about_a_setting_and_names_the_way_out() -> None:

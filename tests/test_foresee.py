@@ -70,7 +70,7 @@ def test_steps_of_buckets_are_weighed(tiny_base: Path, tmp_path: Path, monkeypat
     monkeypatch.setattr(
         foresee_module,
         "_timed",
-        lambda act: 1 + 0.01 * sum(here.trainer.pictures.latents[i].plain[0].numel() for i in act.args[1]),
+        lambda _, shown: 1 + 0.01 * sum(here.trainer.pictures.latents[i].plain[0].numel() for i in shown),
     )
     assert foresee_module._step_seconds(here) == pytest.approx(1 + 0.01 * (2 * 64 + 2 * 96) / 4)
 

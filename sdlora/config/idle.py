@@ -93,6 +93,14 @@ def faults(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[Text]
                 "train.optimizer が prodigy のときは学習率を自動で決めるため、train.unet_lr を 1、train.text_encoder_lr を 1 か 0 にしてください。",
             )
         )
+    together, samples = values["train.processes"], values["train.batch_size"] * values["train.gradient_accumulation"]
+    if samples % together:
+        found.append(
+            Text(
+                f"train.processes is {together}, which does not divide the {samples} pictures of an update (train.batch_size × train.gradient_accumulation). Make that a multiple of {together}.",
+                f"train.processes の {together} では、1 回の更新の {samples} 枚(train.batch_size × train.gradient_accumulation)を割り切れません。{together} の倍数にしてください。",
+            )
+        )
     if values["train.prior_weight"] > 0 and not values["data.trigger"].strip():
         found.append(
             Text(

@@ -63,6 +63,16 @@ class TrainSettings(Section):
         ge=1,
         le=1024,
     )
+    processes: int = setting(
+        1,
+        Text("Processes", "プロセス数"),
+        Text(
+            "Share each update's pictures among so many GPUs (without one, processes), started by `accelerate launch`: the same LoRA, sooner. Must divide batch size × gradient accumulation.",
+            "1 回の更新で使う画像を、この数の GPU(なければプロセス)で分担します(`accelerate launch` で起動)。できる LoRA は同じで、早く終わります。バッチサイズ × 勾配累積を割り切る数にしてください。",
+        ),
+        ge=1,
+        le=64,
+    )
     resolution: int = setting(
         0,
         Text("Resolution", "解像度"),

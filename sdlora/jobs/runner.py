@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Literal
 from sdlora.errors import BadInput, DeviceLost
 from sdlora.jobs import lock, store
 from sdlora.jobs.environment import child_environment
+from sdlora.jobs.launch import command
 from sdlora.jobs.paths import JobPaths, Workspace
 from sdlora.jobs.spec import JobSpec, Outcome
 from sdlora.text import Text
@@ -68,7 +68,7 @@ def start_next(workspace: Workspace) -> JobSpec | None:
 def start(paths: JobPaths) -> bool:
     """Start the worker process of a job; False if one runs already.
 
-    The worker inherits the lock's descriptor, so that the job counts as running from this line on,
+    The worker (of several: their launcher) inherits the lock's descriptor, so that the job counts as running from this line on,
     and lives in a session of its own: closing the web process or its terminal does not reach it.
     """
     held = lock.acquire(paths.lock, patience=0.5)
@@ -77,7 +77,7 @@ def start(paths: JobPaths) -> bool:
     try:
         with open(paths.log, "ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "sdlora.worker", str(paths.folder)],
+                command(paths),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

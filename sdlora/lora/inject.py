@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from peft import LoHaConfig, LoKrConfig, LoraConfig, PeftConfig, inject_adapter_in_model
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sdlora.errors import BadInput
 from sdlora.lora import dora
+from sdlora.lora.dropout import Dropout, Shown
 from sdlora.lora.targets import Part, Shape, pattern
 from sdlora.text import Text
 
@@ -29,6 +30,7 @@ class Adapters:
 
     parts: dict[Part, dict[str, BaseTunerLayer]]
     shape: Shape
+    shown: Shown = field(default_factory=Shown)  # what of a batch the next pass is given
 
     def matrices(self) -> dict[str, nn.Parameter]:
         """Everything trained by a stable name: `unet.<path>.lora_A`."""
@@ -86,6 +88,7 @@ def inject(models: dict[Part, nn.Module], shape: Shape, seed: int) -> Adapters:
         BadInput: a model has no layer that the shape names.
     """
     parts: dict[Part, dict[str, BaseTunerLayer]] = {}
+    shown = Shown()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for part, model in models.items():
@@ -94,7 +97,9 @@ def inject(models: dict[Part, nn.Module], shape: Shape, seed: int) -> Adapters:
             parts[part] = layers_of(model)
             for layer in parts[part].values() if shape.kind == "dora" else ():
                 dora.over_inputs(layer, ADAPTER)
-    adapters = Adapters(parts, shape)
+            for layer in parts[part].values() if shape.dropout else ():
+                layer.lora_dropout[ADAPTER] = Dropout(shape.dropout, shown)
+    adapters = Adapters(parts, shape, shown)
     for parameter in adapters.matrices().values():
         parameter.data = parameter.data.float()
     return adapters

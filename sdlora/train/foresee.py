@@ -12,9 +12,8 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from math import prod
 
 import torch
@@ -23,8 +22,7 @@ from sdlora.events import Foreseen
 from sdlora.render import Picture
 from sdlora.train import outputs
 from sdlora.train.judge import STRENGTHS
-from sdlora.train.loop import Trainer, evaluating, gradient, update
-from sdlora.train.memory import out_of_memory
+from sdlora.train.loop import Trainer, evaluating, update, whole_gradient
 from sdlora.train.prepare import Run, prompts
 
 FEWEST = 20  # steps of a run from which on a forecast is worth what measuring it costs
@@ -59,7 +57,7 @@ def foresee(here: Run, began: float) -> Foreseen:
     )
     return Foreseen(
         seconds=time.monotonic() - began + ahead,
-        peak_bytes=peak_bytes(here.trainer.base.device) + _later_bytes(here),
+        peak_bytes=_beside(here) * peak_bytes(here.trainer.base.device) + _later_bytes(here),
         memory_bytes=memory_bytes(here.trainer.base.device),
         file_bytes=outputs.file_bytes(here),
     )
@@ -92,28 +90,28 @@ def _step_seconds(here: Run) -> float:
     order, latents = here.trainer.order, here.trainer.pictures.latents
     work = {k: sum(prod(latents[i].plain.shape[1:]) for i in order.batch(k)) for k in range(order.batches_per_epoch)}
     largest, smallest = max(work, key=lambda k: work[k]), min(work, key=lambda k: work[k])
-    high = _timed(partial(_step, here, order.batch(largest)))
+    high = _timed(here, order.batch(largest))
     if work[largest] == work[smallest]:
         return high
     # A step takes some time whatever it shows, and some for each pixel: two points give both.
-    low = min(high, _timed(partial(_step, here, order.batch(smallest))))
+    low = min(high, _timed(here, order.batch(smallest)))
     share = (statistics.mean(work.values()) - work[smallest]) / (work[largest] - work[smallest])
     return low + share * (high - low)
 
 
-def _timed(act: Callable[[], None]) -> float:
-    """Median seconds of doing it again; the first time warms up caches and allocators."""
+def _timed(here: Run, pictures: list[int]) -> float:
+    """Median seconds of a step after the first, which warms up caches and allocators."""
     taken: list[float] = []
-    while len(taken) < STEPS or (sum(taken) < SECONDS and len(taken) < MOST):
+    while here.trainer.together.agreed(len(taken) < STEPS or (sum(taken) < SECONDS and len(taken) < MOST)):
         began = time.monotonic()
-        act()
+        _step(here, pictures)
         taken.append(time.monotonic() - began)
     return statistics.median(taken[1:])
 
 
 def _step(here: Run, pictures: list[int]) -> None:
     trainer = here.trainer
-    update(trainer, out_of_memory(trainer, here.emit, partial(gradient, trainer, 0, lambda number: pictures)))
+    update(trainer, whole_gradient(trainer, here.emit, 0, lambda number: pictures))
 
 
 def _drawing_seconds(here: Run) -> tuple[float, float]:
@@ -127,6 +125,11 @@ def _drawing_seconds(here: Run) -> tuple[float, float]:
         here.renderer.latent(picture, here.trainer.base.resolution)
         latent = time.monotonic() - began - whole
     return latent / evaluations, max(0.0, whole - latent)
+
+
+def _beside(here: Run) -> int:
+    """How many processes share one memory: all of them on a CPU."""
+    return 1 if here.trainer.base.device.type == "cuda" else here.trainer.together.size
 
 
 def _later_bytes(here: Run) -> int:

@@ -27,6 +27,7 @@ from sdlora.train.memory import out_of_memory
 from sdlora.train.optimizer import groups_of, make
 from sdlora.train.order import Order
 from sdlora.train.randomness import Draw, draw, key
+from sdlora.train.together import ALONE, Together
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class Trainer:
     adapters: Adapters
     pictures: TrainingSet
     settings: Config
+    together: Together = ALONE
     done: int = 0  # updates made
     pieces: int = 1  # that each batch is cut into since memory ran out
     skipped: list[int] = field(default_factory=list)  # steps whose gradient was not finite
@@ -123,7 +125,7 @@ def train(trainer: Trainer, emit: Emit, should_stop: Callable[[], bool], after_s
             group["lr"] = rate * schedule(step, t)
 
         # Gradient over batch_size × gradient_accumulation samples, counted through the whole run.
-        loss = out_of_memory(trainer, emit, partial(gradient, trainer, step, trainer.order.batch))
+        loss = whole_gradient(trainer, emit, step, trainer.order.batch)
 
         # Update, unless something is not finite. Nobody may save the weights in the middle of it.
         with trainer.changing:
@@ -150,18 +152,29 @@ def schedule(step: int, t: TrainSettings) -> float:
     return 1.0 if t.schedule == "constant" else 1 - progress
 
 
+def whole_gradient(trainer: Trainer, emit: Emit, step: int, batch: Callable[[int], list[int]]) -> float:
+    """The gradient of one update over all processes, with whatever memory there is; returns its loss."""
+    loss = out_of_memory(trainer, emit, partial(gradient, trainer, step, batch))
+    trainer.together.add_up(trainer.adapters.matrices().values())
+    return loss
+
+
 def gradient(trainer: Trainer, step: int, batch: Callable[[int], list[int]]) -> float:
-    """Add up the gradient of one update over batches by their global number; returns its loss."""
-    t, loss = trainer.settings.train, 0.0
+    """Add up this process' share of one update's gradient, over batches by their global number; returns its part of the loss."""
+    t, loss, position = trainer.settings.train, 0.0, 0
     for micro in range(t.gradient_accumulation):
         number = step * t.gradient_accumulation + micro
         pictures = batch(number)
-        size = -(-len(pictures) // trainer.pieces)
-        for first in range(0, len(pictures), size):
-            torch.manual_seed(key(t.seed, "dropout", step, micro, first))
-            shown = dict(enumerate(pictures[first : first + size], number * t.batch_size + first))
-            part = batch_losses(trainer, shown).sum() / (len(pictures) * t.gradient_accumulation)
-            trainer.scaler.scale(part).backward()
+        own = trainer.together.share(len(pictures), position)
+        position += len(pictures)
+        size = max(1, -(-len(own) // trainer.pieces))
+        for first in range(0, len(own), size):
+            rows = own[first : first + size]
+            torch.manual_seed(key(t.seed, "dropout", step, micro, 0))
+            shown = {number * t.batch_size + k: pictures[k] for k in rows}
+            with trainer.adapters.shown.only(rows, len(pictures)):
+                part = batch_losses(trainer, shown).sum() / (len(pictures) * t.gradient_accumulation)
+                trainer.scaler.scale(part).backward()
             loss += part.item()
     return loss
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def out_of_memory(trainer: Trainer, emit: Callable[[Event], None], gradient: Callable[[], float]) -> float:
-    """Compute a gradient; after an out-of-memory, again: with gradient checkpointing, then in halves, quarters, …
+    """Compute a gradient, this process' share of it; returns the loss over all. After an out-of-memory, again: with gradient checkpointing, then in halves, quarters, …
 
     What was changed is told as an event and stays for the rest of the run.
 
@@ -26,12 +26,16 @@ def out_of_memory(trainer: Trainer, emit: Callable[[Event], None], gradient: Cal
         OutOfMemory: one picture at a time with gradient checkpointing does not fit either.
     """
     while True:
+        loss, reason = 0.0, ""
         try:
-            return gradient()
+            loss = gradient()
         except (torch.OutOfMemoryError, RuntimeError) as error:
-            reason = str(error)
+            reason = str(error) or type(error).__name__
             if not _is_out_of_memory(error):
                 raise
+        failed, whole = trainer.together.total(bool(reason), loss)
+        if not failed:
+            return whole
         # Outside the except block: the exception holds the frames that hold the tensors.
         _release(trainer)
         _use_less(trainer, emit, reason)

@@ -19,6 +19,7 @@ from sdlora.train.state import State
 
 FREE = (
     "train.steps",
+    "train.processes",  # who computes a sample is rounding
     "train.save_every",
     "train.sample_every",
     "train.state_every",

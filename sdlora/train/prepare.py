@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from sdlora.config import Config
@@ -27,6 +28,7 @@ from sdlora.train.judge import Judge, Judgement, split
 from sdlora.train.latents import Cache, Latent, Picture, encode_pictures, read_mask
 from sdlora.train.loop import Emit, Trainer, TrainingSet
 from sdlora.train.randomness import key
+from sdlora.train.together import ALONE, Together
 
 SAMPLE_PROMPTS = 2  # drawn where the settings name none
 
@@ -76,8 +78,8 @@ class Run:
         return self.request.settings.train.steps
 
 
-def load(request: Request) -> Base:
-    """The base as it was when the job was made, or a refusal."""
+def load(request: Request, device: torch.device | None = None) -> Base:
+    """The base as it was when the job was made, or a refusal. Without a device, the best one is picked."""
     folder, t = request.base.path, request.settings.train
     if folder and request.base_fingerprint and fingerprint(folder) != request.base_fingerprint:
         raise BaseUnusable(
@@ -86,7 +88,7 @@ def load(request: Request) -> Base:
                 f"ブロック: 基礎モデル {request.base.name} がジョブ作成後に変更されています。元に戻すか、新しいジョブを始めてください。",
             )
         )
-    base = load_base(request.base, t.precision, prediction=request.settings.model.prediction)
+    base = load_base(request.base, t.precision, device, prediction=request.settings.model.prediction)
     if t.gradient_checkpointing:
         base.unet.enable_gradient_checkpointing()
     return base
@@ -139,7 +141,9 @@ def _unit(base: Base) -> int:
     return base.factor * 2 ** (len(base.unet.config.block_out_channels) - 1)
 
 
-def prepare(request: Request, base: Base, latents: list[Latent], folders: Folders, emit: Emit) -> Run:
+def prepare(
+    request: Request, base: Base, latents: list[Latent], folders: Folders, emit: Emit, together: Together = ALONE
+) -> Run:
     settings = request.settings
     captions = [p.caption for p in request.pictures]
     texts = _texts(request, base) if settings.train.text_encoder_lr == 0 else None
@@ -152,11 +156,11 @@ def prepare(request: Request, base: Base, latents: list[Latent], folders: Folder
     learn, held = split(len(latents), settings.data.held_out, settings.train.seed)
     plain = priors(request)
     shown = TrainingSet([latents[i] for i in learn], [captions[i] for i in learn], [plain[i] for i in learn], texts)
-    trainer = Trainer(base, adapters, shown, settings)
+    trainer = Trainer(base, adapters, shown, settings, together)
     for module in trained.values():
         module.train()
-    began = time.monotonic()
-    judge = Judge.of(trainer, [latents[i] for i in held], [captions[i] for i in held]) if held else None
+    began, judging = time.monotonic(), held and together.chief
+    judge = Judge.of(trainer, [latents[i] for i in held], [captions[i] for i in held]) if judging else None
     seconds["judging"] = time.monotonic() - began
     return Run(request, folders, trainer, judge, Renderer(base, adapters, known=texts or {}), emit, seconds)
 

@@ -20,6 +20,7 @@ from sdlora.train.origin import check, origin, use_threads_of
 from sdlora.train.outputs import after_step, catch_up, checkpoint, finished, save_state
 from sdlora.train.prepare import Folders, Request, Run, encode, load, prepare
 from sdlora.train.snapshot import restore
+from sdlora.train.together import ALONE, Together
 
 
 @dataclass(frozen=True)
@@ -45,34 +46,48 @@ class Control:
     began: float = field(default_factory=time.monotonic)  # what the forecast counts from
 
 
-def run(request: Request, folders: Folders, emit: Emit, control: Control) -> Result:
-    """Train from the last state (or from 0) to the end or until told to stop.
+def run(request: Request, folders: Folders, emit: Emit, control: Control, together: Together = ALONE) -> Result:
+    """Train from the last state (or from 0) to the end or until told to stop. Of several processes only process 0 writes,
+    and decides when to stop.
 
     Raises:
-        BadInput, BaseUnusable, DiskFull, Diverged, OutOfMemory: see `sdlora.errors`.
+        BadInput, BaseUnusable, DeviceLost, DiskFull, Diverged, OutOfMemory: see `sdlora.errors`.
     """
     emit(Phase("loading"))
-    saved = state.newest(folders.state)
+    with together.first():
+        saved = state.newest(folders.state)
+        here = _prepared(request, folders, emit, together, saved)
+
+    def should_stop() -> bool:
+        return together.agreed(control.should_stop())
+
+    if not saved and here.steps >= FEWEST and not should_stop():
+        emit(Phase("measuring"))
+        emit(foresee(here, control.began))
+    if not together.chief:
+        train(here.trainer, emit, should_stop, lambda step: None)
+        return Result(here.trainer.done == here.steps, here.trainer.done, None, "", here.trainer.done, 1.0)
+    emit(_started(here))
+    catch_up(here)
+    emit(Phase("training"))
+    control.on_ready(lambda: save_state(here))
+    train(here.trainer, emit, should_stop, lambda step: after_step(here, step))
+    return _finish(here) if here.trainer.done == here.steps else _stopped(here, control.keep())
+
+
+def _prepared(request: Request, folders: Folders, emit: Emit, together: Together, saved: state.State | None) -> Run:
+    """All parts, as the saved state left them."""
     if saved:
         use_threads_of(saved)
-    base = load(request)
+    base = load(request, together.device())
     latents = encode(request, base, folders, emit)
-    here = prepare(request, base, latents, folders, emit)
-
+    here = prepare(request, base, latents, folders, emit, together)
     here.origin = origin(here)
     if saved:
         check(here, saved, emit)
         restore(here.trainer, saved)
         here.judged.update({int(step): Judgement(**j) for step, j in saved.facts["judged"].items()})
-    elif here.steps >= FEWEST and not control.should_stop():
-        emit(Phase("measuring"))
-        emit(foresee(here, control.began))
-    emit(_started(here))
-    catch_up(here)
-    emit(Phase("training"))
-    control.on_ready(lambda: save_state(here))
-    train(here.trainer, emit, control.should_stop, lambda step: after_step(here, step))
-    return _finish(here) if here.trainer.done == here.steps else _stopped(here, control.keep())
+    return here
 
 
 def _stopped(here: Run, keep: bool) -> Result:
@@ -93,7 +108,7 @@ def _started(here: Run) -> Started:
         held_out=len(here.judge.latents) if here.judge else 0,
         trained_parameters=trained,
         full_parameters=full - trained,
-        device=str(base.device),
+        device=str(base.device) if trainer.together.size == 1 else f"{base.device.type} × {trainer.together.size}",
         precision=str(base.dtype).removeprefix("torch."),
     )
 

@@ -26,8 +26,8 @@ from sdlora.models.prompt import Embedding
 from sdlora.render import Picture, Renderer
 from sdlora.text import Text
 
-_DRAWING = Picture("", seed=0, steps=2, guidance=1.0)
-_LARGEST = 256  # pixels of a side: enough to compare numbers, and cheap on large bases
+DRAWING = Picture("", seed=0, steps=2, guidance=1.0)
+LARGEST = 256  # pixels of a side: enough to compare numbers, and cheap on large bases
 _CLOSE = 0.02  # of a matrix' largest value: what is left of a number in bf16 is 0.004
 # Of the LoRA's effect on the picture, and of the picture itself, what may differ. Measured on a tiny base in bf16: 0.07 of the
 # effect, since diffusers keeps adapters in the base's dtype while training has them in fp32.
@@ -88,12 +88,12 @@ def certify(file: Path, base: Base, adapters: Adapters, known: Mapping[str, Embe
     _check_tensors(file, len(trained), base.family.name, kind)
     if kind not in PLAIN:
         _check_layers(_read(file, adapters), trained)
-    side = min(base.resolution, _LARGEST)
+    side = min(base.resolution, LARGEST)
     live = Renderer(base, adapters, known=known or {})
     pictures = {}
     for strength in (1.0, 0.0):
         live.set_strength(strength)
-        pictures[strength] = live.latent(_DRAWING, side)
+        pictures[strength] = live.latent(DRAWING, side)
     eject(parts)
     loaded = Renderer(base, known=known or {})
     try:
@@ -103,7 +103,7 @@ def certify(file: Path, base: Base, adapters: Adapters, known: Mapping[str, Embe
     try:
         if kind in PLAIN:
             _check_layers(_loaded(parts), trained)
-        difference = _difference(loaded.latent(_DRAWING, side), pictures[1.0], pictures[0.0], base.dtype)
+        difference = _difference(loaded.latent(DRAWING, side), pictures[1.0], pictures[0.0], base.dtype)
     finally:
         loaded.load(None)
     return Certificate(len(trained), difference, kind)

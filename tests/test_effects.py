@@ -159,6 +159,15 @@ def prompted(tmp_path: Path, weights: Callable[..., str], whole: Trained) -> Non
     assert {e.prompt for e in whole.of(Sampled)} == {"a blue disc"}
 
 
+def undrawn(tmp_path: Path, weights: Callable[..., str], whole: Trained) -> None:
+    pictures(tmp_path)
+    quiet = {k: v for k, v in WHOLE.items() if k not in ("sample.prompts", "train.sample_every")}
+    other = Trained(tmp_path, whole.request.base.path, **{**quiet, "sample.draw": False})  # type: ignore[arg-type]
+    assert other().file
+    assert not other.of(Sampled)
+    assert not list(other.folders.samples.glob("*"))
+
+
 def drawn_with(path: str, value: Any) -> Callable[[Path, Callable[..., str], Trained], None]:
     """The picture of step 0 is the base's: only how it is drawn differs."""
 
@@ -200,6 +209,7 @@ RUNS: dict[str, Callable[[Path, Callable[..., str], Trained], None]] = {
     "train.save_every": saved,
     "train.sample_every": sampled,
     "train.state_every": stated,
+    "sample.draw": undrawn,
     "sample.prompts": prompted,
     "sample.steps": drawn_with("sample.steps", 3),
     "sample.guidance": drawn_with("sample.guidance", 2.0),
@@ -236,6 +246,7 @@ def test_every_setting_has_its_effect_tested() -> None:
     [
         {"lora.text_encoder_rank": 4},
         {"data.keep_tokens": 3},
+        {"train.sample_every": 3, "sample.draw": False},
         {"lora.dropout": 0.1, "lora.kind": "loha"},
         {"train.lora_plus": 4.0, "lora.kind": "lokr"},
         {"train.lora_plus": 4.0, "train.optimizer": "prodigy", "train.unet_lr": 1.0},

@@ -62,6 +62,19 @@ def test_it_counts_what_the_run_then_does(tiny_base: Path, tmp_path: Path, monke
     assert expected < told.seconds < expected + 99, "and what has passed until then"
 
 
+def test_without_samples_no_sample_is_measured(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def drawn(here: Any) -> Any:
+        raise AssertionError("nothing is drawn in such a run")
+
+    monkeypatch.setattr(foresee_module, "_drawing_seconds", drawn)
+    values = {k: v for k, v in LONG.items() if k != "train.sample_every"}
+    trained = Trained(tmp_path, tiny_base, **{**values, "sample.draw": False})
+    trained()
+    assert trained.of(Foreseen)[0].seconds > 0
+
+
 def test_steps_of_buckets_are_weighed(tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a step takes 1 s and 0.01 s for each latent pixel, so does the mean over an epoch."""
     from tests.families import ready

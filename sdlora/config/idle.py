@@ -33,6 +33,14 @@ RULES = (
         lambda v: v["train.unet_lr"] == 0,
         Text("the UNet is frozen (train.unet_lr is 0)", "UNet が凍結されているため(train.unet_lr が 0)"),
     ),
+    *(
+        Idle(
+            path,
+            lambda v: not v["sample.draw"],
+            Text("no samples are drawn (sample.draw is off)", "サンプルを描かないため(sample.draw がオフ)"),
+        )
+        for path in ("train.sample_every", "sample.prompts")
+    ),
     Idle(
         "lora.dropout",
         lambda v: v["lora.kind"] in _FACTORS,

@@ -9,6 +9,14 @@ from sdlora.text import Text
 
 
 class SampleSettings(Section):
+    draw: bool = setting(
+        True,
+        Text("Draw samples", "サンプルを描く"),
+        Text(
+            "Draw sample pictures before the first step and on the way. Off: training begins and ends sooner, and nothing is seen before the end.",
+            "学習の開始前と途中にサンプル画像を描きます。オフにすると学習が早く始まり早く終わりますが、終わるまで絵は見られません。",
+        ),
+    )
     prompts: str = setting(
         "",
         Text("Sample prompts", "サンプル用プロンプト"),

@@ -12,10 +12,11 @@ import transformers
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from sdlora.errors import BaseUnusable
+from sdlora.errors import BadInput, BaseUnusable
 from sdlora.files import read_json
 from sdlora.models.bases import BaseRef, facts, native_resolution
 from sdlora.models.family import Family, Part, family_named, family_of
+from sdlora.models.lean import read as read_lean
 from sdlora.models.single_file import TEXT_ENCODERS, configs, read_checkpoint
 from sdlora.models.tokens import find_tokenizer
 from sdlora.models.unpack import modules
@@ -156,7 +157,8 @@ def _read_folder(ref: BaseRef, precision: Precision, device: torch.device, predi
     kind: dict[str, Any] = {"use_safetensors": True, "local_files_only": True}
     lean = {**kind, "low_cpu_mem_usage": True}
     parts: dict[Part, Any] = {
-        "unet": UNet2DConditionModel.from_pretrained(folder, subfolder="unet", torch_dtype=dtypes["unet"], **lean)
+        "unet": _read_unet(folder, dtypes["unet"])
+        or UNet2DConditionModel.from_pretrained(folder, subfolder="unet", torch_dtype=dtypes["unet"], **lean)
     }
     for part in family.text_encoders:
         model = CLIPTextModelWithProjection if part == "text_encoder_2" else CLIPTextModel
@@ -173,6 +175,25 @@ def _read_folder(ref: BaseRef, precision: Precision, device: torch.device, predi
         scheduler=read_json(folder / "scheduler/scheduler_config.json"),
         zero_empty=family.conditions and bool(index.get("force_zeros_for_empty_prompt", True)),
     )
+
+
+def _read_unet(folder: Path, dtype: torch.dtype) -> UNet2DConditionModel | None:
+    """The largest part, without a second copy in memory; None where it is not one file with just its tensors: diffusers then reads
+    it, or says what is wrong with it."""
+    file = folder / "unet/diffusion_pytorch_model.safetensors"
+    if not file.is_file():
+        return None
+    try:
+        tensors = read_lean(file, lambda name: dtype)
+    except (BadInput, KeyError, OSError):
+        return None
+    with torch.device("meta"):
+        unet = UNet2DConditionModel.from_config(read_json(folder / "unet/config.json"))
+    wanted = {name: p.shape for name, p in unet.state_dict().items()}
+    if wanted != {name: t.shape for name, t in tensors.items()}:
+        return None
+    unet.load_state_dict(tensors, assign=True)
+    return unet
 
 
 def _tokenizer(text_encoder: str) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,15 +21,17 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from sdlora.errors import BaseUnusable
+from sdlora.models import lean
 from sdlora.models.single_file import TEXT_ENCODERS, Checkpoint, configs
 from sdlora.text import Text
 
 Tensors = dict[str, Tensor]
 
 
-def tensors(found: Checkpoint) -> dict[str, Tensors]:
-    """Part -> weights by diffusers' names (text encoders with `text_model.`). They stay in the mapped file until they are used."""
-    whole, parts = load_file(found.file), configs(found)
+def tensors(found: Checkpoint, read: Callable[[Path], Tensors] = load_file) -> dict[str, Tensors]:
+    """Part -> weights by diffusers' names (text encoders with `text_model.`). Unless `read` does otherwise, they stay in the mapped
+    file until they are used."""
+    whole, parts = read(found.file), configs(found)
     converted = {
         "unet": convert_ldm_unet_checkpoint(whole, parts["unet"]),
         "vae": convert_ldm_vae_checkpoint(whole, parts["vae"]),
@@ -53,7 +58,11 @@ def modules(found: Checkpoint, prediction: str, dtypes: dict[str, torch.dtype]) 
     """
     made: dict[str, nn.Module] = {}
     parts = configs(found, prediction)
-    for part, weights in tensors(found).items():
+
+    def dtype_of(name: str) -> torch.dtype:
+        return dtypes["vae" if name.startswith("first_stage_model.") else "unet"]
+
+    for part, weights in tensors(found, partial(lean.read, dtype_of=dtype_of)).items():
         dtype = dtypes["vae" if part == "vae" else "unet"]
         model = _empty(part, parts[part])
         own = {k: v.to(dtype) for k, v in _as_the_model_names(model, weights).items()}

@@ -18,6 +18,7 @@ from math import prod
 
 import torch
 
+from sdlora.certificate import DRAWING, LARGEST
 from sdlora.events import Foreseen
 from sdlora.render import Picture
 from sdlora.train import outputs
@@ -29,7 +30,6 @@ FEWEST = 20  # steps of a run from which on a forecast is worth what measuring i
 STEPS = 2  # on the largest batch; more while they take less than SECONDS together
 SECONDS, MOST = 1.0, 8
 READERS = 30_000_000  # bytes of main memory
-_DRAWN = 256  # pixels of the certificate's pictures
 
 
 def foresee(here: Run, began: float) -> Foreseen:
@@ -40,20 +40,17 @@ def foresee(here: Run, began: float) -> Foreseen:
     """
     with unchanged(here.trainer):
         step = _step_seconds(here)
-    denoising, decoding = _drawing_seconds(here)
+    denoising, decoding = _drawing_seconds(here) if here.request.settings.sample.draw else (0.0, 0.0)
     t, sample = here.request.settings.train, here.request.settings.sample
     judgements = outputs.times_due(here.steps, t.save_every, outputs.SAVES) + len(STRENGTHS) if here.judge else 0
     drawn = 1 + (len(outputs.SAMPLE_STRENGTHS) - 1) * outputs.times_due(here.steps, t.sample_every, outputs.SAMPLES)
     evaluations = here.renderer.evaluations(sample.steps)
-    # The certificate injects once more through diffusers' loader, and draws two steps three times.
-    certificate = 1.3 * here.seconds["injecting"] + 6 * denoising * min(
-        1.0, (_DRAWN / here.trainer.base.resolution) ** 2
-    )
     ahead = (
         here.steps * step
         + len(prompts(here.request)) * drawn * (evaluations * denoising + decoding)
         + judgements * here.seconds["judging"]
-        + certificate
+        + 1.3 * here.seconds["injecting"]  # the certificate injects once more, through diffusers' loader
+        + 3 * _proof_seconds(here)
     )
     return Foreseen(
         seconds=time.monotonic() - began + ahead,
@@ -116,15 +113,19 @@ def _step(here: Run, pictures: list[int]) -> None:
 
 def _drawing_seconds(here: Run) -> tuple[float, float]:
     """Of one denoising step at the size of the samples, and of the rest of a picture."""
+    ends: list[float] = []
     picture = Picture("", steps=2, guidance=here.request.settings.sample.guidance)
-    evaluations = here.renderer.evaluations(picture.steps)
+    with evaluating(here.trainer):
+        here.renderer.draw(picture, lambda done, total: ends.append(time.monotonic()))
+    return (ends[-1] - ends[0]) / (len(ends) - 1), time.monotonic() - ends[-1]
+
+
+def _proof_seconds(here: Run) -> float:
+    """Of one of the certificate's pictures."""
     with evaluating(here.trainer):
         began = time.monotonic()
-        here.renderer.draw(picture)
-        whole = time.monotonic() - began
-        here.renderer.latent(picture, here.trainer.base.resolution)
-        latent = time.monotonic() - began - whole
-    return latent / evaluations, max(0.0, whole - latent)
+        here.renderer.latent(DRAWING, min(here.trainer.base.resolution, LARGEST))
+        return time.monotonic() - began
 
 
 def _beside(here: Run) -> int:

@@ -45,7 +45,7 @@ class Latent:
     """One picture's latent and its mirrored picture's (the VAE does not commute with mirroring): (C, h, w), fp32."""
 
     plain: Tensor
-    flipped: Tensor
+    flipped: Tensor | None  # None where pictures are not mirrored
     sizes: Sizes
     mask: Tensor | None = None  # (h, w) of the plain picture, from 0 to 1; None = everything counts
 
@@ -68,8 +68,9 @@ def encode_pictures(
     sizes: Sequence[tuple[int, int]],
     cache: Cache,
     on_progress: Callable[[int, int], None],
+    mirrored: bool = True,
 ) -> list[Latent]:
-    """Latents of all pictures, each cut to its size (width, height) in pixels.
+    """Latents of all pictures, each cut to its size (width, height) in pixels, and of their mirrored ones where wanted.
 
     The mean of the posterior is used, not a draw from it: its deviation is a thousandth of a latent's own.
     Pictures are encoded one at a time, so that a latent's bytes do not depend on what was cached before a crash.
@@ -81,29 +82,33 @@ def encode_pictures(
     latents = []
     for done, (picture, size) in enumerate(zip(pictures, sizes, strict=True)):
         on_progress(done, len(pictures))
-        latents.append(_cached(vae, picture, size, cache.file(picture, size, vae.dtype)))
+        latents.append(_cached(vae, picture, size, cache.file(picture, size, vae.dtype), mirrored))
     on_progress(len(pictures), len(pictures))
     return latents
 
 
-def _cached(vae: AutoencoderKL, picture: Picture, size: tuple[int, int], file: Path) -> Latent:
+def _cached(vae: AutoencoderKL, picture: Picture, size: tuple[int, int], file: Path, mirrored: bool) -> Latent:
+    known: dict[str, Tensor] = {}
     if file.exists():
         try:
-            return Latent(**load_file(file), sizes=sizes(picture, size))
-        except (SafetensorError, OSError, TypeError):
+            known = load_file(file)
+        except (SafetensorError, OSError):
             file.unlink()  # damaged: made again below
-    pixels = _pixels(picture.path, size)
-    both = [encode(vae, p[None])[0] for p in (pixels, pixels.flip(-1))]
-    if not all(torch.isfinite(latent).all() for latent in both):
-        name = picture.caption or picture.path.name
-        raise BadInput(
-            Text(
-                f"The base cannot encode the picture {name!r}: its latent is not finite. Remove it, or train in fp32.",
-                f"画像 {name!r} をエンコードできません(潜在表現が有限値になりません)。画像を外すか fp32 で学習してください。",
+    wanted = ("plain", "flipped") if mirrored else ("plain",)
+    if not set(wanted) <= known.keys():
+        pixels = _pixels(picture.path, size)
+        ways = {"plain": pixels, "flipped": pixels.flip(-1)}
+        known |= {way: encode(vae, ways[way][None])[0] for way in wanted if way not in known}
+        if not all(torch.isfinite(latent).all() for latent in known.values()):
+            name = picture.caption or picture.path.name
+            raise BadInput(
+                Text(
+                    f"The base cannot encode the picture {name!r}: its latent is not finite. Remove it, or train in fp32.",
+                    f"画像 {name!r} をエンコードできません(潜在表現が有限値になりません)。画像を外すか fp32 で学習してください。",
+                )
             )
-        )
-    canonical.write(file, {"plain": both[0], "flipped": both[1]})
-    return Latent(both[0], both[1], sizes(picture, size))
+        canonical.write(file, known)
+    return Latent(known["plain"], known["flipped"] if mirrored else None, sizes(picture, size))
 
 
 def sizes(picture: Picture, size: tuple[int, int]) -> Sizes:

@@ -187,7 +187,7 @@ def batch_losses(trainer: Trainer, shown: dict[int, int]) -> Tensor:
         latent = pictures.latents[number]
         d = draw(sample, tuple(latent.plain.shape), trainer.diffusion.timesteps, t.seed, t.noise_offset)
         x_0, mask = latent.plain, latent.mask
-        if data.flip and d.flip < 0.5:
+        if data.flip and latent.flipped is not None and d.flip < 0.5:
             x_0, mask = latent.flipped, None if mask is None else mask.flip(-1)
         caption = (
             "" if d.caption < data.caption_dropout else in_order(pictures.captions[number], d.tags, trainer.settings)

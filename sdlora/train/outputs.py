@@ -140,6 +140,8 @@ def _judge(here: Run, step: int) -> None:
 def sample(here: Run, step: int) -> None:
     """The sample pictures of this step: strength 0 once at step 0, the others each time. A full disk costs only pictures."""
     wanted = here.request.settings.sample
+    if not wanted.draw:
+        return
     strengths = (0.0,) if step == 0 else SAMPLE_STRENGTHS[1:]
     here.folders.samples.mkdir(parents=True, exist_ok=True)
     here.emit(Phase("sampling"))

@@ -109,6 +109,7 @@ def encode(request: Request, base: Base, folders: Folders, emit: Emit) -> list[L
         sizes,
         Cache(folders.cache / "latents", fingerprint(base.path, "vae")),
         _now_and_then(emit),
+        request.settings.data.flip,
     )
     return _with_masks(request, sizes, latents) if request.settings.data.masks else latents
 
@@ -187,7 +188,9 @@ def priors(request: Request) -> list[str]:
 
 
 def prompts(request: Request) -> list[str]:
-    """What the samples show."""
+    """What the samples show; nothing where none are drawn."""
+    if not request.settings.sample.draw:
+        return []
     written = [line.strip() for line in request.settings.sample.prompts.splitlines() if line.strip()]
     captions = dict.fromkeys(p.caption for p in request.pictures if p.caption)
     return written or list(captions)[:SAMPLE_PROMPTS] or [""]

@@ -40,11 +40,19 @@ def open_dataset(folder: Path) -> Dataset:
         ) from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise _damaged(name, MANIFEST) from error
+    there = _files(folder / PICTURES)
     for item in dataset.items:
-        mask = dataset.mask_path(item)
-        if not dataset.path(item).is_file() or (mask and not mask.is_file()):
+        if not there.issuperset({item.file, item.mask or item.file}):
             raise _damaged(name, item.name)
     return dataset
+
+
+def _files(pictures: Path) -> set[str]:
+    """As items name them, by one look at the folder: asking for each takes twenty times as long."""
+    try:
+        return {f"{PICTURES}/{entry.name}" for entry in os.scandir(pictures) if entry.is_file()}
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
 
 
 def verify(dataset: Dataset) -> None:

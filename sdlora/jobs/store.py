@@ -8,7 +8,7 @@ import secrets
 import shutil
 import time
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
@@ -26,7 +26,7 @@ from sdlora.jobs.spec import JobSpec
 from sdlora.models.bases import fingerprint, resolve_base
 from sdlora.text import Text
 
-OPEN_OF_ONE, OPEN_OF_ALL = 8, 200  # jobs that have not ended: of one user, and where there is no file of users
+OPEN_OF_ONE, OPEN_OF_ALL = 8, 1_000  # jobs that have not ended: of one user, and where there is no file of users
 PATIENCE = 30.0  # seconds that a new job waits for others to be made
 _VERSIONED = ("torch", "diffusers", "transformers", "peft", "safetensors")
 
@@ -59,14 +59,15 @@ def create(
     found = fingerprint(base.path) if base.path else ""
     wanted = file_name(name or settings.data.trigger or dataset.name)
     with _changing(workspace):
-        twin = _twin(workspace, dataset, settings, name)
+        others = every(workspace)
+        twin = _twin(others, dataset, settings, name)
         if twin and twin.owner == owner:
             return twin
-        _check_open(workspace, owner)
+        _check_open(workspace, others, owner)
         spec = JobSpec(
             id=new_id(),
-            name=unique(wanted, {s.name for s in every(workspace)}),
-            created=_now(workspace),
+            name=unique(wanted, {s.name for s in others}),
+            created=_now(others),
             preset=preset,
             dataset=dataset.id,
             base=base.source,
@@ -79,9 +80,9 @@ def create(
         return spec
 
 
-def _check_open(workspace: Workspace, owner: str) -> None:
+def _check_open(workspace: Workspace, others: Sequence[JobSpec], owner: str) -> None:
     """Nobody fills the queue that others wait in."""
-    own = [s for s in every(workspace) if s.owner == owner and not workspace.job(s.id).outcome.exists()]
+    own = [s for s in others if s.owner == owner and not workspace.job(s.id).outcome.exists()]
     most = OPEN_OF_ONE if owner else OPEN_OF_ALL
     if len(own) >= most:
         raise BadInput(
@@ -136,12 +137,13 @@ def go_on(workspace: Workspace, id: str, steps: int, owner: str = "") -> JobSpec
         }
     )
     with _changing(workspace):
-        _check_open(workspace, owner)
+        others = every(workspace)
+        _check_open(workspace, others, owner)
         more = replace(
             spec,
             id=new_id(),
-            name=unique(spec.name, {s.name for s in every(workspace)}),
-            created=_now(workspace),
+            name=unique(spec.name, {s.name for s in others}),
+            created=_now(others),
             settings=settings,
             versions=versions(),
             owner=owner,
@@ -166,9 +168,9 @@ def new_id() -> str:
     return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
 
 
-def _now(workspace: Workspace) -> float:
+def _now(others: Sequence[JobSpec]) -> float:
     """Unix time, but after every job there is: the queue's order must not turn when the clock jumps back."""
-    return max([time.time(), *(s.created + 1e-3 for s in every(workspace))])
+    return max([time.time(), *(s.created + 1e-3 for s in others)])
 
 
 def _build(
@@ -191,10 +193,10 @@ def _build(
         raise
 
 
-def _twin(workspace: Workspace, dataset: Dataset, settings: Config, name: str) -> JobSpec | None:
+def _twin(others: Sequence[JobSpec], dataset: Dataset, settings: Config, name: str) -> JobSpec | None:
     """A double click makes one job."""
     now = time.time()
-    for spec in every(workspace):
+    for spec in others:
         same = spec.dataset == dataset.id and spec.settings == settings and (not name or spec.name == file_name(name))
         if same and 0 <= now - spec.created < 5:
             return spec

@@ -89,8 +89,8 @@ def unchanged(trainer: Trainer) -> Iterator[None]:
 
 def _step_seconds(here: Run) -> float:
     """Mean seconds of a step over an epoch: measured on the largest batch, and where batches differ on the smallest too."""
-    order, latents = here.trainer.order, here.trainer.pictures.latents
-    work = {k: sum(prod(latents[i].plain.shape[1:]) for i in order.batch(k)) for k in range(order.batches_per_epoch)}
+    order, shapes = here.trainer.order, here.trainer.pictures.latents.shapes
+    work = {k: sum(prod(shapes[i][1:]) for i in order.batch(k)) for k in range(order.batches_per_epoch)}
     largest, smallest = max(work, key=lambda k: work[k]), min(work, key=lambda k: work[k])
     high = _timed(partial(_step, here, order.batch(largest)))
     if work[largest] == work[smallest]:

@@ -1,11 +1,12 @@
-"""Pictures as latents: encoded once, cached on disk, kept in memory."""
+"""Pictures as latents: encoded once, cached on disk, kept in memory as far as there is room for them."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from sdlora.errors import BadInput
 from sdlora.lora import canonical
 from sdlora.text import Text
 
+KEPT_BYTES = 2 << 30  # 16,000 pictures of 512 x 512 for SD 1.x
 _VERSION = 1  # of how a picture becomes a latent; part of the cache's key
 
 
@@ -50,6 +52,25 @@ class Latent:
     mask: Tensor | None = None  # (h, w) of the plain picture, from 0 to 1; None = everything counts
 
 
+class Latents(Sequence[Latent]):
+    """Latents by the number of their picture. `shapes`, each (C, h, w), are known without reading any."""
+
+    def __init__(self, shapes: Sequence[tuple[int, ...]], read: Callable[[int], Latent]):
+        self.shapes = shapes
+        self._read = read
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    def __getitem__(self, number: Any) -> Any:
+        if isinstance(number, slice):
+            return self.some(range(len(self))[number])
+        return self._read(range(len(self))[number])
+
+    def some(self, numbers: Sequence[int]) -> Latents:
+        return Latents([self.shapes[n] for n in numbers], lambda k: self._read(numbers[k]))
+
+
 @dataclass(frozen=True)
 class Cache:
     """Where latents are kept. `vae` is the VAE's fingerprint: another VAE gives other latents."""
@@ -68,8 +89,11 @@ def encode_pictures(
     sizes: Sequence[tuple[int, int]],
     cache: Cache,
     on_progress: Callable[[int, int], None],
-) -> list[Latent]:
-    """Latents of all pictures, each cut to its size (width, height) in pixels.
+    masks: bool = False,
+) -> Latents:
+    """Latents of all pictures, each cut to its size (width, height) in pixels, with their masks where those are wanted.
+
+    `KEPT_BYTES` of them stay in memory. The others are read from the cache each time, and made again where they have gone.
 
     The mean of the posterior is used, not a draw from it: its deviation is a thousandth of a latent's own.
     Pictures are encoded one at a time, so that a latent's bytes do not depend on what was cached before a crash.
@@ -78,12 +102,28 @@ def encode_pictures(
         BadInput: a latent is not finite; names the picture.
     """
     cache.folder.mkdir(parents=True, exist_ok=True)
-    latents = []
-    for done, (picture, size) in enumerate(zip(pictures, sizes, strict=True)):
+    kept: dict[int, Latent] = {}
+    shapes, room = [], KEPT_BYTES
+
+    def read(number: int) -> Latent:
+        if number in kept:
+            return kept[number]
+        picture, size = pictures[number], sizes[number]
+        latent = _cached(vae, picture, size, cache.file(picture, size, vae.dtype))
+        if not masks or not picture.mask:
+            return latent
+        shape = latent.plain.shape[-2], latent.plain.shape[-1]
+        return replace(latent, mask=read_mask(picture.mask, size, shape))
+
+    for done in range(len(pictures)):
         on_progress(done, len(pictures))
-        latents.append(_cached(vae, picture, size, cache.file(picture, size, vae.dtype)))
+        latent = read(done)
+        shapes.append(tuple(latent.plain.shape))
+        room -= latent.plain.nbytes + latent.flipped.nbytes + (0 if latent.mask is None else latent.mask.nbytes)
+        if room >= 0:
+            kept[done] = latent
     on_progress(len(pictures), len(pictures))
-    return latents
+    return Latents(shapes, read)
 
 
 def _cached(vae: AutoencoderKL, picture: Picture, size: tuple[int, int], file: Path) -> Latent:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import nn
@@ -24,10 +24,11 @@ from sdlora.render import Renderer
 from sdlora.text import Text
 from sdlora.train.captions import orders
 from sdlora.train.judge import Judge, Judgement, split
-from sdlora.train.latents import Cache, Latent, Picture, encode_pictures, read_mask
+from sdlora.train.latents import Cache, Latents, Picture, encode_pictures
 from sdlora.train.loop import Emit, Trainer, TrainingSet
 from sdlora.train.randomness import key
 
+MOST_TEXTS = 5_000  # whose embeddings are kept: 1.2 GB for SD 1.x, 1.6 GB for SDXL in bf16
 SAMPLE_PROMPTS = 2  # drawn where the settings name none
 
 
@@ -92,7 +93,7 @@ def load(request: Request) -> Base:
     return base
 
 
-def encode(request: Request, base: Base, folders: Folders, emit: Emit) -> list[Latent]:
+def encode(request: Request, base: Base, folders: Folders, emit: Emit) -> Latents:
     """Latents of all pictures, each in the size of its bucket."""
     side, unit = resolution(request.settings, base), _unit(base)
     sizes = [
@@ -101,14 +102,14 @@ def encode(request: Request, base: Base, folders: Folders, emit: Emit) -> list[L
     ]
     if request.settings.data.masks:
         _check_masks(request)
-    latents = encode_pictures(
+    return encode_pictures(
         base.vae,
         request.pictures,
         sizes,
         Cache(folders.cache / "latents", fingerprint(base.path, "vae")),
         _now_and_then(emit),
+        request.settings.data.masks,
     )
-    return _with_masks(request, sizes, latents) if request.settings.data.masks else latents
 
 
 def _check_masks(request: Request) -> None:
@@ -119,13 +120,6 @@ def _check_masks(request: Request) -> None:
                 "data.masks がオンですが、マスクのある画像がありません。透明部分のある画像か `masks` フォルダーを追加するか、オフにしてください。",
             )
         )
-
-
-def _with_masks(request: Request, sizes: list[tuple[int, int]], latents: list[Latent]) -> list[Latent]:
-    return [
-        replace(x, mask=read_mask(p.mask, size, (x.plain.shape[-2], x.plain.shape[-1]))) if p.mask else x
-        for p, size, x in zip(request.pictures, sizes, latents, strict=True)
-    ]
 
 
 def resolution(settings: Config, base: Base) -> int:
@@ -139,7 +133,7 @@ def _unit(base: Base) -> int:
     return base.factor * 2 ** (len(base.unet.config.block_out_channels) - 1)
 
 
-def prepare(request: Request, base: Base, latents: list[Latent], folders: Folders, emit: Emit) -> Run:
+def prepare(request: Request, base: Base, latents: Latents, folders: Folders, emit: Emit) -> Run:
     settings = request.settings
     captions = [p.caption for p in request.pictures]
     texts = _texts(request, base) if settings.train.text_encoder_lr == 0 else None
@@ -151,12 +145,12 @@ def prepare(request: Request, base: Base, latents: list[Latent], folders: Folder
     seconds = {"injecting": time.monotonic() - began}
     learn, held = split(len(latents), settings.data.held_out, settings.train.seed)
     plain = priors(request)
-    shown = TrainingSet([latents[i] for i in learn], [captions[i] for i in learn], [plain[i] for i in learn], texts)
+    shown = TrainingSet(latents.some(learn), [captions[i] for i in learn], [plain[i] for i in learn], texts)
     trainer = Trainer(base, adapters, shown, settings)
     for module in trained.values():
         module.train()
     began = time.monotonic()
-    judge = Judge.of(trainer, [latents[i] for i in held], [captions[i] for i in held]) if held else None
+    judge = Judge.of(trainer, list(latents.some(held)), [captions[i] for i in held]) if held else None
     seconds["judging"] = time.monotonic() - began
     return Run(request, folders, trainer, judge, Renderer(base, adapters, known=texts or {}), emit, seconds)
 
@@ -167,11 +161,17 @@ def _learning(settings: Config, base: Base) -> list[Part]:
     return [part for part in base.family.parts if (t.unet_lr if part == "unet" else t.text_encoder_lr) > 0]
 
 
-def _texts(request: Request, base: Base) -> dict[str, Embedding]:
-    """Every text of the run, encoded by frozen text encoders that are then let go: 1.6 GB of SDXL in bf16."""
+def _texts(request: Request, base: Base) -> dict[str, Embedding] | None:
+    """Every text of the run, encoded by frozen text encoders that are then let go: 1.6 GB of SDXL in bf16.
+
+    None where that would be more than `MOST_TEXTS`: each takes 0.2 MB for SD 1.x, so they are encoded when they are shown.
+    """
     captions = [shown for p in request.pictures for shown in (p.caption, *orders(p.caption, request.settings))]
     wanted = [*captions, *prompts(request), ""]
-    texts = encode_once(base, wanted + (priors(request) if request.settings.train.prior_weight else []))
+    wanted += priors(request) if request.settings.train.prior_weight else []
+    if len(set(wanted)) > MOST_TEXTS:
+        return None
+    texts = encode_once(base, wanted)
     base.free_text_encoders()
     return texts
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from sdlora.jobs.overview import Overview
 from sdlora.jobs.paths import Workspace
 from sdlora.jobs.users import EVERYBODY, User
 from sdlora.text import Language, Text
@@ -25,6 +26,7 @@ class Site:
     media: Media
     previews: Previews
     watch: Watch
+    overview: Overview
     known: Known = field(default_factory=Known)
 
 

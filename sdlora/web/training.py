@@ -58,7 +58,7 @@ def build(page: Page, pictures: Pictures, settings: Settings) -> Training:
     with gr.Accordion(page.say(words.LOG), open=False):
         log = gr.HTML(progress.log(page, None), elem_id="log")
     with gr.Accordion(page.say(words.JOBS), open=False):
-        jobs = gr.HTML(progress.jobs(page, [], "", {}), elem_id="jobs", js_on_load=look.ACTIONS)
+        jobs = gr.HTML(progress.jobs(page, [], 0, "", {}), elem_id="jobs", js_on_load=look.ACTIONS)
     screen = Training(job, start, stop, resume, more, hint, status, loss, samples, log, jobs)
     _connect(page, screen, pictures, settings)
     return screen
@@ -115,7 +115,7 @@ def choose(page: Page, given: gr.EventData) -> str:
 
 def own_jobs(page: Page) -> list[runner.Job]:
     """Those that this user may see, newest first."""
-    return [job for job in runner.jobs(page.workspace) if may_see(page.user, job.spec.owner)]
+    return [job for job in page.site.overview.jobs() if may_see(page.user, job.spec.owner)]
 
 
 def find(page: Page, id: Any) -> str:

@@ -10,20 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from diffusers import AutoencoderKL
 
 from sdlora import config, events
-from sdlora.data import import_pictures
+from sdlora.data import import_pictures, with_captions
 from sdlora.jobs import lock, overview, runner, store
 from sdlora.jobs.overview import Overview
 from sdlora.jobs.paths import Workspace
 from sdlora.jobs.queue import Queue
 from sdlora.jobs.spec import JobSpec, Outcome
-from sdlora.web import live
+from sdlora.train import latents, loop, prepare
+from sdlora.train.judge import MOST, split
+from sdlora.web import checkup, live, pictures
 from sdlora.web.context import Page, Site
 from sdlora.web.media import Media
 from sdlora.web.previews import Previews
 from sdlora.web.watch import Watch
 from tests.conftest import draw_pictures
+from tests.families import ready
 
 opened: list[str] | None = None
 
@@ -129,3 +134,57 @@ def test_a_worker_that_ends_without_a_mark_is_seen(place: Workspace, running: Jo
     assert [j.status for j in seen.jobs()] == ["running", "running"]
     os.close(held)
     assert [j.status for j in seen.jobs()] == ["interrupted", "running"]
+
+
+def test_one_more_edit_reads_no_set_and_no_picture_again(place: Workspace) -> None:
+    site = Site(place, Media(place.root), Previews(place.previews), Watch(), Overview(place))
+    page, counts = Page(site, "en"), []
+    current = import_pictures([draw_pictures(place.root / "pictures", 6)], place.datasets)
+    for number in range(12):
+        current = with_captions(current, {0: f"caption {number}"}, place.datasets)
+
+        def look(id: str = current.id) -> None:
+            pictures.own_datasets(page)
+            checkup.examine(page, [id], "", "", 64)
+
+        counts.append(files_opened(look))
+    assert counts[1] < counts[0], "pictures are looked at once"
+    assert counts[1:] == counts[1:2] * 11
+    assert len(pictures.own_datasets(page)) == 13
+
+
+def test_latents_that_do_not_fit_into_memory_are_read_again(tmp_path: Path, tiny_base: Path, monkeypatch: Any) -> None:
+    vae = AutoencoderKL.from_pretrained(tiny_base, subfolder="vae")
+    drawn = sorted(draw_pictures(tmp_path / "pictures", 4).glob("*.png"))
+    shown = [latents.Picture(file, file.stem, 64, 64, "") for file in drawn]
+    cache = latents.Cache(tmp_path / "cache", "vae")
+
+    def encoded() -> latents.Latents:
+        return latents.encode_pictures(vae, shown, [(32, 32)] * len(shown), cache, lambda done, total: None)
+
+    kept = encoded()
+    one = kept[0].plain.nbytes + kept[0].flipped.nbytes
+    monkeypatch.setattr(latents, "KEPT_BYTES", one)
+    some = encoded()
+    assert [some[k] is some[k] for k in range(4)] == [True, False, False, False]
+    for file in cache.folder.iterdir():
+        file.unlink()  # a cache may be emptied at any time
+    assert some.shapes == kept.shapes
+    for before, after in zip(kept, some, strict=True):
+        assert torch.equal(before.plain, after.plain)
+        assert torch.equal(before.flipped, after.flipped)
+
+
+def test_only_so_many_pictures_are_held_out() -> None:
+    learn, held = split(100_000, 0.1, 0)
+    assert (len(learn), len(held)) == (100_000 - MOST, MOST)
+
+
+def test_texts_that_are_too_many_to_keep_train_the_same(tmp_path: Path, monkeypatch: Any) -> None:
+    kept = ready("sd1", tmp_path, tmp_path, **{"train.text_encoder_lr": 0.0})
+    monkeypatch.setattr(prepare, "MOST_TEXTS", 2)
+    encoded = ready("sd1", tmp_path, tmp_path, **{"train.text_encoder_lr": 0.0})
+    assert kept.trainer.pictures.texts
+    assert encoded.trainer.pictures.texts is None
+    losses = [loop.batch_losses(here.trainer, {0: 0, 1: 1}) for here in (kept, encoded)]
+    torch.testing.assert_close(*losses)

@@ -7,7 +7,7 @@ import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -63,14 +63,14 @@ def verify(dataset: Dataset) -> None:
                 raise _damaged(dataset.name, item.name)
 
 
-def list_datasets(datasets: Path) -> list[Dataset]:
+def list_datasets(datasets: Path, opener: Callable[[Path], Dataset] = open_dataset) -> list[Dataset]:
     """Newest first. What is damaged or half built is left out."""
     found = []
     for folder in datasets.iterdir() if datasets.is_dir() else ():
         if folder.name.startswith(".") or not folder.is_dir():
             continue
         try:
-            found.append(open_dataset(folder))
+            found.append(opener(folder))
         except BadInput:
             continue
     return sorted(found, key=lambda dataset: (dataset.created, dataset.id), reverse=True)

@@ -86,7 +86,7 @@ def start(page: Page, settings: Settings, pictures: Pictures, values: Values) ->
     wanted = parse(settings.form.read(values))
     file = library.starting_file(page.workspace, wanted, page.user)
     spec = store.create(page.workspace, dataset, wanted, preset=preset, owner=page.user.name, start=file)
-    runner.start_next(page.workspace)
+    runner.start_next(page.workspace, page.site.overview.jobs_now)
     return spec.id
 
 
@@ -97,7 +97,7 @@ def stop(page: Page, job: Any) -> Any:
 
 def resume(page: Page, job: Any) -> Any:
     runner.resume(page.workspace.job(find(page, job)))
-    runner.start_next(page.workspace)
+    runner.start_next(page.workspace, page.site.overview.jobs_now)
     return gr.update(interactive=False)
 
 
@@ -105,7 +105,7 @@ def train_more(page: Page, job: Any) -> str:
     """Go on from where a finished job ended, as a new job."""
     spec = store.find(page.workspace, find(page, job))
     new = store.go_on(page.workspace, spec.id, more_steps(spec), page.user.name)
-    runner.start_next(page.workspace)
+    runner.start_next(page.workspace, page.site.overview.jobs_now)
     return new.id
 
 

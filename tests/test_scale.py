@@ -71,7 +71,7 @@ def running(place: Workspace, tiny_base: Path) -> Iterator[JobSpec]:
 
 def add_jobs(place: Workspace, model: JobSpec, count: int) -> list[JobSpec]:
     """Every other one done, the others in the queue."""
-    made = [replace(model, id=store.new_id(), created=model.created + k) for k in range(1, count + 1)]
+    made = [replace(model, id=f"{model.id}-{count}-{k}", created=model.created + k) for k in range(1, count + 1)]
     for number, spec in enumerate(made):
         paths = place.job(spec.id)
         paths.folder.mkdir()

@@ -246,7 +246,7 @@ def ready(root: Path, task: Task, values: dict[str, Any]) -> Run:
     request = Request("quality", 0.0, resolve_base("emoji"), "", settings, pictures, {})
     folders = Folders(root, root / "state", root / "checkpoints", root / "samples", root / "cache")
     base = load(request)
-    return prepare(request, base, encode(request, base, folders, lambda event: None), folders, lambda event: None)
+    return prepare(request, base, encode(request, base, folders), folders, lambda event: None)
 
 
 def held_out(run: Run) -> float:

@@ -87,7 +87,7 @@ def measure(root: Path, rank: int, rate: float, steps: int) -> tuple[int, dict[i
     folders = Folders(root, root / "state", root / "checkpoints", root / "samples", root / "cache")
     told: list[Event] = []
     base = load(request)
-    latents = encode(request, base, folders, told.append)
+    latents = encode(request, base, folders)
     if rank:
         here = prepare(request, base, latents, folders, told.append)
     else:

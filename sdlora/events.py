@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -179,11 +180,11 @@ class Follower:
 
     @property
     def step(self) -> int:
-        return max(self.steps, default=self.started.step if self.started else 0)
+        return next(reversed(self.steps), self.started.step if self.started else 0)
 
     def seconds_left(self, window: int = 50) -> float | None:
         """Median time of the last steps times the steps to go; None before the second step."""
-        recent = sorted(s.seconds for s in list(self.steps.values())[-window:])
+        recent = sorted(s.seconds for s in islice(reversed(self.steps.values()), window))
         if self.started is None or len(recent) < 2:
             return None
         return recent[len(recent) // 2] * (self.started.steps - self.step)

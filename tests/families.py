@@ -12,7 +12,7 @@ import torch
 from sdlora import config
 from sdlora.models.bases import resolve_base
 from sdlora.models.load import Base, load_base
-from sdlora.train.latents import Latent, Picture
+from sdlora.train.latents import Latent, Latents, Picture
 from sdlora.train.loop import train
 from sdlora.train.prepare import Folders, Request, Run, prepare
 from sdlora.train.snapshot import capture, restore
@@ -68,7 +68,7 @@ def ready(family: str, root: Path, out: Path, **changes: Any) -> Run:
         versions={},
     )
     folders = Folders(out, out / "state", out / "checkpoints", out / "samples", out / "cache")
-    return prepare(request, base_of(family, root), latents, folders, lambda event: None)
+    return prepare(request, base_of(family, root), Latents(shapes, latents.__getitem__), folders, lambda event: None)
 
 
 def steps(here: Run) -> dict[int, State]:

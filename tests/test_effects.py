@@ -100,7 +100,7 @@ def _trained(root: Path, base_folder: Path, changes: dict[str, Any]) -> str:
     shown = [replace(p, caption=with_trigger(p.caption, trigger)) for p in job.request.pictures]
     request = replace(job.request, pictures=shown)
     base = load(request)
-    here = prepare(request, base, encode(request, base, job.folders, job.events.append), job.folders, job.events.append)
+    here = prepare(request, base, encode(request, base, job.folders), job.folders, job.events.append)
     train(here.trainer, job.events.append, lambda: here.trainer.done == 4, lambda step: None)
     saved = here.trainer.average or here.trainer.adapters.matrices()
     digest = hashlib.sha256()

@@ -11,7 +11,7 @@ import torch
 from sdlora.models.bases import resolve_base
 from sdlora.models.load import load_base
 from sdlora.train import latents
-from sdlora.train.latents import Cache, Latent, Picture, encode_pictures
+from sdlora.train.latents import Cache, Encoder, Latents, Picture
 from tests.conftest import draw_pictures
 
 
@@ -27,10 +27,12 @@ def test_mirrored_pictures_are_encoded_only_where_they_are_shown(
         encoded.append(pixels)
         return encode(vae, pixels)
 
-    def made(mirrored: bool) -> list[Latent]:
+    def made(mirrored: bool) -> Latents:
         encoded.clear()
-        cache = Cache(tmp_path / "cache", "vae")
-        return encode_pictures(base.vae, pictures, [(32, 32)] * 2, cache, lambda done, total: None, mirrored)
+        found = Encoder(base.vae, pictures, [(32, 32)] * 2, Cache(tmp_path / "cache", "vae"), mirrored).latents()
+        assert not encoded, "nobody has asked for one"
+        assert found.shapes == [tuple(x.plain.shape) for x in found]
+        return found
 
     monkeypatch.setattr(latents, "encode", counted)
     plain = made(mirrored=False)
@@ -40,6 +42,20 @@ def test_mirrored_pictures_are_encoded_only_where_they_are_shown(
     assert len(encoded) == 2, "what was there already is not made again"
     assert all(torch.equal(a.plain, b.plain) for a, b in zip(plain, both, strict=True))
     assert all(b.flipped is not None and not torch.equal(b.plain, b.flipped) for b in both)
-    assert len(made(mirrored=True)) == 2
+    assert len(list(made(mirrored=True))) == 2
     assert not encoded
     assert made(mirrored=False)[0].flipped is None
+
+
+def test_the_rest_is_foretold_from_what_was_made(tiny_base: Path, tmp_path: Path) -> None:
+    files = sorted(draw_pictures(tmp_path / "pictures", 4).glob("*.png"))
+    pictures = [Picture(file, file.name, 32, 32, file.stem) for file in files]
+    vae = load_base(resolve_base(str(tiny_base)), "fp32").vae
+    encoder = Encoder(vae, pictures, [(32, 32)] * 4, Cache(tmp_path / "cache", "vae"))
+    found = encoder.latents()
+    assert found.left() == 0, "no pace yet"
+    assert found[2].plain is found.some([3, 2])[1].plain
+    (taken,) = encoder._taken
+    assert found.left() == pytest.approx(3 * taken)
+    list(found)
+    assert found.left() == 0

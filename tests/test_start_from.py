@@ -33,7 +33,7 @@ def prepared(root: Path, base_folder: Path, start: Path, **changes: Any) -> Run:
     job = Trained(root, base_folder, **changes)
     request = replace(job.request, start=start)
     base = load(request)
-    latents = encode(request, base, job.folders, job.events.append)
+    latents = encode(request, base, job.folders)
     return prepare(request, base, latents, job.folders, job.events.append)
 
 

@@ -12,7 +12,7 @@ import typer
 
 from sdlora.cli.bar import progress_bar
 from sdlora.cli.options import JsonOption, WorkspaceOption, open_workspace, print_json
-from sdlora.data import Dataset, import_pictures, open_dataset
+from sdlora.data import Dataset, import_pictures, limits, open_dataset
 from sdlora.data.doctor import check as check_dataset
 from sdlora.errors import BadInput
 from sdlora.jobs.paths import Workspace
@@ -95,7 +95,8 @@ def import_with_bar(paths: list[Path], workspace: Workspace, name: str | None) -
     if missing:
         raise BadInput(Text(f"{missing[0]} does not exist.", f"{missing[0]} がありません。"))
     with progress_bar("importing") as advance:
-        return import_pictures(paths, workspace.datasets, name, advance)
+        most = limits.OWN if all(p.is_dir() for p in paths) else limits.GIVEN
+        return import_pictures(paths, workspace.datasets, name, advance, most)
 
 
 def summary(dataset: Dataset) -> dict[str, object]:

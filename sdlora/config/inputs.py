@@ -115,8 +115,8 @@ class DataSettings(Section):
         0.1,
         Text("Held-out share", "検証用の割合"),
         Text(
-            "Share of the pictures that is never trained on, but used to judge which checkpoint is best. Below 8 pictures none is held out.",
-            "学習に使わず、どのチェックポイントが最良かの判定だけに使う画像の割合。8 枚未満では取り分けません。",
+            "Share of the pictures that is never trained on, but used to judge which checkpoint is best. Below 8 pictures none is held out; never more than 64 are.",
+            "学習に使わず、どのチェックポイントが最良かの判定だけに使う画像の割合。8 枚未満では取り分けません。最大 64 枚です。",
         ),
         ge=0.0,
         le=0.5,

@@ -4,6 +4,7 @@ from sdlora.data.captions import add_prefix, add_suffix, replace, with_trigger
 from sdlora.data.dataset import Dataset, Item, Skipped
 from sdlora.data.doctor import Finding, check
 from sdlora.data.ingest import import_pictures
+from sdlora.data.opened import Opened
 from sdlora.data.pictures import fit
 from sdlora.data.store import (
     clear_leftovers,
@@ -20,6 +21,7 @@ __all__ = [
     "Dataset",
     "Finding",
     "Item",
+    "Opened",
     "Skipped",
     "add_prefix",
     "add_suffix",

@@ -33,15 +33,22 @@ class Finding:
     fix: Text
 
 
-def check(dataset: Dataset, resolution: int | None = None) -> list[Finding]:
+Known = dict[tuple[str, int], Look]  # by a picture's file and the size it was looked at
+
+
+def check(dataset: Dataset, resolution: int | None = None, known: Known | None = None) -> list[Finding]:
     """Look at each picture once. `resolution`: the training size in pixels; without it no picture is too small.
 
-    The worst comes first.
+    The worst comes first. What is `known` is not looked at again, and what is seen is added.
     """
+    known, size = {} if known is None else known, resolution or BLUR_SIZE
     looks: dict[str, Look | None] = {}
     for item in dataset.items:
         if item.file not in looks:
-            looks[item.file] = look_at(dataset.path(item), resolution or BLUR_SIZE)
+            look = known.get((item.file, size)) or look_at(dataset.path(item), size)
+            if look:
+                known[item.file, size] = look
+            looks[item.file] = look
     findings = [
         *_damaged(dataset.items, looks),
         *_few(dataset.items),

@@ -106,6 +106,7 @@ def import_pictures(
     datasets: Path,
     name: str | None = None,
     progress: Callable[[int, int], None] | None = None,
+    most: limits.Most = limits.GIVEN,
 ) -> Dataset:
     """Import picture files, caption files, folders and zips into `datasets`/<id>.
 
@@ -114,12 +115,13 @@ def import_pictures(
     of anything, and where no picture is usable; DiskFull. Then nothing is left behind.
     """
     sources = [Path(source) for source in sources]
-    budget = Budget()
+    budget = Budget(most)
     with ExitStack() as stack:
-        found = collect(sources, stack)
+        found = collect(sources, stack, most)
         masks = _masks(found.pictures)
-        pictures = sorted((p for p in found.pictures if p not in set(masks.values())), key=_order)
-        _check_count(len(pictures))
+        drawn = set(masks.values())
+        pictures = sorted((p for p in found.pictures if p not in drawn), key=_order)
+        _check_count(len(pictures), most.pictures)
         captions = read_captions(found, lambda entry, limit: b"".join(chunks(entry, limit, budget)))
         temporary = stack.enter_context(building(datasets))
         job = _Import(temporary, stack.enter_context(Decoder()), captions, budget, masks)
@@ -165,14 +167,18 @@ def _order(entry: Entry) -> tuple:
     return ([natural(readable(part)) for part in entry.place[1:]], natural(readable(entry.name)), entry.place[0])
 
 
-def _check_count(count: int) -> None:
-    if count > limits.PICTURES:
-        raise BadInput(
-            Text(
-                f"There are {count:,} pictures; a data set holds at most {limits.PICTURES:,}. Divide them.",
-                f"画像が {count:,} 枚あります。1 つのデータセットは {limits.PICTURES:,} 枚までです。分けてください。",
-            )
+def _check_count(count: int, most: int) -> None:
+    if count <= most:
+        return
+    given = most == limits.GIVEN.pictures
+    also_en = f" A folder of up to {limits.OWN.pictures:,} can be added on the command line." if given else ""
+    also_ja = f"コマンドラインからは、フォルダーで {limits.OWN.pictures:,} 枚まで追加できます。" if given else ""
+    raise BadInput(
+        Text(
+            f"There are {count:,} pictures; a data set holds at most {most:,} here. Divide them.{also_en}",
+            f"画像が {count:,} 枚あります。ここでは 1 つのデータセットは {most:,} 枚までです。分けてください。{also_ja}",
         )
+    )
 
 
 def _nothing_usable(pictures: int, found: Found) -> BadInput:

@@ -25,8 +25,8 @@ def groups_alike(looks: Sequence[Look]) -> list[list[int]]:
         return index
 
     for left, right in _candidates(looks):
-        first, second = sorted((find(left), find(right)))
-        if first != second and _alike(looks[left], looks[right]):
+        if _alike(looks[left], looks[right]):
+            first, second = sorted((find(left), find(right)))
             leader[second] = first
     groups: dict[int, list[int]] = {}
     for index in range(len(looks)):

@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from sdlora.text import Text
 
 MEGA = 1_000_000
 
-PICTURES = 5_000  # in one set
 PICTURE_BYTES = 20 * MEGA  # of the file that was given
 PIXELS = 64 * MEGA
 EDGE_MIN, EDGE_MAX = 64, 16_384
 ASPECT = 8  # longer edge : shorter edge
 CAPTION_BYTES = 64 * 1024
 TABLE_BYTES = 20 * MEGA  # one metadata.jsonl or metadata.csv
-TOTAL_BYTES = 2_000 * MEGA  # of everything read for one set, after unpacking
-FILES = 20_000  # of any kind, in one import
 ZIP_DIRECTORY_BYTES = 8 * MEGA  # the list of names in a zip: zipfile holds it in memory whole
 
 DECODE_SECONDS = 60.0  # one picture, start of the child included
 DECODE_MEMORY = 2 << 30  # address space of the decoding child; 64 megapixels of CMYK with a profile need about half
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+
+
+@dataclass(frozen=True)
+class Most:
+    """What one import may hold at most."""
+
+    pictures: int
+    files: int  # of any kind
+    bytes: int  # of everything that is read, after unpacking
+
+
+GIVEN = Most(5_000, 20_000, 2_000 * MEGA)  # by a browser, or in a zip
+OWN = Most(
+    100_000, 400_000, 10_000_000 * MEGA
+)  # a folder on this machine, named on the command line: nothing is unpacked
 
 
 class Refused(Exception):

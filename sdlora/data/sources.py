@@ -56,6 +56,7 @@ class Entry:
 
 @dataclass
 class Found:
+    most: limits.Most
     pictures: list[Entry] = field(default_factory=list)
     captions: list[Entry] = field(default_factory=list)
     tables: list[Entry] = field(default_factory=list)
@@ -65,8 +66,13 @@ class Found:
     def add(self, entry: Entry) -> None:
         """Sort one entry by its name; what it really is shows when it is read."""
         self.count += 1
-        if self.count > limits.FILES:
-            raise BadInput(TOO_MANY_FILES)
+        if self.count > self.most.files:
+            raise BadInput(
+                Text(
+                    f"There are more than {self.most.files:,} files. Give only the pictures and their captions.",
+                    f"ファイルが {self.most.files:,} 個を超えています。画像とキャプションだけを指定してください。",
+                )
+            )
         suffix = suffix_of(entry.name)
         if suffix in limits.SUFFIXES:
             self.pictures.append(entry)
@@ -81,23 +87,17 @@ class Found:
         self.skipped.append(Skipped(clean_name(name), reason))
 
 
-TOO_MANY_FILES = Text(
-    f"There are more than {limits.FILES:,} files. Give only the pictures and their captions.",
-    f"ファイルが {limits.FILES:,} 個を超えています。画像とキャプションだけを指定してください。",
-)
-
-
 class Budget:
     """The bytes that may still be read for this set."""
 
-    def __init__(self) -> None:
-        self.left = limits.TOTAL_BYTES
+    def __init__(self, most: limits.Most) -> None:
+        self.all = self.left = most.bytes
 
     def take(self, size: int) -> None:
         """Raises BadInput when more was unpacked than a set may hold: a zip bomb ends here."""
         self.left -= size
         if self.left < 0:
-            gigabytes = f"{limits.TOTAL_BYTES / 1e9:g}"
+            gigabytes = f"{self.all / 1e9:g}"
             raise BadInput(
                 Text(
                     f"The files are larger than {gigabytes} GB unpacked. Divide them into several data sets.",
@@ -106,9 +106,9 @@ class Budget:
             )
 
 
-def collect(sources: Sequence[Path], stack: ExitStack) -> Found:
+def collect(sources: Sequence[Path], stack: ExitStack, most: limits.Most) -> Found:
     """List everything in `sources`; zips stay open as long as `stack`. Raises BadInput for what must not be touched."""
-    found = Found()
+    found = Found(most)
     loose = []
     for number, source in enumerate(sources):
         if os.path.isdir(source):  # not Path.is_dir: that raises for names no file system takes

@@ -7,7 +7,7 @@ import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -40,11 +40,19 @@ def open_dataset(folder: Path) -> Dataset:
         ) from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise _damaged(name, MANIFEST) from error
+    there = _files(folder / PICTURES)
     for item in dataset.items:
-        mask = dataset.mask_path(item)
-        if not dataset.path(item).is_file() or (mask and not mask.is_file()):
+        if not there.issuperset({item.file, item.mask or item.file}):
             raise _damaged(name, item.name)
     return dataset
+
+
+def _files(pictures: Path) -> set[str]:
+    """As items name them, by one look at the folder: asking for each takes twenty times as long."""
+    try:
+        return {f"{PICTURES}/{entry.name}" for entry in os.scandir(pictures) if entry.is_file()}
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
 
 
 def verify(dataset: Dataset) -> None:
@@ -55,14 +63,14 @@ def verify(dataset: Dataset) -> None:
                 raise _damaged(dataset.name, item.name)
 
 
-def list_datasets(datasets: Path) -> list[Dataset]:
+def list_datasets(datasets: Path, opener: Callable[[Path], Dataset] = open_dataset) -> list[Dataset]:
     """Newest first. What is damaged or half built is left out."""
     found = []
     for folder in datasets.iterdir() if datasets.is_dir() else ():
         if folder.name.startswith(".") or not folder.is_dir():
             continue
         try:
-            found.append(open_dataset(folder))
+            found.append(opener(folder))
         except BadInput:
             continue
     return sorted(found, key=lambda dataset: (dataset.created, dataset.id), reverse=True)

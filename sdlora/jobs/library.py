@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -19,9 +19,11 @@ from typing import Literal
 from sdlora.config import Config
 from sdlora.errors import BadInput
 from sdlora.files import read_json, sha256_of, sync_folder, write_json
-from sdlora.jobs import store
+from sdlora.jobs import runner, store
 from sdlora.jobs.lock import held
+from sdlora.jobs.overview import Overview
 from sdlora.jobs.paths import Workspace, checked_id
+from sdlora.jobs.runner import Job
 from sdlora.jobs.spec import JobSpec, Outcome
 from sdlora.jobs.users import EVERYBODY, User, may_see
 from sdlora.lora.inspect import inspect_file
@@ -64,12 +66,17 @@ def _trash(workspace: Workspace) -> Path:
     return workspace.root / "trash"
 
 
-def entries(workspace: Workspace, user: User = EVERYBODY) -> list[Entry]:
-    """All that this user may see, newest first."""
-    found = [e for e in (_of_job(workspace, spec) for spec in store.every(workspace)) if e]
-    found += [e for e in map(_of_folder, _folders(folder(workspace))) if e]
-    seen = [e for e in found if may_see(user, e.owner)]
-    return sorted(seen, key=lambda e: (e.created, e.id), reverse=True)
+def entries(workspace: Workspace, user: User = EVERYBODY, jobs: Iterable[Job] | None = None) -> list[Entry]:
+    """All that this user may see, newest first. `jobs`, where they are known, are not read again."""
+    known = runner.jobs(workspace) if jobs is None else jobs
+    trained = [e for e in (_of_job(workspace, job.spec, job.outcome) for job in known) if e and may_see(user, e.owner)]
+    return sorted(trained + untrained(workspace, user), key=lambda e: (e.created, e.id), reverse=True)
+
+
+def untrained(workspace: Workspace, user: User = EVERYBODY) -> list[Entry]:
+    """Those that were brought here, made of others, or are being made."""
+    found = [e for e in map(_of_folder, _folders(folder(workspace))) if e]
+    return [e for e in found if may_see(user, e.owner)]
 
 
 def find(workspace: Workspace, id: str, user: User = EVERYBODY) -> Entry:
@@ -77,7 +84,7 @@ def find(workspace: Workspace, id: str, user: User = EVERYBODY) -> Entry:
     checked_id(id)
     try:
         ours = id.startswith(_OURS)
-        entry = _of_folder(folder(workspace) / id) if ours else _of_job(workspace, store.find(workspace, id))
+        entry = _of_folder(folder(workspace) / id) if ours else _of_job(workspace, *_job(workspace, id))
     except BadInput:
         entry = None
     if entry is None or not may_see(user, entry.owner):
@@ -109,9 +116,12 @@ def starting_file(workspace: Workspace, settings: Config, user: User = EVERYBODY
     return file
 
 
-def _of_job(workspace: Workspace, spec: JobSpec) -> Entry | None:
+def _job(workspace: Workspace, id: str) -> tuple[JobSpec, Outcome | None]:
+    return store.find(workspace, id), Outcome.read(workspace.job(id))
+
+
+def _of_job(workspace: Workspace, spec: JobSpec, outcome: Outcome | None) -> Entry | None:
     paths = workspace.job(spec.id)
-    outcome = Outcome.read(paths)
     if outcome is None or not outcome.file or not (paths.folder / outcome.file).is_file():
         return None
     name = read_json(paths.name)["name"] if paths.name.is_file() else spec.name
@@ -312,16 +322,16 @@ def clear_leftovers(workspace: Workspace) -> None:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def stamp(workspace: Workspace) -> str:
-    """Changes whenever a list of entries would: told from the folders' times alone, in a millisecond."""
-    seen = []
-    for parent in (workspace.jobs, folder(workspace)):
-        for place in _folders(parent):
-            for note in ("outcome.json", "library.json", "entry.json", "answer.json"):
-                try:
-                    facts = os.stat(place / note)
-                except OSError:
-                    continue
-                seen.append(f"{place.name}/{note}:{facts.st_mtime_ns}")
-            seen.append(f"{place.name}:{held(place / '.lock') if parent != workspace.jobs else ''}")
+def stamp(overview: Overview) -> str:
+    """Changes whenever a list of entries would: told from the jobs' version and the times of the Library's folders."""
+    overview.jobs()
+    seen = [overview.version]
+    for place in _folders(folder(overview.workspace)):
+        for note in ("entry.json", "answer.json"):
+            try:
+                facts = os.stat(place / note)
+            except OSError:
+                continue
+            seen.append(f"{place.name}/{note}:{facts.st_mtime_ns}")
+        seen.append(f"{place.name}:{held(place / '.lock')}")
     return "\n".join(sorted(seen))

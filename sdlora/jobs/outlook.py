@@ -2,48 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 
 from sdlora.events import Follower
-from sdlora.jobs.paths import Workspace
 from sdlora.jobs.runner import Job
-from sdlora.jobs.spec import JobSpec, Outcome
+from sdlora.jobs.spec import JobSpec
 
 Follow = Callable[[JobSpec], Follower]
 
 
-def starts(workspace: Workspace, jobs: Sequence[Job], follow: Follow) -> dict[str, float]:
+def starts(jobs: Sequence[Job], follow: Follow) -> dict[str, float]:
     """Seconds until each queued job starts. Who waits behind a job of unknown length is left out.
 
     `jobs` are all, newest first; `follow` gives what a running one has told.
     """
     found: dict[str, float] = {}
     ahead = 0.0
-    running = [job for job in jobs if job.status in ("running", "stopping")]
+    running = [job for job in jobs if job.running]
+    told = {job.spec.id: follow(job.spec) for job in running}
+    paces: dict[str, float] = {}  # by base: seconds for what `_work` counts
     for job in (*running, *sorted((j for j in jobs if j.place), key=lambda j: j.place)):
         if job.place:
             found[job.spec.id] = ahead
-        told = follow(job.spec) if job in running else None
-        left = told.seconds_left() if told else None
+        left = told[job.spec.id].seconds_left() if job.running else None
         if left is None:
-            pace = next(iter(_paces(workspace, jobs, running, follow, job.spec)), None)
-            if pace is None:
+            base = job.spec.base
+            pace = paces[base] if base in paces else paces.setdefault(base, _pace(base, jobs, told))
+            if not pace:
                 break
-            left = pace * (job.spec.settings.train.steps - workspace.job(job.spec.id).saved_step())
+            left = pace * _work(job.spec) * (job.spec.settings.train.steps - job.saved)
         ahead += left
     return found
 
 
-def _paces(
-    workspace: Workspace, jobs: Sequence[Job], running: Sequence[Job], follow: Follow, wanted: JobSpec
-) -> Iterable[float]:
-    """Seconds a step of `wanted`, by each job on the same base that shows it: the running one first, then the newest."""
-    for job in (*running, *(j for j in jobs if j.status in ("done", "stopped"))):
-        if job.spec.base == wanted.base:
-            seconds = _told(follow(job.spec)) if job in running else _took(Outcome.read(workspace.job(job.spec.id)))
+def _pace(base: str, jobs: Sequence[Job], told: Mapping[str, Follower]) -> float:
+    """As seen on this base: by the running job, else by the newest that shows it. 0 where none does."""
+    for job in sorted(jobs, key=lambda j: not j.running):
+        if job.spec.base == base:
+            seconds = _told(told[job.spec.id]) if job.running else _took(job)
             if seconds:
-                yield seconds * _work(wanted) / _work(job.spec)
+                return seconds / _work(job.spec)
+    return 0.0
 
 
 def _told(told: Follower) -> float:
@@ -51,9 +51,10 @@ def _told(told: Follower) -> float:
     return median(recent) if recent else 0.0
 
 
-def _took(outcome: Outcome | None) -> float:
+def _took(job: Job) -> float:
     """With all that is not a step: loading, samples, judging."""
-    return outcome.seconds / outcome.step if outcome and outcome.step else 0.0
+    known = job.outcome if job.status in ("done", "stopped") else None
+    return known.seconds / known.step if known and known.step else 0.0
 
 
 def _work(spec: JobSpec) -> float:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 
 from sdlora.errors import BadInput
 from sdlora.jobs import runner
+from sdlora.jobs.overview import Overview
 from sdlora.jobs.paths import JobPaths, Workspace
 from sdlora.jobs.spec import Outcome
 
@@ -21,11 +22,15 @@ class Queue:
     """One for each process that watches a workspace. What it remembers is only since when it has seen a job interrupted."""
 
     workspace: Workspace
+    shared: InitVar[Overview | None] = None  # with whoever else in this process watches
     seen: dict[str, float] = field(default_factory=dict)  # job -> monotonic seconds
+
+    def __post_init__(self, shared: Overview | None) -> None:
+        self.overview = shared or Overview(self.workspace)
 
     def tick(self) -> None:
         """Call about once a second."""
-        found = runner.jobs(self.workspace)
+        found = self.overview.jobs_now()
         interrupted = {j.spec.id for j in found if j.status == "interrupted"}
         self.seen = {id: self.seen.get(id, time.monotonic()) for id in interrupted}
         for job in found:
@@ -34,8 +39,10 @@ class Queue:
             if again and self._has_room(paths):
                 with contextlib.suppress(BadInput):  # somebody else, who watches too, was faster
                     runner.resume(paths)
-        if not any(job.status == "paused" and runner.gpu_lost(self.workspace.job(job.spec.id)) for job in found):
-            runner.start_next(self.workspace)
+        found = self.overview.jobs_now()
+        may_start = any(job.place for job in found) and not any(job.running for job in found)
+        if may_start and not any(job.gpu_lost for job in found):
+            runner.start_next(self.workspace, self.overview.jobs_now)
 
     def seconds_to_retry(self, paths: JobPaths) -> float | None:
         """Until an interrupted job goes on by itself; None = it waits for a person."""

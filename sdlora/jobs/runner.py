@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import subprocess
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -27,12 +29,16 @@ ATTEMPTS = 3  # of a killed worker without a saved step in between, before a per
 
 def status(paths: JobPaths) -> Status:
     """Lock held = running; an outcome = what it says; a log = interrupted; else queued."""
+    return _status_and_outcome(paths)[0]
+
+
+def _status_and_outcome(paths: JobPaths) -> tuple[Status, Outcome | None]:
     if lock.held(paths.lock):
-        return "stopping" if paths.stop.exists() else "running"
+        return ("stopping" if paths.stop.exists() else "running"), None
     outcome = Outcome.read(paths)
     if outcome:
-        return outcome.status
-    return "interrupted" if paths.log.exists() else "queued"
+        return outcome.status, outcome
+    return ("interrupted" if paths.log.exists() else "queued"), None
 
 
 @dataclass(frozen=True)
@@ -42,27 +48,51 @@ class Job:
     spec: JobSpec
     status: Status
     place: int
+    outcome: Outcome | None = None
+    saved: int = 0  # where a queued one will begin
+
+    @property
+    def running(self) -> bool:
+        return self.status in ("running", "stopping")
+
+    @property
+    def gpu_lost(self) -> bool:
+        """Every other job would be lost on it too: the queue waits until somebody resumes or deletes this one."""
+        return self.status == "paused" and self.outcome is not None and self.outcome.exit_code == DeviceLost.exit_code
+
+
+def look_at(workspace: Workspace, name: str, spec: JobSpec | None = None) -> Job | None:
+    """The job in a folder of this name, without its place; None where none can be read. `spec` saves reading it again."""
+    paths = JobPaths(workspace.jobs / name)
+    try:
+        spec = spec or JobSpec.read(paths)
+        state, outcome = _status_and_outcome(paths)
+        return Job(spec, state, 0, outcome, paths.saved_step() if state == "queued" else 0)
+    except (OSError, ValueError, KeyError, TypeError, BadInput):
+        return None
+
+
+def placed(found: Iterable[Job]) -> list[Job]:
+    """Newest first, those that wait with their places."""
+    waiting = itertools.count(1)
+    oldest_first = sorted(found, key=lambda job: (job.spec.created, job.spec.id))
+    return [replace(j, place=next(waiting)) if j.status == "queued" else j for j in oldest_first][::-1]
 
 
 def jobs(workspace: Workspace) -> list[Job]:
-    """All jobs, newest first."""
-    found, place = [], 0
-    for spec in store.every(workspace):
-        state = status(workspace.job(spec.id))
-        place += state == "queued"
-        found.append(Job(spec, state, place if state == "queued" else 0))
-    return found[::-1]
+    """All jobs, newest first. Who asks again and again asks an `Overview`."""
+    return placed(job for spec in store.every(workspace) if (job := look_at(workspace, spec.id, spec)))
 
 
-def start_next(workspace: Workspace) -> JobSpec | None:
+def start_next(workspace: Workspace, jobs_now: Callable[[], list[Job]] | None = None) -> JobSpec | None:
     """Start the oldest queued job if none runs. Called often, by any process: only one of them gets the queue's lock."""
     workspace.make()
     with lock.holding(workspace.lock, patience=0) as mine:
-        now = [(s, status(workspace.job(s.id))) for s in store.every(workspace)] if mine else []
-        waiting = [s for s, state in now if state == "queued"]
-        if not waiting or any(state in ("running", "stopping") for _, state in now):
+        now = (jobs_now() if jobs_now else jobs(workspace)) if mine else []
+        first = next((job.spec for job in now if job.place == 1), None)
+        if first is None or any(job.running for job in now):
             return None
-        return waiting[0] if start(workspace.job(waiting[0].id)) else None
+        return first if start(workspace.job(first.id)) else None
 
 
 def start(paths: JobPaths) -> bool:
@@ -151,12 +181,6 @@ def resume(paths: JobPaths) -> None:
         if paths.log.exists():  # what each attempt came to is told by the logs' names
             paths.log.rename(paths.folder / f"log-{attempts(paths):02d}-to-{paths.saved_step()}.txt")
         paths.outcome.unlink(missing_ok=True)
-
-
-def gpu_lost(paths: JobPaths) -> bool:
-    """Every other job would be lost on it too: the queue waits until somebody resumes or deletes this one."""
-    outcome = Outcome.read(paths)
-    return outcome is not None and outcome.exit_code == DeviceLost.exit_code
 
 
 def attempts(paths: JobPaths) -> int:

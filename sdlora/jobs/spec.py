@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from sdlora import config
@@ -23,8 +23,8 @@ class JobSpec:
     dataset: str  # id of the data set
     base: str  # absolute folder or hub id, as loaded
     base_fingerprint: str  # "" where the base was not on this machine yet
-    settings: Config
-    versions: dict[str, str]
+    settings: Config = field(repr=False)  # the id stands for all that was written once
+    versions: dict[str, str] = field(repr=False)
     owner: str = ""  # name of the user who started it; "" = where there is no file of users
     parent: str = ""  # id of the job that this one goes on from,
     parent_step: int = 0  # from this step of it

@@ -8,9 +8,9 @@ import secrets
 import shutil
 import time
 import unicodedata
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -19,14 +19,14 @@ from sdlora.config import Config, from_values, values_of
 from sdlora.data import Dataset, copy_dataset, open_dataset
 from sdlora.data import clear_leftovers as clear_datasets
 from sdlora.errors import BadInput
-from sdlora.files import link_or_copy, sync_folder
+from sdlora.files import link_or_copy, read_json, sync_folder
 from sdlora.jobs.lock import held, holding
 from sdlora.jobs.paths import JobPaths, Workspace
 from sdlora.jobs.spec import JobSpec
 from sdlora.models.bases import fingerprint, resolve_base
 from sdlora.text import Text
 
-OPEN_OF_ONE, OPEN_OF_ALL = 8, 200  # jobs that have not ended: of one user, and where there is no file of users
+OPEN_OF_ONE, OPEN_OF_ALL = 8, 1_000  # jobs that have not ended: of one user, and where there is no file of users
 PATIENCE = 30.0  # seconds that a new job waits for others to be made
 _VERSIONED = ("torch", "diffusers", "transformers", "peft", "safetensors")
 
@@ -59,14 +59,15 @@ def create(
     found = fingerprint(base.path) if base.path else ""
     wanted = file_name(name or settings.data.trigger or dataset.name)
     with _changing(workspace):
-        twin = _twin(workspace, dataset, settings, name)
+        others = _others(workspace)
+        twin = _twin(others, dataset, settings, name)
         if twin and twin.owner == owner:
             return twin
-        _check_open(workspace, owner)
+        _check_open(others, owner)
         spec = JobSpec(
             id=new_id(),
-            name=unique(wanted, {s.name for s in every(workspace)}),
-            created=_now(workspace),
+            name=unique(wanted, {s.name for s in others}),
+            created=_now(others),
             preset=preset,
             dataset=dataset.id,
             base=base.source,
@@ -79,9 +80,9 @@ def create(
         return spec
 
 
-def _check_open(workspace: Workspace, owner: str) -> None:
+def _check_open(others: Sequence[_Other], owner: str) -> None:
     """Nobody fills the queue that others wait in."""
-    own = [s for s in every(workspace) if s.owner == owner and not workspace.job(s.id).outcome.exists()]
+    own = [s for s in others if s.owner == owner and not s.paths.outcome.exists()]
     most = OPEN_OF_ONE if owner else OPEN_OF_ALL
     if len(own) >= most:
         raise BadInput(
@@ -136,12 +137,13 @@ def go_on(workspace: Workspace, id: str, steps: int, owner: str = "") -> JobSpec
         }
     )
     with _changing(workspace):
-        _check_open(workspace, owner)
+        others = _others(workspace)
+        _check_open(others, owner)
         more = replace(
             spec,
             id=new_id(),
-            name=unique(spec.name, {s.name for s in every(workspace)}),
-            created=_now(workspace),
+            name=unique(spec.name, {s.name for s in others}),
+            created=_now(others),
             settings=settings,
             versions=versions(),
             owner=owner,
@@ -166,9 +168,9 @@ def new_id() -> str:
     return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
 
 
-def _now(workspace: Workspace) -> float:
+def _now(others: Sequence[_Other]) -> float:
     """Unix time, but after every job there is: the queue's order must not turn when the clock jumps back."""
-    return max([time.time(), *(s.created + 1e-3 for s in every(workspace))])
+    return max([time.time(), *(s.created + 1e-3 for s in others)])
 
 
 def _build(
@@ -191,14 +193,37 @@ def _build(
         raise
 
 
-def _twin(workspace: Workspace, dataset: Dataset, settings: Config, name: str) -> JobSpec | None:
+def _twin(others: Sequence[_Other], dataset: Dataset, settings: Config, name: str) -> JobSpec | None:
     """A double click makes one job."""
     now = time.time()
-    for spec in every(workspace):
-        same = spec.dataset == dataset.id and spec.settings == settings and (not name or spec.name == file_name(name))
-        if same and 0 <= now - spec.created < 5:
-            return spec
+    for other in others:
+        if other.dataset == dataset.id and 0 <= now - other.created < 5 and (not name or other.name == file_name(name)):
+            with suppress(OSError, ValueError, KeyError, TypeError, BadInput):
+                spec = JobSpec.read(other.paths)
+                if spec.settings == settings:
+                    return spec
     return None
+
+
+@dataclass(frozen=True)
+class _Other:
+    """What a new job has to know of one that is there: its settings, which take the most to read, only of a likely twin."""
+
+    paths: JobPaths
+    name: str
+    created: float
+    owner: str
+    dataset: str
+
+
+def _others(workspace: Workspace) -> list[_Other]:
+    found = []
+    for folder in workspace.jobs.glob("[!.]*"):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            said = read_json(JobPaths(folder).job)
+            fields = (said["name"], float(said["created"]), said.get("owner", ""), said["dataset"])
+            found.append(_Other(JobPaths(folder), *fields))
+    return found
 
 
 def every(workspace: Workspace) -> list[JobSpec]:

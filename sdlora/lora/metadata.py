@@ -21,6 +21,7 @@ MINIMAL = (
     *("sshs_model_hash", "modelspec.sai_model_spec", "modelspec.architecture", "modelspec.implementation"),
     *("modelspec.title", "modelspec.resolution", "modelspec.prediction_type", "modelspec.hash_sha256"),
 )
+MOST_TAGS = 1_000  # in the header
 _VERSIONS = {"sd1": "sd_v1", "sd2": "sd_v2", "sdxl": "sdxl_base_v1-0"}
 _SDXL_CODE = "https://github.com/Stability-AI/generative-models"
 _LEGACY = (0x100000, 0x110000)  # the bytes of a file that its oldest hash is of; most LoRAs end before
@@ -208,5 +209,6 @@ def _public(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tags(captions: Sequence[str]) -> dict[str, int]:
+    """The most frequent: all those of 100,000 pictures would be a header that no reader takes."""
     counts = Counter(tag.strip() for caption in captions for tag in caption.split(",") if tag.strip())
-    return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
+    return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:MOST_TAGS])

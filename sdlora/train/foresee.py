@@ -47,6 +47,7 @@ def foresee(here: Run, began: float) -> Foreseen:
     evaluations = here.renderer.evaluations(sample.steps)
     ahead = (
         here.steps * step
+        + here.trainer.pictures.latents.left()
         + len(prompts(here.request)) * drawn * (evaluations * denoising + decoding)
         + judgements * here.seconds["judging"]
         + 1.3 * here.seconds["injecting"]  # the certificate injects once more, through diffusers' loader
@@ -84,8 +85,8 @@ def unchanged(trainer: Trainer) -> Iterator[None]:
 
 def _step_seconds(here: Run) -> float:
     """Mean seconds of a step over an epoch: measured on the largest batch, and where batches differ on the smallest too."""
-    order, latents = here.trainer.order, here.trainer.pictures.latents
-    work = {k: sum(prod(latents[i].plain.shape[1:]) for i in order.batch(k)) for k in range(order.batches_per_epoch)}
+    order, shapes = here.trainer.order, here.trainer.pictures.latents.shapes
+    work = {k: sum(prod(shapes[i][1:]) for i in order.batch(k)) for k in range(order.batches_per_epoch)}
     largest, smallest = max(work, key=lambda k: work[k]), min(work, key=lambda k: work[k])
     high = _timed(here, order.batch(largest))
     if work[largest] == work[smallest]:

@@ -13,6 +13,7 @@ from sdlora.train.randomness import Draw, generator
 
 TIMESTEPS = 8  # noise levels each held-out picture is judged at
 FEWEST = 8  # pictures in a set from which on some are held out
+MOST = 64  # held out: 512 questions a judgement, however large the set is
 STRENGTHS = (0.4, 0.6, 0.8, 1.0, 1.2, 1.4)
 
 
@@ -21,7 +22,7 @@ def split(count: int, share: float, seed: int) -> tuple[list[int], list[int]]:
     if count < FEWEST or share == 0:
         return list(range(count)), []
     order = torch.randperm(count, generator=generator(seed, "judge")).tolist()
-    held = max(1, round(count * share))
+    held = min(MOST, max(1, round(count * share)))
     return sorted(order[held:]), sorted(order[:held])
 
 

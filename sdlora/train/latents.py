@@ -1,11 +1,14 @@
-"""Pictures as latents: encoded once, cached on disk, kept in memory."""
+"""Pictures as latents: encoded when they are first shown, cached on disk, kept in memory as far as there is room for them."""
 
 from __future__ import annotations
 
 import hashlib
+import statistics
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +23,7 @@ from sdlora.errors import BadInput
 from sdlora.lora import canonical
 from sdlora.text import Text
 
+KEPT_BYTES = 2 << 30  # 16,000 pictures of 512 x 512 for SD 1.x
 _VERSION = 1  # of how a picture becomes a latent; part of the cache's key
 
 
@@ -50,6 +54,30 @@ class Latent:
     mask: Tensor | None = None  # (h, w) of the plain picture, from 0 to 1; None = everything counts
 
 
+class Latents(Sequence[Latent]):
+    """Latents by the number of their picture. `shapes`, each (C, h, w), are known without reading any.
+
+    `left` tells how many seconds it will take to make those that nobody has asked for yet.
+    """
+
+    def __init__(
+        self, shapes: Sequence[tuple[int, ...]], read: Callable[[int], Latent], left: Callable[[], float] = lambda: 0.0
+    ):
+        self.shapes, self.left = shapes, left
+        self._read = read
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    def __getitem__(self, number: Any) -> Any:
+        if isinstance(number, slice):
+            return self.some(range(len(self))[number])
+        return self._read(range(len(self))[number])
+
+    def some(self, numbers: Sequence[int]) -> Latents:
+        return Latents([self.shapes[n] for n in numbers], lambda k: self._read(numbers[k]), self.left)
+
+
 @dataclass(frozen=True)
 class Cache:
     """Where latents are kept. `vae` is the VAE's fingerprint: another VAE gives other latents."""
@@ -62,44 +90,82 @@ class Cache:
         return self.folder / (hashlib.sha256(parts.encode()).hexdigest()[:40] + ".safetensors")
 
 
-def encode_pictures(
-    vae: AutoencoderKL,
-    pictures: Sequence[Picture],
-    sizes: Sequence[tuple[int, int]],
-    cache: Cache,
-    on_progress: Callable[[int, int], None],
-    mirrored: bool = True,
-) -> list[Latent]:
-    """Latents of all pictures, each cut to its size (width, height) in pixels, and of their mirrored ones where wanted.
+@dataclass
+class Encoder:
+    """Makes the latents of pictures, each when it is first asked for, cut to its size (width, height) in pixels.
+
+    `KEPT_BYTES` of them stay in memory. The others are read from the cache each time, and made again where they have gone.
 
     The mean of the posterior is used, not a draw from it: its deviation is a thousandth of a latent's own.
     Pictures are encoded one at a time, so that a latent's bytes do not depend on what was cached before a crash.
-
-    Raises:
-        BadInput: a latent is not finite; names the picture.
     """
-    cache.folder.mkdir(parents=True, exist_ok=True)
-    latents = []
-    for done, (picture, size) in enumerate(zip(pictures, sizes, strict=True)):
-        on_progress(done, len(pictures))
-        latents.append(_cached(vae, picture, size, cache.file(picture, size, vae.dtype), mirrored))
-    on_progress(len(pictures), len(pictures))
-    return latents
 
+    vae: AutoencoderKL
+    pictures: Sequence[Picture]
+    sizes: Sequence[tuple[int, int]]
+    cache: Cache
+    mirrored: bool = True
+    masks: bool = False
+    room: int = field(default_factory=lambda: KEPT_BYTES)
+    _kept: dict[int, Latent] = field(default_factory=dict)
+    _taken: list[float] = field(default_factory=list)  # seconds of each that was made
 
-def _cached(vae: AutoencoderKL, picture: Picture, size: tuple[int, int], file: Path, mirrored: bool) -> Latent:
-    known: dict[str, Tensor] = {}
-    if file.exists():
-        try:
-            known = load_file(file)
-        except (SafetensorError, OSError):
-            file.unlink()  # damaged: made again below
-    wanted = ("plain", "flipped") if mirrored else ("plain",)
-    if not set(wanted) <= known.keys():
-        pixels = _pixels(picture.path, size)
-        ways = {"plain": pixels, "flipped": pixels.flip(-1)}
-        known |= {way: encode(vae, ways[way][None])[0] for way in wanted if way not in known}
-        if not all(torch.isfinite(latent).all() for latent in known.values()):
+    def latents(self) -> Latents:
+        """Of all pictures; none is made yet."""
+        self.cache.folder.mkdir(parents=True, exist_ok=True)
+        config = self.vae.config
+        factor = 2 ** (len(config.block_out_channels) - 1)
+        shapes = [(config.latent_channels, height // factor, width // factor) for width, height in self.sizes]
+        return Latents(shapes, self.read, self.left)
+
+    def read(self, number: int) -> Latent:
+        """Raises:
+        BadInput: the latent is not finite; names the picture.
+        """
+        if number in self._kept:
+            return self._kept[number]
+        picture, size = self.pictures[number], self.sizes[number]
+        known = self._known(number)
+        latent = Latent(known["plain"], known["flipped"] if self.mirrored else None, sizes(picture, size))
+        if self.masks and picture.mask:
+            shape = latent.plain.shape[-2], latent.plain.shape[-1]
+            latent = replace(latent, mask=read_mask(picture.mask, size, shape))
+        self.room -= sum(t.nbytes for t in (latent.plain, latent.flipped, latent.mask) if t is not None)
+        if self.room >= 0:
+            self._kept[number] = latent
+        return latent
+
+    def left(self) -> float:
+        """Seconds that the others will take, at the pace of those made so far."""
+        there = {path.name for path in self.cache.folder.iterdir()}
+        missing = sum(self._file(n).name not in there for n in range(len(self.pictures)) if n not in self._kept)
+        return missing * statistics.median(self._taken) if self._taken else 0.0
+
+    def _file(self, number: int) -> Path:
+        return self.cache.file(self.pictures[number], self.sizes[number], self.vae.dtype)
+
+    def _known(self, number: int) -> dict[str, Tensor]:
+        """The latents `plain` and, where wanted, `flipped`: from the cache, else made and put there."""
+        file, known = self._file(number), dict[str, Tensor]()
+        if file.exists():
+            try:
+                known = load_file(file)
+            except (SafetensorError, OSError):
+                file.unlink()  # damaged: made again below
+        missing = [way for way in ("plain", "flipped")[: 1 + self.mirrored] if way not in known]
+        if missing:
+            began = time.monotonic()
+            known |= self._encoded(number, missing)
+            canonical.write(file, known)
+            self._taken.append(time.monotonic() - began)
+        return known
+
+    def _encoded(self, number: int, ways: list[str]) -> dict[str, Tensor]:
+        picture = self.pictures[number]
+        pixels = _pixels(picture.path, self.sizes[number])
+        shown = {"plain": pixels, "flipped": pixels.flip(-1)}
+        found = {way: encode(self.vae, shown[way][None])[0] for way in ways}
+        if not all(torch.isfinite(latent).all() for latent in found.values()):
             name = picture.caption or picture.path.name
             raise BadInput(
                 Text(
@@ -107,8 +173,7 @@ def _cached(vae: AutoencoderKL, picture: Picture, size: tuple[int, int], file: P
                     f"画像 {name!r} をエンコードできません(潜在表現が有限値になりません)。画像を外すか fp32 で学習してください。",
                 )
             )
-        canonical.write(file, known)
-    return Latent(known["plain"], known["flipped"] if mirrored else None, sizes(picture, size))
+        return found
 
 
 def sizes(picture: Picture, size: tuple[int, int]) -> Sizes:

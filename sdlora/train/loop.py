@@ -21,7 +21,7 @@ from sdlora.models.load import Base
 from sdlora.models.prompt import Embedding, encode, stack
 from sdlora.text import Text
 from sdlora.train.captions import shown as in_order
-from sdlora.train.latents import Latent, Sizes
+from sdlora.train.latents import Latents, Sizes
 from sdlora.train.loss import Diffusion, loss_per_sample
 from sdlora.train.memory import out_of_memory
 from sdlora.train.optimizer import groups_of, make
@@ -32,9 +32,9 @@ from sdlora.train.together import ALONE, Together
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """What the loop shows. `texts` holds each caption's embedding where the text encoders are frozen."""
+    """What the loop shows. `texts` holds each caption's embedding where the text encoders are frozen and those are not too many."""
 
-    latents: list[Latent]
+    latents: Latents
     captions: list[str]
     priors: list[str]  # each caption without the trigger word: what prior preservation asks
     texts: dict[str, Embedding] | None
@@ -73,7 +73,7 @@ class Trainer:
         self.optimizer = make(groups, t, self.fused)
         self.diffusion = Diffusion.of(self.base.scheduler, self.base.prediction)
         self.scaler = torch.amp.GradScaler(self.base.device.type, enabled=self.base.dtype == torch.float16)
-        self.order = Order([tuple(latent.plain.shape) for latent in self.pictures.latents], t.batch_size, t.seed)
+        self.order = Order(self.pictures.latents.shapes, t.batch_size, t.seed)
         matrices = self.adapters.matrices()
         self.average = {name: p.detach().clone() for name, p in matrices.items()} if t.ema else {}
 

@@ -94,8 +94,7 @@ def _about(here: Run, step: int) -> About:
         captions=[p.caption for p in request.pictures],
         step=step,
         buckets=Counter(
-            (latent.plain.shape[-1] * base.factor, latent.plain.shape[-2] * base.factor)
-            for latent in here.trainer.pictures.latents
+            (shape[-1] * base.factor, shape[-2] * base.factor) for shape in here.trainer.pictures.latents.shapes
         ),
     )
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -25,11 +25,12 @@ from sdlora.render import Renderer
 from sdlora.text import Text
 from sdlora.train.captions import orders
 from sdlora.train.judge import Judge, Judgement, split
-from sdlora.train.latents import Cache, Latent, Picture, encode_pictures, read_mask
+from sdlora.train.latents import Cache, Encoder, Latent, Latents, Picture
 from sdlora.train.loop import Emit, Trainer, TrainingSet
 from sdlora.train.randomness import key
 from sdlora.train.together import ALONE, Together
 
+MOST_TEXTS = 5_000  # whose embeddings are kept: 1.2 GB for SD 1.x, 1.6 GB for SDXL in bf16
 SAMPLE_PROMPTS = 2  # drawn where the settings name none
 
 
@@ -94,8 +95,8 @@ def load(request: Request, device: torch.device | None = None) -> Base:
     return base
 
 
-def encode(request: Request, base: Base, folders: Folders, emit: Emit) -> list[Latent]:
-    """Latents of all pictures, each in the size of its bucket."""
+def encode(request: Request, base: Base, folders: Folders) -> Latents:
+    """Latents of all pictures, each in the size of its bucket, made when they are first shown."""
     side, unit = resolution(request.settings, base), _unit(base)
     sizes = [
         bucket(p.width, p.height, side, unit) if request.settings.data.buckets else (side, side)
@@ -103,15 +104,9 @@ def encode(request: Request, base: Base, folders: Folders, emit: Emit) -> list[L
     ]
     if request.settings.data.masks:
         _check_masks(request)
-    latents = encode_pictures(
-        base.vae,
-        request.pictures,
-        sizes,
-        Cache(folders.cache / "latents", fingerprint(base.path, "vae")),
-        _now_and_then(emit),
-        request.settings.data.flip,
-    )
-    return _with_masks(request, sizes, latents) if request.settings.data.masks else latents
+    cache = Cache(folders.cache / "latents", fingerprint(base.path, "vae"))
+    data = request.settings.data
+    return Encoder(base.vae, request.pictures, sizes, cache, data.flip, data.masks).latents()
 
 
 def _check_masks(request: Request) -> None:
@@ -122,13 +117,6 @@ def _check_masks(request: Request) -> None:
                 "data.masks がオンですが、マスクのある画像がありません。透明部分のある画像か `masks` フォルダーを追加するか、オフにしてください。",
             )
         )
-
-
-def _with_masks(request: Request, sizes: list[tuple[int, int]], latents: list[Latent]) -> list[Latent]:
-    return [
-        replace(x, mask=read_mask(p.mask, size, (x.plain.shape[-2], x.plain.shape[-1]))) if p.mask else x
-        for p, size, x in zip(request.pictures, sizes, latents, strict=True)
-    ]
 
 
 def resolution(settings: Config, base: Base) -> int:
@@ -143,7 +131,7 @@ def _unit(base: Base) -> int:
 
 
 def prepare(
-    request: Request, base: Base, latents: list[Latent], folders: Folders, emit: Emit, together: Together = ALONE
+    request: Request, base: Base, latents: Latents, folders: Folders, emit: Emit, together: Together = ALONE
 ) -> Run:
     settings = request.settings
     captions = [p.caption for p in request.pictures]
@@ -156,13 +144,16 @@ def prepare(
     seconds = {"injecting": time.monotonic() - began}
     learn, held = split(len(latents), settings.data.held_out, settings.train.seed)
     plain = priors(request)
-    shown = TrainingSet([latents[i] for i in learn], [captions[i] for i in learn], [plain[i] for i in learn], texts)
+    shown = TrainingSet(latents.some(learn), [captions[i] for i in learn], [plain[i] for i in learn], texts)
     trainer = Trainer(base, adapters, shown, settings, together)
     for module in trained.values():
         module.train()
-    began, judging = time.monotonic(), held and together.chief
-    judge = Judge.of(trainer, [latents[i] for i in held], [captions[i] for i in held]) if judging else None
-    seconds["judging"] = time.monotonic() - began
+    judge = None
+    if held and together.chief:
+        asked = _told(latents.some(held), emit)
+        began = time.monotonic()
+        judge = Judge.of(trainer, asked, [captions[i] for i in held])
+        seconds["judging"] = time.monotonic() - began
     return Run(request, folders, trainer, judge, Renderer(base, adapters, known=texts or {}), emit, seconds)
 
 
@@ -172,11 +163,17 @@ def _learning(settings: Config, base: Base) -> list[Part]:
     return [part for part in base.family.parts if (t.unet_lr if part == "unet" else t.text_encoder_lr) > 0]
 
 
-def _texts(request: Request, base: Base) -> dict[str, Embedding]:
-    """Every text of the run, encoded by frozen text encoders that are then let go: 1.6 GB of SDXL in bf16."""
+def _texts(request: Request, base: Base) -> dict[str, Embedding] | None:
+    """Every text of the run, encoded by frozen text encoders that are then let go: 1.6 GB of SDXL in bf16.
+
+    None where that would be more than `MOST_TEXTS`: each takes 0.2 MB for SD 1.x, so they are encoded when they are shown.
+    """
     captions = [shown for p in request.pictures for shown in (p.caption, *orders(p.caption, request.settings))]
     wanted = [*captions, *prompts(request), ""]
-    texts = encode_once(base, wanted + (priors(request) if request.settings.train.prior_weight else []))
+    wanted += priors(request) if request.settings.train.prior_weight else []
+    if len(set(wanted)) > MOST_TEXTS:
+        return None
+    texts = encode_once(base, wanted)
     base.free_text_encoders()
     return texts
 
@@ -196,14 +193,13 @@ def prompts(request: Request) -> list[str]:
     return written or list(captions)[:SAMPLE_PROMPTS] or [""]
 
 
-def _now_and_then(emit: Emit, seconds: float = 0.5) -> Callable[[int, int], None]:
-    """Progress of caching as events: the first, the last, and a few in between however many pictures there are."""
-    last = float("-inf")
-
-    def progress(done: int, total: int) -> None:
-        nonlocal last
-        if done == total or time.monotonic() - last > seconds:
+def _told(latents: Latents, emit: Emit, seconds: float = 0.5) -> list[Latent]:
+    """All of them, their progress as events: the first, the last, and a few in between however many there are."""
+    found, last = list[Latent](), float("-inf")
+    for done in range(len(latents) + 1):
+        if done == len(latents) or time.monotonic() - last > seconds:
             last = time.monotonic()
-            emit(Phase("caching", done, total))
-
-    return progress
+            emit(Phase("caching", done, len(latents)))
+        if done < len(latents):
+            found.append(latents[done])
+    return found

@@ -80,7 +80,7 @@ def _prepared(request: Request, folders: Folders, emit: Emit, together: Together
     if saved:
         use_threads_of(saved)
     base = load(request, together.device())
-    latents = encode(request, base, folders, emit)
+    latents = encode(request, base, folders)
     here = prepare(request, base, latents, folders, emit, together)
     here.origin = origin(here)
     if saved:

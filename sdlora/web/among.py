@@ -12,24 +12,18 @@ from sdlora.web.context import Page
 Notes = dict[str, tuple[Text, ...]]  # by the job's id
 
 
-def notes(page: Page, jobs: Sequence[runner.Job]) -> Notes:
+def notes(page: Page, jobs: Sequence[runner.Job], shown: Sequence[runner.Job]) -> Notes:
+    """Of the jobs that are shown among all."""
     names = {job.spec.id: job.spec.name for job in jobs}
-    starts = (
-        {} if _stands_still(page, jobs) else outlook.starts(page.workspace, jobs, lambda spec: _told(page, spec.id))
-    )
+    starts = {} if any(job.gpu_lost for job in jobs) else outlook.starts(jobs, lambda spec: _told(page, spec.id))
     found: Notes = {}
-    for job in jobs:
+    for job in shown:
         said = [_lineage(job, names)] if job.spec.parent else []
         if job.spec.id in starts:
             said.append(_start(starts[job.spec.id]))
         if said:
             found[job.spec.id] = tuple(said)
     return found
-
-
-def _stands_still(page: Page, jobs: Sequence[runner.Job]) -> bool:
-    """The queue waits for a person to look after the GPU."""
-    return any(job.status == "paused" and runner.gpu_lost(page.workspace.job(job.spec.id)) for job in jobs)
 
 
 def _told(page: Page, id: str) -> outlook.Follower:

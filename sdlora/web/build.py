@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from sdlora.jobs import library as jobs_library
 from sdlora.jobs import store
+from sdlora.jobs.overview import Overview
 from sdlora.jobs.paths import Workspace
 from sdlora.jobs.queue import Queue
 from sdlora.jobs.users import Users
@@ -61,7 +62,7 @@ def make_app(
     workspace.make()
     store.clear_leftovers(workspace)
     jobs_library.clear_leftovers(workspace)
-    site = Site(workspace, Media(workspace.root), Previews(workspace.previews), Watch())
+    site = Site(workspace, Media(workspace.root), Previews(workspace.previews), Watch(), Overview(workspace))
     folder = uploads.prepare(workspace)
     app = FastAPI(lifespan=_life(site), docs_url=None, redoc_url=None, openapi_url=None)
 
@@ -219,7 +220,7 @@ def _life(site: Site) -> Callable[[FastAPI], Any]:
 
 def _clock(site: Site, ended: threading.Event) -> None:
     """Queued jobs start with no page open; an idle previewer goes, and so do uploads that nobody finished."""
-    queue = Queue(site.workspace)
+    queue = Queue(site.workspace, site.overview)
     while not ended.wait(1.0):
         undisturbed(queue.tick)  # a clock that stopped would leave jobs waiting for good
         undisturbed(site.previews.end_if_idle)

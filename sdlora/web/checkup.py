@@ -17,6 +17,7 @@ from sdlora.web.pictures import Pictures
 from sdlora.web.pictures import find as find_dataset
 from sdlora.web.settings import Settings, checked_base
 
+LOOKS = 100_000  # remembered: some 40 MB
 Ask = dict[str, Any]  # how an event of gradio asks the doctor
 
 
@@ -36,11 +37,13 @@ def build(page: Page, pictures: Pictures, settings: Settings) -> Ask:
 
 
 def examine(page: Page, history: list[str], remembered: Any, base: Any, resolution: Any) -> Any:
-    """It looks at every picture, which takes about 0.1 s each: it runs behind, when the gallery is already there."""
+    """It looks at every new picture, which takes up to 0.1 s each: it runs behind, when the gallery is already there."""
     if not history and not remembered:
         return ""
     dataset = find_dataset(page, history, remembered)
-    return gallery.findings(page, data.check(dataset, _pixels(base, resolution)))
+    if len(page.site.looks) > LOOKS:
+        page.site.looks.clear()
+    return gallery.findings(page, data.check(dataset, _pixels(base, resolution), page.site.looks))
 
 
 def _pixels(base: Any, resolution: Any) -> int | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from sdlora.data import Opened, doctor
+from sdlora.jobs.overview import Overview
 from sdlora.jobs.paths import Workspace
 from sdlora.jobs.users import EVERYBODY, User
 from sdlora.text import Language, Text
@@ -25,6 +27,9 @@ class Site:
     media: Media
     previews: Previews
     watch: Watch
+    overview: Overview
+    open_dataset: Opened = field(default_factory=Opened)
+    looks: doctor.Known = field(default_factory=dict)  # at pictures, by the doctor
     known: Known = field(default_factory=Known)
 
 

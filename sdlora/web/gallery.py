@@ -18,7 +18,7 @@ def gallery(page: Page, dataset: Dataset | None, first: int = 0) -> Markup:
     if dataset is None:
         example = Markup('<button type="button" data-do="example">{}</button>').format(page.say(words.EXAMPLE))
         return empty(page.say(words.GALLERY_EMPTY), page.say(words.GALLERY_EMPTY_HINT), example)
-    shown = list(enumerate(dataset.items))[first : first + PER_PAGE]
+    shown = list(enumerate(dataset.items[first : first + PER_PAGE], first))
     return Markup(
         '<div class="dataset-head"><strong>{}</strong><span>{}</span></div>{}<ul class="cards">{}</ul>'
     ).format(
@@ -70,11 +70,13 @@ def report(page: Page, dataset: Dataset | None) -> Markup:
     """What was left out, and why; and what was changed while importing."""
     if dataset is None or not (dataset.skipped or dataset.notes):
         return Markup("")
-    skipped = [Markup("<b>{}</b> {}").format(one.name, page.say(one.reason)) for one in dataset.skipped]
+    skipped = [Markup("<b>{}</b> {}").format(one.name, page.say(one.reason)) for one in dataset.skipped[:PER_PAGE]]
+    if len(skipped) < len(dataset.skipped):
+        skipped.append(Markup("…"))
     notes = [page.say(note) for note in dataset.notes]
     return Markup("").join(
         (
-            _fold(page.say(words.SKIPPED, count=len(skipped)), skipped, opened=True),
+            _fold(page.say(words.SKIPPED, count=len(dataset.skipped)), skipped, opened=True),
             _fold(page.say(words.NOTES), notes, opened=len(notes) < 4),
         )
     )

@@ -73,7 +73,9 @@ class Guard:
     login: Login | None
     uploads: Path
     by_token: Callable[[str], User | None]
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # uploads hand on one piece at a time: the page comes between
+    turn: asyncio.Lock = field(
+        default_factory=asyncio.Lock
+    )  # uploads hand on one piece at a time: the page comes between
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

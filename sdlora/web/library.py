@@ -120,7 +120,7 @@ def _connect(page: Page, screen: Library) -> None:
 def show(page: Page, screen: Library, query: Any) -> list[Any]:
     """Values for `Library.shown`."""
     stamp = _stamp(page, query)
-    entries = library.entries(page.workspace, page.user)
+    entries = _entries(page)
     ready = [e for e in entries if making.status(e) == "ready"]
     offered = gr.update(choices=_choices(ready))
     return [
@@ -133,20 +133,24 @@ def show(page: Page, screen: Library, query: Any) -> list[Any]:
     ]
 
 
+def _entries(page: Page) -> list[library.Entry]:
+    return library.entries(page.workspace, page.user, page.site.overview.jobs())
+
+
 def _choices(ready: list[Entry]) -> list[tuple[str, str]]:
     return [(entry.name, entry.id) for entry in ready]
 
 
 def _stamp(page: Page, query: Any) -> str:
     """The search is part of it: an answer to an older one that arrives late is put right by the next tick."""
-    return hashlib.sha256(f"{query}\n{library.stamp(page.workspace)}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{query}\n{library.stamp(page.site.overview)}".encode()).hexdigest()[:16]
 
 
 def tick(page: Page, screen: Library, query: Any, seen: Any) -> list[Any]:
     """All anew when something has changed; while something is being made, how far it is."""
     if _stamp(page, query) != seen:
         return show(page, screen, query)
-    entries = library.entries(page.workspace, page.user)
+    entries = library.untrained(page.workspace, page.user)
     rest = [gr.skip()] * (len(screen.shown) - 1)
     if any(making.status(entry) == "working" for entry in entries):
         return [shelf.workbench(page, entries), *rest]
@@ -155,7 +159,7 @@ def tick(page: Page, screen: Library, query: Any, seen: Any) -> list[Any]:
 
 def find(page: Page, query: Any) -> tuple[Any, str]:
     stamp = _stamp(page, query)
-    ready = [e for e in library.entries(page.workspace, page.user) if making.status(e) == "ready"]
+    ready = [e for e in _entries(page) if making.status(e) == "ready"]
     return shelf.shelf(page, ready, str(query or "")), stamp
 
 

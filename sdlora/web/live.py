@@ -32,7 +32,8 @@ SECONDS = 1.0
 class Sight:
     """One look at everything that the live parts are drawn from."""
 
-    jobs: list[runner.Job]  # that this user may see
+    jobs: list[runner.Job]  # the newest that this user may see
+    more: int  # older ones
     busy: bool  # whether a new job would wait, for whoever's
     notes: among.Notes
     job: runner.Job | None  # the one that the page shows
@@ -115,14 +116,16 @@ def _print_of(value: Any) -> str:
 
 
 def look(page: Page, job_id: Any, pictures: bool, choice: Any) -> Sight:
-    every = runner.jobs(page.workspace)
+    every = page.site.overview.jobs()
     jobs = [job for job in every if may_see(page.user, job.spec.owner)]
+    newest = jobs[: progress.SHOWN_JOBS]
     busy = any(job.status in ("running", "stopping", "queued") for job in every)
     job = next((j for j in jobs if j.spec.id == job_id), None)  # an id from the browser names a job, or nothing
     paths = page.workspace.job(job.spec.id) if job else None
     ended = job is not None and job.status in ("done", "stopped", "failed", "paused")
     outcome = Outcome.read(paths) if paths and ended else None
-    return Sight(jobs, busy, among.notes(page, every), job, paths, outcome, pictures, choice)
+    notes = among.notes(page, every, [*newest, job] if job else newest)
+    return Sight(newest, len(jobs) - len(newest), busy, notes, job, paths, outcome, pictures, choice)
 
 
 def draw(page: Page, sight: Sight, follower: Follower) -> dict[str, Any]:
@@ -135,7 +138,7 @@ def draw(page: Page, sight: Sight, follower: Follower) -> dict[str, Any]:
         "loss": progress.loss(page, follower, outcome),
         "samples": progress.samples(page, sight.paths, follower),
         "log": progress.log(page, sight.paths),
-        "jobs": progress.jobs(page, sight.jobs, job.spec.id if job else "", sight.notes),
+        "jobs": progress.jobs(page, sight.jobs, sight.more, job.spec.id if job else "", sight.notes),
         "checkpoint": gr.update(choices=verdict.choices(page, follower, outcome)),
         "strength": gr.update(value=round(strength * 20) / 20),  # the slider's own steps
         "verdict": verdict.view(page, job, follower, outcome, sight.choice),

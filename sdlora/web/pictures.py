@@ -162,7 +162,7 @@ def find(page: Page, history: list[str], remembered: Any) -> Dataset:
         raise BadInput(words.NO_PICTURES)
     if not users.has_claimed(page.workspace, page.user, checked_id(id)):
         raise BadInput(words.NO_PICTURES)
-    return data.open_dataset(page.workspace.dataset(id))
+    return page.site.open_dataset(page.workspace.dataset(id))
 
 
 def take_in(page: Page, files: list[str] | None, progress: gr.Progress = gr.Progress()) -> list[Any]:  # noqa: B008 (gradio's way)
@@ -271,5 +271,5 @@ def found_again(page: Page, remembered: Any, job: str) -> Dataset | None:
 
 def own_datasets(page: Page) -> list[Dataset]:
     """Those that this user may see, newest first."""
-    found = data.list_datasets(page.workspace.datasets)
+    found = data.list_datasets(page.workspace.datasets, page.site.open_dataset)
     return [dataset for dataset in found if users.has_claimed(page.workspace, page.user, dataset.id)]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from sdlora import chart, files
-from sdlora.config import presets
+from sdlora.config import Preset, presets
 from sdlora.events import Follower, Sampled
 from sdlora.jobs import runner
 from sdlora.jobs.paths import JobPaths
@@ -22,6 +22,7 @@ from sdlora.web.gallery import empty
 
 SHOWN_STEPS = 8  # rows of samples a prompt, newest first
 LOG_BYTES = 6000
+SHOWN_JOBS = 100  # newest first
 
 
 def status(
@@ -181,18 +182,20 @@ def log(page: Page, paths: JobPaths | None) -> Markup:
     return Markup('<pre class="log" tabindex="0">{}</pre>').format(text)
 
 
-def jobs(page: Page, all_jobs: Sequence[Job], current: str, notes: Notes) -> Markup:
-    if not all_jobs:
+def jobs(page: Page, newest: Sequence[Job], more: int, current: str, notes: Notes) -> Markup:
+    if not newest:
         return Markup('<p class="hint">{}</p>').format(page.say(words.JOBS_NONE))
+    known = presets()
     rows = Markup("").join(
-        _row(page, job, job.spec.id == current, notes.get(job.spec.id, ())) for job in all_jobs[:100]
+        _row(page, job, known.get(job.spec.preset), job.spec.id == current, notes.get(job.spec.id, ()))
+        for job in newest
     )
-    return Markup('<ul class="rows">{}</ul>').format(rows)
+    rest = Markup('<p class="hint">{}</p>').format(page.say(words.JOBS_MORE, count=f"{more:,}")) if more else ""
+    return Markup('<ul class="rows">{}</ul>{}').format(rows, rest)
 
 
-def _row(page: Page, job: Job, current: bool, notes: Sequence[Text]) -> Markup:
+def _row(page: Page, job: Job, preset: Preset | None, current: bool, notes: Sequence[Text]) -> Markup:
     settings = job.spec.settings
-    preset = presets().get(job.spec.preset)
     about = words.ABOUT_JOB.fill(rank=settings.lora.rank, steps=f"{settings.train.steps:,}")
     parts = [
         time.strftime("%Y-%m-%d %H:%M", time.localtime(job.spec.created)),

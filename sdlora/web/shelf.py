@@ -38,6 +38,8 @@ def shelf(page: Page, entries: Sequence[Entry], query: str) -> Markup:
 
 def matches(page: Page, entry: Entry, query: str) -> bool:
     """Every word of the search is somewhere in its name, trigger word, base, trainer or kind."""
+    if not query.strip():
+        return True
     known = page.site.known.of(entry.file)
     said = known.metadata if known else {}
     kind = [known.trainer, known.network, known.format, page.say(words.FAMILY[known.family])] if known else []

@@ -58,7 +58,7 @@ def build(page: Page, pictures: Pictures, settings: Settings) -> Training:
     with gr.Accordion(page.say(words.LOG), open=False):
         log = gr.HTML(progress.log(page, None), elem_id="log")
     with gr.Accordion(page.say(words.JOBS), open=False):
-        jobs = gr.HTML(progress.jobs(page, [], "", {}), elem_id="jobs", js_on_load=look.ACTIONS)
+        jobs = gr.HTML(progress.jobs(page, [], 0, "", {}), elem_id="jobs", js_on_load=look.ACTIONS)
     screen = Training(job, start, stop, resume, more, hint, status, loss, samples, log, jobs)
     _connect(page, screen, pictures, settings)
     return screen
@@ -86,7 +86,7 @@ def start(page: Page, settings: Settings, pictures: Pictures, values: Values) ->
     wanted = parse(settings.form.read(values))
     file = library.starting_file(page.workspace, wanted, page.user)
     spec = store.create(page.workspace, dataset, wanted, preset=preset, owner=page.user.name, start=file)
-    runner.start_next(page.workspace)
+    runner.start_next(page.workspace, page.site.overview.jobs_now)
     return spec.id
 
 
@@ -97,7 +97,7 @@ def stop(page: Page, job: Any) -> Any:
 
 def resume(page: Page, job: Any) -> Any:
     runner.resume(page.workspace.job(find(page, job)))
-    runner.start_next(page.workspace)
+    runner.start_next(page.workspace, page.site.overview.jobs_now)
     return gr.update(interactive=False)
 
 
@@ -105,7 +105,7 @@ def train_more(page: Page, job: Any) -> str:
     """Go on from where a finished job ended, as a new job."""
     spec = store.find(page.workspace, find(page, job))
     new = store.go_on(page.workspace, spec.id, more_steps(spec), page.user.name)
-    runner.start_next(page.workspace)
+    runner.start_next(page.workspace, page.site.overview.jobs_now)
     return new.id
 
 
@@ -115,7 +115,7 @@ def choose(page: Page, given: gr.EventData) -> str:
 
 def own_jobs(page: Page) -> list[runner.Job]:
     """Those that this user may see, newest first."""
-    return [job for job in runner.jobs(page.workspace) if may_see(page.user, job.spec.owner)]
+    return [job for job in page.site.overview.jobs() if may_see(page.user, job.spec.owner)]
 
 
 def find(page: Page, id: Any) -> str:

@@ -231,16 +231,12 @@ def test_no_pictures_at_all(write, datasets, tmp_path):
             import_pictures([tmp_path / missing], datasets)
 
 
-def test_too_many_of_anything(draw, datasets, monkeypatch):
+def test_too_many_of_anything(draw, datasets):
     sources = [draw(f"{n}.png", n) for n in range(3)]
-    with monkeypatch.context() as patch:
-        patch.setattr(limits, "PICTURES", 2)
-        with pytest.raises(BadInput, match="3 pictures; a data set holds at most 2"):
-            import_pictures(sources, datasets)
-    with monkeypatch.context() as patch:
-        patch.setattr(limits, "FILES", 2)
-        with pytest.raises(BadInput, match="more than"):
-            import_pictures([sources[0].parent], datasets)
+    with pytest.raises(BadInput, match="3 pictures; a data set holds at most 2"):
+        import_pictures(sources, datasets, most=limits.Most(2, 10, 10**9))
+    with pytest.raises(BadInput, match="more than"):
+        import_pictures([sources[0].parent], datasets, most=limits.Most(2, 2, 10**9))
     assert left_behind(datasets) == []
 
 

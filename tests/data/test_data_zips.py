@@ -139,9 +139,8 @@ def test_bytes_are_counted_while_unpacking(make_zip, png, datasets, monkeypatch)
     path.write_bytes(data)
     dataset = import_pictures([path], datasets)
     assert [one.name for one in dataset.skipped] == ["b.png", "c.png"]
-    monkeypatch.setattr(limits, "TOTAL_BYTES", 3_000_000)
     with pytest.raises(BadInput, match="GB unpacked"):
-        import_pictures([path], datasets / "other")
+        import_pictures([path], datasets / "other", most=limits.Most(10, 10, 3_000_000))
     assert list((datasets / "other").iterdir()) == []
 
 

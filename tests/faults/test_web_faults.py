@@ -15,6 +15,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from sdlora.jobs import runner
+from sdlora.jobs.overview import Overview
 from sdlora.jobs.paths import JobPaths, Workspace
 from sdlora.jobs.queue import Queue
 from sdlora.web import build
@@ -119,7 +120,7 @@ def test_the_queues_clock_outlives_a_fault(place: Workspace, monkeypatch: pytest
 
     monkeypatch.setattr(Queue, "tick", tick)
     (place.root / "uploads").mkdir()
-    site, ended = Site(place, Media(place.root), Previews(place.previews), Watch()), threading.Event()
+    site, ended = Site(place, Media(place.root), Previews(place.previews), Watch(), Overview(place)), threading.Event()
     clock = threading.Thread(target=build._clock, args=(site, ended))
     clock.start()
     wait(lambda: len(ticks) >= 2, 30)

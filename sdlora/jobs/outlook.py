@@ -7,7 +7,7 @@ from statistics import median
 
 from sdlora.events import Follower
 from sdlora.jobs.paths import Workspace
-from sdlora.jobs.runner import Job
+from sdlora.jobs.runner import Job, node
 from sdlora.jobs.spec import JobSpec, Outcome
 
 Follow = Callable[[JobSpec], Follower]
@@ -21,6 +21,8 @@ def starts(workspace: Workspace, jobs: Sequence[Job], follow: Follow) -> dict[st
     found: dict[str, float] = {}
     ahead = 0.0
     running = [job for job in jobs if job.status in ("running", "stopping")]
+    if any(node(workspace.job(job.spec.id)) for job in running):
+        return found  # several run at once, and which ends first is for the cluster to say
     for job in (*running, *sorted((j for j in jobs if j.place), key=lambda j: j.place)):
         if job.place:
             found[job.spec.id] = ahead

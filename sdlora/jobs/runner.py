@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from sdlora.errors import BadInput, DeviceLost
+from sdlora.files import read_json
 from sdlora.jobs import lock, store
 from sdlora.jobs.environment import child_environment
 from sdlora.jobs.paths import JobPaths, Workspace
@@ -21,6 +24,10 @@ from sdlora.jobs.spec import JobSpec, Outcome
 from sdlora.text import Text
 
 Status = Literal["queued", "running", "stopping", "interrupted", "paused", "done", "stopped", "failed"]
+RUNNERS = {
+    "local": "sdlora.worker",
+    "ray": "sdlora.jobs.on_ray",
+}  # what $SDLORA_RUNNER names: the module that is started
 PATIENCE = 5.0  # seconds that a change to the queue waits for others to end theirs
 ATTEMPTS = 3  # of a killed worker without a saved step in between, before a person is asked
 
@@ -55,12 +62,13 @@ def jobs(workspace: Workspace) -> list[Job]:
 
 
 def start_next(workspace: Workspace) -> JobSpec | None:
-    """Start the oldest queued job if none runs. Called often, by any process: only one of them gets the queue's lock."""
+    """Start the oldest queued job if none runs, or each that does has a node of its own. Called often, by any process: only one of them gets the queue's lock."""
     workspace.make()
     with lock.holding(workspace.lock, patience=0) as mine:
         now = [(s, status(workspace.job(s.id))) for s in store.every(workspace)] if mine else []
         waiting = [s for s, state in now if state == "queued"]
-        if not waiting or any(state in ("running", "stopping") for _, state in now):
+        here = [s for s, state in now if state in ("running", "stopping") and not node(workspace.job(s.id))]
+        if not waiting or here:
             return None
         return waiting[0] if start(workspace.job(waiting[0].id)) else None
 
@@ -75,20 +83,55 @@ def start(paths: JobPaths) -> bool:
     if held is None:
         return False
     try:
-        with open(paths.log, "ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "sdlora.worker", str(paths.folder)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                pass_fds=(held,),
-                env={**os.environ, "SDLORA_LOCK_FD": str(held), **child_environment()},
-                start_new_session=True,
-            )
+        paths.node.unlink(missing_ok=True)
+        process = spawn(paths, held, chosen())
         threading.Thread(target=process.wait, daemon=True).start()  # so that no ended worker stays as a zombie
         return True
     finally:
         os.close(held)
+
+
+def spawn(paths: JobPaths, held: int, module: str, first: Callable[[], None] | None = None) -> subprocess.Popen[bytes]:
+    """`python -m MODULE FOLDER` with the descriptor of its lock; `first` is called in it before anything else."""
+    with open(paths.log, "ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", module, str(paths.folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            pass_fds=(held,),
+            env={**os.environ, "SDLORA_LOCK_FD": str(held), **child_environment()},
+            start_new_session=True,
+            preexec_fn=first,
+        )
+
+
+def chosen() -> str:
+    """The module that runs jobs.
+
+    Raises:
+        BadInput: no such runner, or what it needs is not installed.
+    """
+    name = os.environ.get("SDLORA_RUNNER") or "local"
+    if name not in RUNNERS:
+        raise BadInput(Text(f"There is no runner {name!r}.", f"ランナー {name!r} はありません。"))
+    if name == "ray" and importlib.util.find_spec("ray") is None:
+        raise BadInput(
+            Text(
+                "Ray is not installed: pip install 'sdlora[ray]'.",
+                "Ray がインストールされていません: pip install 'sdlora[ray]'",
+            )
+        )
+    return RUNNERS[name]
+
+
+def node(paths: JobPaths) -> str:
+    """Name and address of the cluster's node that runs the job, or ran it last; empty for this machine."""
+    try:
+        said = read_json(paths.node)
+    except FileNotFoundError:
+        return ""
+    return f"{said['name']} ({said['address']})"
 
 
 def end_children(seconds: float = 6.0) -> None:

@@ -17,8 +17,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from sdlora.errors import BadInput, SdloraError
+from sdlora.jobs import runner
 from sdlora.jobs.paths import Workspace, default_workspace
-from sdlora.jobs.runner import end_children
 from sdlora.jobs.users import Users
 from sdlora.text import Text
 from sdlora.web.build import make_app
@@ -29,7 +29,11 @@ CONNECTIONS = 800  # at once, further ones get 503: an open page holds up to six
 
 def main() -> None:
     options = parse()
+    os.environ["SDLORA_RUNNER"] = options.runner  # read by whoever starts a job
+    if options.ray_address:
+        os.environ["RAY_ADDRESS"] = options.ray_address
     try:
+        runner.chosen()
         listener = socket.create_server((options.host, options.port), backlog=128)
         known = Users.read(options.users_file) if options.users_file else None
         password = "" if known else read_password(options.password_file, options.host)
@@ -44,7 +48,7 @@ def main() -> None:
         asyncio.run(serve(app, listener, options.host, options.open))
     finally:
         if ends_workers:
-            end_children()
+            runner.end_children()
 
 
 def parse() -> argparse.Namespace:
@@ -71,6 +75,13 @@ def parse() -> argparse.Namespace:
         action="store_true",
         help="a running job saves and leaves with the server, and goes on at its next start (for containers)",
     )
+    parser.add_argument(
+        "--runner",
+        choices=tuple(runner.RUNNERS),
+        default=os.environ.get("SDLORA_RUNNER") or "local",
+        help="where jobs run: one at a time here, or on the nodes of a Ray cluster (default: local)",
+    )
+    parser.add_argument("--ray-address", help="HOST:PORT of the cluster (default: $RAY_ADDRESS, else the one here)")
     parser.add_argument("--open", action="store_true", help="open the page in a browser")
     return parser.parse_args()
 

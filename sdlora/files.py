@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,12 +48,22 @@ def _forget(path: Path) -> None:
 _TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")
 
 
-def clear_temporaries(folder: Path) -> None:
-    """Remove what writers of `write_bytes` left behind when they were killed; a living one's file stays."""
+def clear_temporaries(folder: Path, age: float = 0.0) -> None:
+    """Remove what writers of `write_bytes` left behind when they were killed; a living one's file stays.
+
+    Where writers on other machines, whose processes nobody sees here, share the folder: what is `age` seconds old.
+    """
     for name in os.listdir(folder) if folder.is_dir() else ():
         writer = _TEMPORARY.fullmatch(name)
-        if writer and not _alive(int(writer[1])):
+        if writer and not _alive(int(writer[1])) and _older(folder / name, age):
             _forget(folder / name)
+
+
+def _older(path: Path, seconds: float) -> bool:
+    try:
+        return not seconds or time.time() - path.stat().st_mtime > seconds
+    except FileNotFoundError:  # it has its name by now
+        return False
 
 
 def _alive(pid: int) -> bool:

@@ -36,6 +36,7 @@ from sdlora.models.bases import resolve_base
 from sdlora.text import Text
 
 LEAVE_SECONDS = 4.5  # after SIGTERM; `docker stop` kills after 10
+SHARED = 60.0  # seconds after which half a latent in the cache of all jobs is nobody's any more
 PATIENCE = 2.0  # of them for the step in progress
 TERMINATED = 128 + signal.SIGTERM
 
@@ -122,9 +123,10 @@ class Leaving:
 
 def _work(paths: JobPaths, leaving: Leaving, began: float, member: Member) -> Outcome | None:
     """The job from folder to outcome; None where SIGTERM ended it: no outcome, so that it can be resumed."""
-    for folder in (paths.folder, paths.checkpoints, paths.samples, paths.workspace.cache / "latents"):
-        if member.rank == 0:
+    if member.rank == 0:
+        for folder in (paths.folder, paths.checkpoints, paths.samples):
             clear_temporaries(folder)
+        clear_temporaries(paths.workspace.cache / "latents", SHARED)
     spec = JobSpec.read(paths)
     with at_once():
         from sdlora.train.latents import Picture

@@ -66,7 +66,7 @@ def test_every_module_has_a_place() -> None:
 @pytest.mark.parametrize(
     ("module", "heavy"),
     [
-        ("sdlora.web.build", {"torch", "diffusers", "transformers", "peft", "accelerate"}),
+        ("sdlora.web.build", {"ray", "torch", "diffusers", "transformers", "peft", "accelerate"}),
         ("sdlora.cli", {"torch", "diffusers", "transformers", "peft", "gradio"}),
         ("sdlora.jobs.runner", {"torch", "diffusers", "gradio", "numpy"}),
         ("sdlora.train.run", {"gradio", "fastapi", "pandas"}),

@@ -68,7 +68,14 @@ def jobs(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None
     found = runner.jobs(place)
     if as_json:
         rows = [
-            {"id": j.spec.id, "name": j.spec.name, "status": j.status, "place": j.place, "created": j.spec.created}
+            {
+                "id": j.spec.id,
+                "name": j.spec.name,
+                "status": j.status,
+                "place": j.place,
+                "created": j.spec.created,
+                "node": j.node,
+            }
             for j in found
         ]
         print_json({"jobs": rows})

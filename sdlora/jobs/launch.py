@@ -1,4 +1,4 @@
-"""How a job's worker is started: as one process, or as several by `accelerate launch`."""
+"""How a job's worker is started: as one process, as several by `accelerate launch`, or on a node of a cluster."""
 
 from __future__ import annotations
 
@@ -43,6 +43,11 @@ def command(paths: JobPaths) -> list[str]:
     # multi_gpu is accelerate's word for torch's launcher; without a GPU it starts processes that use none
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
     return [*launcher, *(word for pair in options.items() for word in pair), *worker]
+
+
+def on_ray(paths: JobPaths) -> list[str]:
+    """What lets a node of a cluster run it."""
+    return [sys.executable, "-m", "sdlora.jobs.on_ray", str(paths.folder)]
 
 
 def _processes(paths: JobPaths) -> int:

@@ -98,6 +98,14 @@ class JobPaths:
         return self.folder / ".lock"
 
     @property
+    def node(self) -> Path:  # on_ray: where the worker runs
+        return self.folder / "node.json"
+
+    @property
+    def node_lock(self) -> Path:  # held by the worker for its life, on whatever node
+        return self.folder / ".node.lock"
+
+    @property
     def stop(self) -> Path:  # runner
         return self.folder / "stop"
 

@@ -40,7 +40,7 @@ class Queue:
                 with contextlib.suppress(BadInput):  # somebody else, who watches too, was faster
                     runner.resume(paths)
         found = self.overview.jobs_now()
-        may_start = any(job.place for job in found) and not any(job.running for job in found)
+        may_start = any(job.place for job in found) and not any(job.running and not job.node for job in found)
         if may_start and not any(job.gpu_lost for job in found):
             runner.start_next(self.workspace, self.overview.jobs_now)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import itertools
 import os
 import signal
@@ -15,14 +16,15 @@ from pathlib import Path
 from typing import Literal
 
 from sdlora.errors import BadInput, DeviceLost
-from sdlora.jobs import lock, store
+from sdlora.files import read_json
+from sdlora.jobs import launch, lock, store
 from sdlora.jobs.environment import child_environment
-from sdlora.jobs.launch import command
 from sdlora.jobs.paths import JobPaths, Workspace
 from sdlora.jobs.spec import JobSpec, Outcome
 from sdlora.text import Text
 
 Status = Literal["queued", "running", "stopping", "interrupted", "paused", "done", "stopped", "failed"]
+RUNNERS = {"local": launch.command, "ray": launch.on_ray}  # what $SDLORA_RUNNER names
 PATIENCE = 5.0  # seconds that a change to the queue waits for others to end theirs
 ATTEMPTS = 3  # of a killed worker without a saved step in between, before a person is asked
 
@@ -50,6 +52,7 @@ class Job:
     place: int
     outcome: Outcome | None = None
     saved: int = 0  # where a queued one will begin
+    node: str = ""  # of a cluster, where it runs or ran last; empty for this machine
 
     @property
     def running(self) -> bool:
@@ -67,7 +70,9 @@ def look_at(workspace: Workspace, name: str, spec: JobSpec | None = None) -> Job
     try:
         spec = spec or JobSpec.read(paths)
         state, outcome = _status_and_outcome(paths)
-        return Job(spec, state, 0, outcome, paths.saved_step() if state == "queued" else 0)
+        if state == "queued":
+            return Job(spec, state, 0, outcome, paths.saved_step())
+        return Job(spec, state, 0, outcome, node=node(paths))
     except (OSError, ValueError, KeyError, TypeError, BadInput):
         return None
 
@@ -85,12 +90,13 @@ def jobs(workspace: Workspace) -> list[Job]:
 
 
 def start_next(workspace: Workspace, jobs_now: Callable[[], list[Job]] | None = None) -> JobSpec | None:
-    """Start the oldest queued job if none runs. Called often, by any process: only one of them gets the queue's lock."""
+    """Start the oldest queued job if none runs, or each that does has a node of its own. Called often, by any process: only one of
+    them gets the queue's lock."""
     workspace.make()
     with lock.holding(workspace.lock, patience=0) as mine:
         now = (jobs_now() if jobs_now else jobs(workspace)) if mine else []
         first = next((job.spec for job in now if job.place == 1), None)
-        if first is None or any(job.running for job in now):
+        if first is None or any(job.running and not job.node for job in now):
             return None
         return first if start(workspace.job(first.id)) else None
 
@@ -105,20 +111,57 @@ def start(paths: JobPaths) -> bool:
     if held is None:
         return False
     try:
-        with open(paths.log, "ab") as log:
-            process = subprocess.Popen(
-                command(paths),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                pass_fds=(held,),
-                env={**os.environ, "SDLORA_LOCK_FD": str(held), **child_environment()},
-                start_new_session=True,
-            )
+        paths.node.unlink(missing_ok=True)
+        process = spawn(paths, held, chosen()(paths))
         threading.Thread(target=process.wait, daemon=True).start()  # so that no ended worker stays as a zombie
         return True
     finally:
         os.close(held)
+
+
+def spawn(
+    paths: JobPaths, held: int, command: list[str], first: Callable[[], None] | None = None
+) -> subprocess.Popen[bytes]:
+    """A process with the descriptor of the job's lock that writes to its log; `first` is called in it before anything else."""
+    with open(paths.log, "ab") as log:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            pass_fds=(held,),
+            env={**os.environ, "SDLORA_LOCK_FD": str(held), **child_environment()},
+            start_new_session=True,
+            preexec_fn=first,
+        )
+
+
+def chosen() -> Callable[[JobPaths], list[str]]:
+    """What gives the command that runs a job.
+
+    Raises:
+        BadInput: no such runner, or what it needs is not installed.
+    """
+    name = os.environ.get("SDLORA_RUNNER") or "local"
+    if name not in RUNNERS:
+        raise BadInput(Text(f"There is no runner {name!r}.", f"ランナー {name!r} はありません。"))
+    if name == "ray" and importlib.util.find_spec("ray") is None:
+        raise BadInput(
+            Text(
+                "Ray is not installed: pip install 'sdlora[ray]'.",
+                "Ray がインストールされていません: pip install 'sdlora[ray]'",
+            )
+        )
+    return RUNNERS[name]
+
+
+def node(paths: JobPaths) -> str:
+    """Name and address of the cluster's node that runs the job, or ran it last; empty for this machine."""
+    try:
+        said = read_json(paths.node)
+    except FileNotFoundError:
+        return ""
+    return f"{said['name']} ({said['address']})"
 
 
 def end_children(seconds: float = 6.0) -> None:

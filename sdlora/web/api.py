@@ -233,6 +233,7 @@ def _status(workspace: Workspace, spec: JobSpec) -> dict[str, Any]:
         "name": spec.name,
         "owner": spec.owner,
         "status": state,
+        "node": runner.node(paths),
         "step": follower.step,
         "steps": spec.settings.train.steps,
         "settings": config.values_of(spec.settings),

@@ -51,7 +51,7 @@ def status(
 def _bar(page: Page, job: Job, follower: Follower) -> Markup:
     steps = follower.started.steps if follower.started else job.spec.settings.train.steps
     share = 100 * follower.step / max(steps, 1)
-    facts = " · ".join(page.say(text) for text in _facts(job, follower, steps))
+    facts = " · ".join([*(page.say(text) for text in _facts(job, follower, steps)), *_node(page, job)])
     waiting = " waiting" if job.status == "running" and not follower.steps else ""
     return Markup(
         '<div class="bar{}" role="progressbar" aria-valuemin="0" aria-valuemax="{}" aria-valuenow="{}">'
@@ -71,6 +71,11 @@ def _facts(job: Job, follower: Follower, steps: int) -> list[Text]:
     if follower.started:
         facts.append(words.RUNS_ON.fill(device=follower.started.device, precision=follower.started.precision))
     return facts
+
+
+def _node(page: Page, job: Job) -> list[str]:
+    """Where it runs or ran, if not here."""
+    return [page.say(words.ON_NODE.fill(node=job.node))] if job.node else []
 
 
 def _training(follower: Follower) -> bool:
@@ -206,7 +211,7 @@ def _row(page: Page, job: Job, preset: Preset | None, current: bool, notes: Sequ
     )
     return Markup('<li><div><b>{}</b><span>{}</span></div><em class="{}">{}</em>{}</li>').format(
         job.spec.name,
-        " · ".join((*parts, page.say(about), *map(page.say, notes))),
+        " · ".join((*parts, page.say(about), *_node(page, job), *map(page.say, notes))),
         job.status,
         page.say(words.STATUS[job.status].fill(place=job.place)),
         Markup("<em>{}</em>").format(page.say(words.SHOWN)) if current else button,

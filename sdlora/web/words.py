@@ -221,6 +221,7 @@ FAILED_HINT = Text(
     "上の説明に従って設定を見直し、開始し直すか再開してください。",
 )
 RUNS_ON = Text("{device}, {precision}", "{device}、{precision}")
+ON_NODE = Text("on {node}", "ノード: {node}")
 LOSS = Text("Loss", "損失")
 LOSS_HELP = Text(
     "How far the model's guess is from the pictures. It is noisy by nature: watch the thick line. When the held-out loss rises again, overfitting begins.",

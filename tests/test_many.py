@@ -23,7 +23,7 @@ from sdlora.jobs.spec import Outcome
 from sdlora.train import together
 from tests.conftest import draw_pictures
 
-STEPS = 40
+STEPS = 24
 # Whatever could tell shares apart: pictures of two shapes, batches that are not full, dropped captions, adapter dropout, averaging.
 SETTINGS = {
     "train.steps": STEPS,

@@ -78,7 +78,7 @@ def row(place: Workspace, paths: JobPaths) -> str:
     page: Any = SimpleNamespace(workspace=place, say=lambda text, **_: text.en if isinstance(text, Text) else text)
     shown = next(found for found in runner.jobs(place) if found.spec.id == paths.id)
     notes: Notes = {}
-    return str(progress.jobs(page, [shown], paths.id, notes))
+    return str(progress.jobs(page, [shown], 0, paths.id, notes))
 
 
 def test_a_dead_nodes_job_goes_on_elsewhere_to_the_same_bytes(

@@ -141,7 +141,7 @@ def prepare(
     adapters = inject(trained, Shape(**settings.lora.model_dump()), key(settings.train.seed, "init"))
     if request.start:
         adapters.load(kohya.start_from(request.start, adapters, base.family.name))
-    seconds = {"injecting": time.monotonic() - began}
+    seconds = {"injecting": time.monotonic() - began, "judging": 0.0}
     learn, held = split(len(latents), settings.data.held_out, settings.train.seed)
     plain = priors(request)
     shown = TrainingSet(latents.some(learn), [captions[i] for i in learn], [plain[i] for i in learn], texts)

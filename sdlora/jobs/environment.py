@@ -36,3 +36,8 @@ def _turns() -> str:
 def _idle() -> bool:
     """Whether others leave the machine alone, for a tenth of a second at least: a click makes a browser busy for a moment."""
     return any(psutil.cpu_percent(0.1) / 100 * (os.cpu_count() or 1) < IDLE for _ in range(4))
+
+
+def gpus(listed: Path = Path("/proc/driver/nvidia/gpus")) -> int:
+    """How many NVIDIA GPUs there are, for who must not load torch; 0 where the driver does not say."""
+    return sum(1 for _ in listed.glob("*"))

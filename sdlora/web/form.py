@@ -12,6 +12,7 @@ from gradio.components import Component
 from sdlora import config
 from sdlora.config import Setting
 from sdlora.errors import BadInput
+from sdlora.jobs.environment import gpus
 from sdlora.text import Text
 from sdlora.web import words
 from sdlora.web.context import Page
@@ -71,6 +72,7 @@ def field(page: Page, path: str, value: Any) -> Component:
         "info": page.say(setting.help),
         "elem_id": element_id(setting),
         "interactive": True,
+        "visible": path != "train.processes" or gpus() > 1,
     }
     if setting.kind == "bool":
         return gr.Checkbox(value, **common)

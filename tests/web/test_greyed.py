@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sdlora import config
+from sdlora.jobs.environment import gpus
 from sdlora.text import Language
+from sdlora.web import form
 from sdlora.web.context import Page
 from sdlora.web.form import Form
 
@@ -39,3 +42,15 @@ def test_greyed_with_the_reason(path: str, asked: Any, without: dict[str, Any], 
     assert FORM.read({**DEFAULTS, **without, path: asked})[path] == DEFAULTS[path]
     assert FORM.read({**DEFAULTS, **with_effect, path: asked})[path] == asked
     config.from_values(FORM.read({**DEFAULTS, **without, path: asked}))
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_several_processes_are_offered_where_there_are_several_gpus(
+    count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for k in range(count):
+        (tmp_path / f"0000:0{k}:00.0").mkdir()
+    monkeypatch.setattr(form, "gpus", lambda: gpus(tmp_path))
+    page = Page(None, "en")  # type: ignore[arg-type]
+    assert form.field(page, "train.processes", 1).visible == (count > 1)
+    assert form.field(page, "train.steps", 1).visible

@@ -2,7 +2,7 @@
 
 Plain is AdamW at 1e-4, a constant rate, every noise level alike. Goodness is the plain held-out loss (every noise level alike, a
 quarter of the pictures, the same noise for all), so a recipe cannot win by weighing what it is measured by. Two styles on the
-bundled base: its own picture set, and its own drawings in two inks. Plain runs 400 steps, every other recipe the first 60 of its
+bundled base: its own picture set, and its own drawings in two inks. Plain runs 400 steps, every other recipe the first 100 of its
 400; the lowest loss within those says which of two that are both quick learns more. Seconds are those of the steps. Several runs
 are made side by side, one thread each.
 """
@@ -49,10 +49,8 @@ PLAIN: dict[str, Any] = {
     "train.weight_decay": 0.0,
     "train.precision": "fp32",
 }
-LIMIT, EVERY = (
-    100,
-    10,
-)  # steps of a recipe, and between two looks at the held-out pictures; plain is looked at when it is done
+# Steps of a recipe, and between two looks at the held-out pictures. Plain is looked at when it is done.
+LIMIT, EVERY = 100, 10
 INKS: dict[str, Any] = {"black": "#1d3557", "mid": "#e63946", "white": "#fff1e6"}
 Twist = Callable[[Run], Any]  # a context manager around the run
 

@@ -101,6 +101,7 @@ def test_rename_delete_and_back(place: Workspace, tmp_path: Path, tiny_base: Pat
     with pytest.raises(BadInput, match="Another LoRA is called"):
         library.rename(place, job, "水彩 画")
     for id in (job, added.id):
+        time.sleep(0.02)  # a tick of the file system's clock, which says what was deleted last
         library.delete(place, id)
         stamps.append(stamp(place))
         with pytest.raises(BadInput, match="not in the Library"):

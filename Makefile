@@ -12,7 +12,7 @@ demo: .venv/installed
 	$(BIN)/python -m sdlora demo
 
 test: .venv/tested
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) --dist loadfile
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) --dist loadfile --no-loadscope-reorder
 
 faults: .venv/tested
 	$(BIN)/python -m pytest -m faults $(SIDE_BY_SIDE) --dist worksteal

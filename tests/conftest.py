@@ -13,7 +13,14 @@ from playwright.sync_api import Browser
 # Tests run side by side, a core each. Two spinning threads a test on two busy cores made one of 5 seconds last 184.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Begun first: at the end they would run alone.
+LONGEST = ("test_real.py", "test_many.py", "test_ray.py")
+
 COLOURS = ["red", "green", "blue", "orange", "purple", "black", "teal", "brown", "gold", "pink"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 @pytest.fixture(scope="session")

@@ -130,14 +130,18 @@ def test_row_2_what_a_killed_writer_left_is_cleared_at_the_next_start(
     names = [paths.checkpoints / ".step-000005.safetensors", paths.folder / ".outcome.json", paths.samples / ".a.png"]
     left = [p.with_name(f"{p.name}.{ended.pid}.tmp") for p in (*names, place.cache / "latents" / ".a.safetensors")]
     living = place.cache / "latents" / f".b.safetensors.{os.getpid()}.tmp"
-    for file in (*left, living):
+    young = place.cache / "latents" / f".c.safetensors.{ended.pid}.tmp"  # maybe another machine's
+    for file in (*left, living, young):
         file.touch()
+    for file in (left[-1], living):
+        os.utime(file, (time.time() - 2 * worker.SHARED,) * 2)
     (paths.state / ".step-000099.tmp").mkdir()  # of a save in a hurry: no later one takes its name
     left.append(paths.state / ".step-000099.tmp")
     again(paths)
     assert zygote.run(paths) == 0
     assert not [p for p in left if p.exists()]
     assert living.exists()
+    assert young.exists()
 
     half = [
         place.jobs / ".x.new",

@@ -50,7 +50,6 @@ class Bare:
         told = json.dumps([str(resolve_base("emoji").path), str(file), PROMPT, SEED, STEPS, GUIDANCE])
         self.process = subprocess.Popen(
             [sys.executable, "-c", BARE, told],
-            env={**os.environ, **child_environment()},
             text=True,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -77,6 +76,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         file = trained(folder)
+        os.environ |= child_environment()  # looked at once, for both
         bare, previews = Bare(file), Previews(folder / "previews")
         for move in range(options.moves + 1):
             strength = round(1.5 * move / options.moves, 4)

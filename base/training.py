@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from base.muon import MuonAdam
 from base.state import load_state, save_state
 
-LONGEST_STEP = 60.0  # seconds; what goes beyond was a pause, and a pause is not part of the plan
+LONGEST_STEP = 10.0  # seconds; what goes beyond was a pause, and a pause is not part of the plan
 
 
 @dataclass(frozen=True)

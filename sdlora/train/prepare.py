@@ -20,6 +20,7 @@ from sdlora.lora.inject import inject
 from sdlora.lora.targets import Part, Shape
 from sdlora.models.bases import BaseRef, fingerprint
 from sdlora.models.load import Base, load_base
+from sdlora.models.packed import pack
 from sdlora.models.prompt import Embedding, encode_once
 from sdlora.render import Renderer
 from sdlora.text import Text
@@ -70,6 +71,7 @@ class Run:
     renderer: Renderer
     emit: Emit
     seconds: dict[str, float]  # what `injecting` and one round of `judging` took
+    full_parameters: int  # of the parts that learn, without adapters
     judged: dict[int, Judgement] = field(default_factory=dict)
     warned: set[str] = field(default_factory=set)
     origin: dict[str, str] = field(default_factory=dict)  # see `train.origin`
@@ -137,10 +139,13 @@ def prepare(
     captions = [p.caption for p in request.pictures]
     texts = _texts(request, base) if settings.train.text_encoder_lr == 0 else None
     trained: dict[Part, nn.Module] = {part: base.parts[part] for part in _learning(settings, base)}
+    full = sum(p.numel() for module in trained.values() for p in module.parameters())
     began = time.monotonic()
     adapters = inject(trained, Shape(**settings.lora.model_dump()), key(settings.train.seed, "init"))
     if request.start:
         adapters.load(kohya.start_from(request.start, adapters, base.family.name))
+    if not settings.train.gradient_checkpointing:  # asked for where memory is scarcer than time
+        pack(base.unet)
     seconds = {"injecting": time.monotonic() - began, "judging": 0.0}
     learn, held = split(len(latents), settings.data.held_out, settings.train.seed)
     plain = priors(request)
@@ -154,7 +159,7 @@ def prepare(
         began = time.monotonic()
         judge = Judge.of(trainer, asked, [captions[i] for i in held])
         seconds["judging"] = time.monotonic() - began
-    return Run(request, folders, trainer, judge, Renderer(base, adapters, known=texts or {}), emit, seconds)
+    return Run(request, folders, trainer, judge, Renderer(base, adapters, known=texts or {}), emit, seconds, full)
 
 
 def _learning(settings: Config, base: Base) -> list[Part]:

@@ -100,14 +100,13 @@ def _stopped(here: Run, keep: bool) -> Result:
 def _started(here: Run) -> Started:
     base, trainer = here.trainer.base, here.trainer
     trained = trainer.adapters.parameter_count()
-    full = sum(p.numel() for part in trainer.adapters.parts for p in base.parts[part].parameters())
     return Started(
         step=trainer.done,
         steps=here.steps,
         pictures=len(trainer.pictures.latents),
         held_out=len(here.judge.latents) if here.judge else 0,
         trained_parameters=trained,
-        full_parameters=full - trained,
+        full_parameters=here.full_parameters,
         device=str(base.device) if trainer.together.size == 1 else f"{base.device.type} × {trainer.together.size}",
         precision=str(base.dtype).removeprefix("torch."),
     )

@@ -42,7 +42,7 @@ def call(url: str, method: str, path: str, headers: dict[str, str] | None = None
 
 
 class Session(threading.Thread):
-    """One open page: the timer's event once a second, as the browser sends it; `waits` are the seconds to each answer."""
+    """One open page: the timer's event as often as the server says, as the browser sends it; `waits` are the seconds to each answer."""
 
     def __init__(self, app: App, job: str, ended: threading.Event):
         super().__init__(daemon=True)
@@ -53,7 +53,8 @@ class Session(threading.Thread):
         parts = json.loads(call(self.app.url, "GET", "/en/config"))["dependencies"]
         number = next(k for k, part in enumerate(parts) if any(event == "tick" for _, event in part["targets"]))
         session, sent, stamp = secrets.token_hex(5), "{}", {"content-type": "application/json"}
-        while not self.ended.wait(max(0.0, 1.0 - (self.waits[-1] if self.waits else 0.0))):
+        pause = 1.0
+        while not self.ended.wait(max(0.0, pause - (self.waits[-1] if self.waits else 0.0))):
             wish = {"fn_index": number, "data": [self.job, [], "", "", sent], "session_hash": session}
             began = time.monotonic()
             said = json.loads(
@@ -61,6 +62,7 @@ class Session(threading.Thread):
             )
             self.waits.append(time.monotonic() - began)
             sent = said["data"][-1] if isinstance(said["data"][-1], str) else sent
+            pause = json.loads(sent).get("seconds", pause)
 
 
 def upload(url: str, megabytes: int) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from sdlora.cli.bar import progress_bar
+from sdlora.config import resolve
 from sdlora.errors import BadInput
 from sdlora.importing import at_once
 from sdlora.jobs.environment import child_environment
@@ -26,7 +27,12 @@ def preview(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1)] = 0,
     steps: Annotated[int, typer.Option(min=1, max=150, help="Denoising steps.")] = 25,
-    guidance: Annotated[float, typer.Option(min=1, max=30, help="How strictly to follow the prompt.")] = 6.0,
+    guidance: Annotated[
+        float | None,
+        typer.Option(
+            min=1, max=30, help="How strictly to follow the prompt. [default: what the presets say for the base]"
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Where to write the picture.")] = Path("preview.png"),
 ) -> None:
     """Draw a prompt with the base or a LoRA."""
@@ -45,6 +51,8 @@ def preview(
         from sdlora.render import Picture, open_renderer
 
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
+    if guidance is None:
+        guidance = resolve(base=base).sample.guidance
     with progress_bar("drawing") as advance:
         renderer = open_renderer(base)
         renderer.load(lora.absolute() if lora else None)

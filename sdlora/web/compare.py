@@ -140,9 +140,9 @@ def first_prompt(page: Page, entry: Entry) -> str:
     return known.metadata.get("modelspec.trigger_phrase", "") if known else ""
 
 
-def draw(page: Page, screen: Compare, values: Values, request: gr.Request) -> Iterator[Any]:
+def draw(page: Page, screen: Compare, values: Values) -> Iterator[Any]:
     wishes, labels = _wishes(page, screen, values)
-    yield from draw_pair(page, f"{request.session_hash}-library", wishes, labels)
+    yield from draw_pair(page, f"{page.session}-library", wishes, labels)
 
 
 def _wishes(page: Page, screen: Compare, values: Values) -> tuple[list[Wish], list[str]]:

@@ -10,6 +10,7 @@ from sdlora.jobs.overview import Overview
 from sdlora.jobs.paths import Workspace
 from sdlora.jobs.users import EVERYBODY, User
 from sdlora.text import Language, Text
+from sdlora.web.crowd import Crowd
 from sdlora.web.known import Known
 from sdlora.web.media import Media
 from sdlora.web.previews import Previews
@@ -31,15 +32,17 @@ class Site:
     open_dataset: Opened = field(default_factory=Opened)
     looks: doctor.Known = field(default_factory=dict)  # at pictures, by the doctor
     known: Known = field(default_factory=Known)
+    crowd: Crowd = field(default_factory=Crowd)
 
 
 @dataclass(frozen=True)
 class Page:
-    """The site in one language, as one user sees it."""
+    """The site in one language, as one user sees it; `session` is one opening of it in a browser."""
 
     site: Site
     language: Language
     user: User = EVERYBODY
+    session: str = ""
 
     @property
     def workspace(self) -> Workspace:

@@ -25,7 +25,7 @@ from sdlora.web.pictures import Pictures
 from sdlora.web.training import Training
 from sdlora.web.tryout import Tryout
 
-SECONDS = 1.0
+AS_SAMPLED = ("sample.steps", "sample.guidance")  # a picture tried out begins with the numbers of the job's samples
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,12 @@ def build(page: Page, pictures: Pictures, train: Training, try_it: Tryout) -> No
         "verdict": try_it.verdict,
         "draw": try_it.button,
     }
-    timer = gr.Timer(SECONDS)
+    timer = gr.Timer(1)
     gr.on(
         [timer.tick, train.job.change, try_it.checkpoint.input],
         event(page, tick, tuple(parts)),
         [train.job, *pictures.current, try_it.checkpoint, sent],
-        [*parts.values(), sent],
+        [*parts.values(), timer, sent],
         show_progress="hidden",
         queue=False,
         trigger_mode="always_last",  # one look at a time
@@ -75,7 +75,7 @@ def build(page: Page, pictures: Pictures, train: Training, try_it: Tryout) -> No
     train.job.change(
         event(page, greet),
         [train.job, try_it.greeted],
-        [try_it.prompt, try_it.picture, try_it.greeted],
+        [try_it.prompt, try_it.picture, *(try_it.numbers[path] for path in AS_SAMPLED), try_it.greeted],
         show_progress="hidden",
     )
 
@@ -89,20 +89,22 @@ def tick(
     choice: Any,
     sent: str,
 ) -> list[Any]:
-    """The parts that changed since the last time, and the fingerprints of what the page shows from now on."""
+    """The parts that changed since the last time, when to ask again, and the fingerprints of what the page shows from now on."""
     shown = _read(sent)
+    seconds = page.site.crowd.seconds(page.session)
+    again = gr.skip() if shown.get("seconds", 1) == seconds else gr.update(value=seconds)
     sight = look(page, job_id, bool(history or remembered), choice)
     with page.site.watch.follow(sight.paths or _nowhere(page)) as follower:
         stamp = _print_of((sight, follower.offset, files.tail(sight.paths.log, 200) if sight.paths else ""))
         if shown.get("stamp") == stamp:
-            return [gr.skip()] * (len(parts) + 1)
+            return [*[gr.skip()] * len(parts), again, json.dumps({**shown, "seconds": seconds})]
         values = draw(page, sight, follower)
     prints = {part: _print_of(values[part]) for part in parts}
     changed = [values[part] if prints[part] != shown.get(part) else gr.skip() for part in parts]
-    return [*changed, json.dumps({**prints, "stamp": stamp})]
+    return [*changed, again, json.dumps({**prints, "stamp": stamp, "seconds": seconds})]
 
 
-def _read(sent: str) -> dict[str, str]:
+def _read(sent: str) -> dict[str, Any]:
     """What the browser says it shows; whatever else it says counts as nothing."""
     try:
         shown = json.loads(sent or "{}")
@@ -147,15 +149,19 @@ def draw(page: Page, sight: Sight, follower: Follower) -> dict[str, Any]:
 
 
 def greet(page: Page, job_id: Any, greeted: str) -> list[Any]:
-    """Another job is shown: a prompt to begin with, and no picture of the one before."""
+    """Another job is shown: a prompt to begin with, its samples' numbers, and no picture of the one before."""
+    same = [gr.skip()] * len(AS_SAMPLED)
     if job_id == greeted:
-        return [gr.skip(), gr.skip(), greeted]
+        return [gr.skip(), gr.skip(), *same, greeted]
     sight = look(page, job_id, False, "")
     if sight.job is None or sight.paths is None:
-        return [gr.skip(), empty(page.say(words.TRY_EMPTY), page.say(words.TRY_EMPTY_HINT)), ""]
+        return [gr.skip(), empty(page.say(words.TRY_EMPTY), page.say(words.TRY_EMPTY_HINT)), *same, ""]
+    sample = sight.job.spec.settings.sample
     return [
         _first_prompt(sight.job, sight.paths),
         empty(page.say(words.DRAW_FIRST), page.say(words.DRAW_FIRST_HINT)),
+        sample.steps,
+        sample.guidance,
         sight.job.spec.id,
     ]
 

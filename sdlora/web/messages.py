@@ -63,7 +63,7 @@ def _generator(page: Page, handler: Callable[..., Any], parts: tuple[Any, ...]) 
 
 def seen_by(page: Page, asker: gr.Request) -> Page:
     """The page for whoever asks. The guard writes the header, whatever a browser sends under its name."""
-    return replace(page, user=user_of(asker.headers.get(USER_HEADER, "")))
+    return replace(page, user=user_of(asker.headers.get(USER_HEADER, "")), session=str(asker.session_hash))
 
 
 def undisturbed(work: Callable[[], None]) -> None:

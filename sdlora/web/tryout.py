@@ -125,11 +125,11 @@ def warm_up(page: Page, job: Any) -> None:
         page.site.previews.warm_up()
 
 
-def draw(page: Page, screen: Tryout, training: Training, values: Values, request: gr.Request) -> Iterator[Any]:
+def draw(page: Page, screen: Tryout, training: Training, values: Values) -> Iterator[Any]:
     """The base's picture and the LoRA's, step by step. What the same page asked for before is cancelled."""
     wishes = _wishes(page, screen, values[training.job], values)
     labels = [page.say(words.WITHOUT_LORA), page.say(words.WITH_LORA, strength=f"{wishes[1].strength:g}")]
-    yield from draw_pair(page, str(request.session_hash), wishes, labels)
+    yield from draw_pair(page, page.session, wishes, labels)
 
 
 def _wishes(page: Page, screen: Tryout, job: Any, values: Values) -> tuple[Wish, Wish]:

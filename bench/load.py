@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 from sdlora.events import Follower
 from tests.browser import App, started_app
 from tests.conftest import draw_pictures
+from tests.web.asking import timer_event
 
 MEGA = 1_000_000
 
@@ -50,8 +51,7 @@ class Session(threading.Thread):
         self.waits: list[float] = []
 
     def run(self) -> None:
-        parts = json.loads(call(self.app.url, "GET", "/en/config"))["dependencies"]
-        number = next(k for k, part in enumerate(parts) if any(event == "tick" for _, event in part["targets"]))
+        number = timer_event(json.loads(call(self.app.url, "GET", "/en/config")))
         session, sent, stamp = secrets.token_hex(5), "{}", {"content-type": "application/json"}
         pause = 1.0
         while not self.ended.wait(max(0.0, pause - (self.waits[-1] if self.waits else 0.0))):

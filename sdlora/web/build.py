@@ -105,6 +105,7 @@ def make_app(
 def make_page(page: Page) -> gr.Blocks:
     """Five steps in the order of the work, then what happens when the page is opened."""
     with gr.Blocks(title="sdlora", analytics_enabled=False, fill_width=True) as blocks:
+        timer = gr.Timer(1)  # seconds; longer where many pages are open, see `web.crowd`
         gr.HTML(_header(page), elem_id="header")
         with _section(page, 1, "pictures", words.PICTURES, words.PICTURES_LEAD):
             step1 = pictures.build(page)
@@ -115,8 +116,8 @@ def make_page(page: Page) -> gr.Blocks:
         with _section(page, 4, "try", words.TRY, words.TRY_LEAD):
             step4 = tryout.build(page, step3)
         with _section(page, 5, "library", library_words.LIBRARY, library_words.LEAD):
-            step5 = library.build(page)
-        live.build(page, step1, step3, step4)
+            step5 = library.build(page, timer)
+        live.build(page, timer, step1, step3, step4)
         found = blocks.load(
             event(page, opened, step2),
             [step1.remembered, step2.draft, step3.job],
@@ -125,9 +126,7 @@ def make_page(page: Page) -> gr.Blocks:
                 step2.preset,
                 *step2.form.fields.values(),
                 step3.job,
-                step4.prompt,
-                step4.picture,
-                step4.greeted,
+                *step4.greeting,
             ],
             show_progress="hidden",
         )

@@ -21,7 +21,6 @@ from sdlora.web.context import Page
 from sdlora.web.messages import event, tell
 from sdlora.web.workshop import Workshop
 
-SECONDS = 2.0
 CHANGES = "library"  # one change at a time
 
 
@@ -48,7 +47,7 @@ class Library:
         return [self.working, self.shelf, self.deleted, *self.pickers, self.seen]
 
 
-def build(page: Page) -> Library:
+def build(page: Page, timer: gr.Timer) -> Library:
     with gr.Row(elem_classes="tools"):
         search = gr.Textbox(
             label=page.say(library_words.SEARCH),
@@ -64,11 +63,11 @@ def build(page: Page) -> Library:
     deleted = gr.HTML("", elem_id="library-deleted", js_on_load=look.ACTIONS)
     seen = gr.Textbox("", visible="hidden", elem_id="library-seen")
     screen = Library(search, add, working, rows, deleted, seen, compare.build(page), workshop.build(page))
-    _connect(page, screen)
+    _connect(page, screen, timer)
     return screen
 
 
-def _connect(page: Page, screen: Library) -> None:
+def _connect(page: Page, screen: Library, timer: gr.Timer) -> None:
     hidden: dict[str, Any] = {"show_progress": "hidden"}
 
     def change(trigger: Callable[..., Any], handler: Callable[..., Any]) -> None:
@@ -107,7 +106,7 @@ def _connect(page: Page, screen: Library) -> None:
         event(page, compare.prompt_for), [first, screen.compare.prompt], screen.compare.prompt, **hidden
     )
     workshop.connect(page, screen.workshop, screen.search, screen.shown, lambda query: show(page, screen, query))
-    gr.Timer(SECONDS).tick(
+    timer.tick(
         event(page, tick, screen),
         [screen.search, screen.seen],
         screen.shown,

@@ -25,8 +25,6 @@ from sdlora.web.pictures import Pictures
 from sdlora.web.training import Training
 from sdlora.web.tryout import Tryout
 
-AS_SAMPLED = ("sample.steps", "sample.guidance")  # a picture tried out begins with the numbers of the job's samples
-
 
 @dataclass(frozen=True)
 class Sight:
@@ -43,7 +41,7 @@ class Sight:
     choice: Any  # of the checkpoint field
 
 
-def build(page: Page, pictures: Pictures, train: Training, try_it: Tryout) -> None:
+def build(page: Page, timer: gr.Timer, pictures: Pictures, train: Training, try_it: Tryout) -> None:
     # Fingerprints of what the page shows. They are kept there: the server cannot know which of its answers arrived last.
     sent = gr.Textbox("{}", visible="hidden", elem_id="sent")
     parts: dict[str, Component] = {
@@ -62,7 +60,6 @@ def build(page: Page, pictures: Pictures, train: Training, try_it: Tryout) -> No
         "verdict": try_it.verdict,
         "draw": try_it.button,
     }
-    timer = gr.Timer(1)
     gr.on(
         [timer.tick, train.job.change, try_it.checkpoint.input],
         event(page, tick, tuple(parts)),
@@ -75,7 +72,7 @@ def build(page: Page, pictures: Pictures, train: Training, try_it: Tryout) -> No
     train.job.change(
         event(page, greet),
         [train.job, try_it.greeted],
-        [try_it.prompt, try_it.picture, *(try_it.numbers[path] for path in AS_SAMPLED), try_it.greeted],
+        try_it.greeting,
         show_progress="hidden",
     )
 
@@ -149,13 +146,13 @@ def draw(page: Page, sight: Sight, follower: Follower) -> dict[str, Any]:
 
 
 def greet(page: Page, job_id: Any, greeted: str) -> list[Any]:
-    """Another job is shown: a prompt to begin with, its samples' numbers, and no picture of the one before."""
-    same = [gr.skip()] * len(AS_SAMPLED)
+    """Another job is shown: a prompt to begin with, its samples' numbers, and no picture of the one before. See `Tryout.greeting`."""
     if job_id == greeted:
-        return [gr.skip(), gr.skip(), *same, greeted]
+        return [gr.skip()] * 4 + [greeted]
     sight = look(page, job_id, False, "")
     if sight.job is None or sight.paths is None:
-        return [gr.skip(), empty(page.say(words.TRY_EMPTY), page.say(words.TRY_EMPTY_HINT)), *same, ""]
+        nothing = empty(page.say(words.TRY_EMPTY), page.say(words.TRY_EMPTY_HINT))
+        return [gr.skip(), nothing, gr.skip(), gr.skip(), ""]
     sample = sight.job.spec.settings.sample
     return [
         _first_prompt(sight.job, sight.paths),

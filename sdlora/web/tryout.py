@@ -39,6 +39,17 @@ class Tryout:
     greeted: gr.State  # id of the job that prompt and picture belong to
 
     @property
+    def greeting(self) -> list[Component]:
+        """What begins anew when another job is shown."""
+        return [
+            self.prompt,
+            self.picture,
+            self.numbers["sample.steps"],
+            self.numbers["sample.guidance"],
+            self.greeted,
+        ]
+
+    @property
     def inputs(self) -> set[Component]:
         return {self.prompt, self.negative, *self.numbers.values(), self.strength, self.checkpoint}
 

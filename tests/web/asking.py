@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from tests.browser import App
@@ -32,6 +33,16 @@ def ask(
         return Answer(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
     finally:
         connection.close()
+
+
+def timer_event(config: dict[str, Any]) -> int:
+    """Which of a page's events asks what is new in training: the timer's that answers with the page's fingerprints."""
+    sent = next(c["id"] for c in config["components"] if c["props"].get("elem_id") == "sent")
+    return next(
+        k
+        for k, event in enumerate(config["dependencies"])
+        if sent in event["outputs"] and any(name == "tick" for _, name in event["targets"])
+    )
 
 
 def peak_memory(app: App) -> int:

@@ -18,6 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -43,29 +44,33 @@ def call(url: str, method: str, path: str, headers: dict[str, str] | None = None
 
 
 class Session(threading.Thread):
-    """One open page: the timer's event as often as the server says, as the browser sends it; `waits` are the seconds to each answer."""
+    """One open page: the timer's two events as often as the server says, as the browser sends them; `waits` are the seconds to each
+    answer."""
 
     def __init__(self, app: App, job: str, ended: threading.Event):
-        super().__init__(daemon=True)
+        super().__init__(name=secrets.token_hex(5), daemon=True)
         self.app, self.job, self.ended = app, job, ended
         self.waits: list[float] = []
 
     def run(self) -> None:
-        number = timer_event(json.loads(call(self.app.url, "GET", "/en/config")))
-        session, sent, stamp = secrets.token_hex(5), "{}", {"content-type": "application/json"}
-        pause = 1.0
-        while not self.ended.wait(max(0.0, pause - (self.waits[-1] if self.waits else 0.0))):
-            wish = {"fn_index": number, "data": [self.job, [], "", "", sent], "session_hash": session}
-            began = time.monotonic()
-            said = json.loads(
-                call(self.app.url, "POST", "/en/gradio_api/run/predict", stamp, json.dumps(wish).encode())
-            )
-            self.waits.append(time.monotonic() - began)
-            sent = said["data"][-1] if isinstance(said["data"][-1], str) else sent
+        config = json.loads(call(self.app.url, "GET", "/en/config"))
+        training, library = (timer_event(config, element) for element in ("sent", "library-seen"))
+        sent, seen, pause = "{}", "", 1.0
+        while not self.ended.wait(max(0.0, pause - sum(self.waits[-2:]))):
+            sent = self.ask(training, [self.job, [], "", "", sent]) or sent
+            seen = self.ask(library, ["", seen]) or seen
             pause = json.loads(sent).get("seconds", pause)
 
+    def ask(self, number: int, values: list[Any]) -> str | None:
+        """The stamp that the answer ends with; None where it stays."""
+        wish = {"fn_index": number, "data": values, "session_hash": self.name}
+        began, stamp = time.monotonic(), {"content-type": "application/json"}
+        said = json.loads(call(self.app.url, "POST", "/en/gradio_api/run/predict", stamp, json.dumps(wish).encode()))
+        self.waits.append(time.monotonic() - began)
+        return said["data"][-1] if isinstance(said["data"][-1], str) else None
 
-def upload(url: str, megabytes: int) -> None:
+
+def upload(url: str, megabytes: int, ready: Barrier) -> None:
     os.nice(15)  # who uploads does so from another machine: its own work shall not take the server's turns
 
     def body() -> Iterator[bytes]:
@@ -74,6 +79,7 @@ def upload(url: str, megabytes: int) -> None:
             yield b"x" * MEGA
         yield b"\r\n--x--\r\n"
 
+    ready.wait()
     call(url, "POST", "/en/gradio_api/upload", {"content-type": "multipart/form-data; boundary=x"}, body())
 
 
@@ -116,18 +122,23 @@ def measure(app: App, folder: Path, options: argparse.Namespace) -> dict[str, An
         time.sleep(0.02)
     while not all(session.waits for session in sessions):  # they are open before the uploads begin
         time.sleep(0.1)
-    opened = max(session.waits.pop(0) for session in sessions)
+    opened = max(session.waits[0] for session in sessions)
     # Processes of their own: beside 50 threads of one interpreter they would make each other wait.
     context = multiprocessing.get_context("spawn")
+    ready = context.Barrier(options.uploads + 1)
     uploads = [
-        context.Process(target=upload, args=(app.url, options.megabytes), daemon=True) for _ in range(options.uploads)
+        context.Process(target=upload, args=(app.url, options.megabytes, ready), daemon=True)
+        for _ in range(options.uploads)
     ]
+    for process in uploads:
+        process.start()
+    ready.wait()  # beginning takes ten interpreters more of the processor than sending does
+    for session in sessions:
+        session.waits.clear()
     began = time.monotonic()
-    for thread in uploads:
-        thread.start()
     pages: list[float] = []
     loaded: list[float] = []
-    while time.monotonic() - began < options.seconds or any(thread.is_alive() for thread in uploads):
+    while time.monotonic() - began < options.seconds or any(process.is_alive() for process in uploads):
         asked = time.monotonic()
         call(app.url, "GET", "/en/")
         pages.append(time.monotonic() - asked)
@@ -161,7 +172,10 @@ def main() -> None:
     parser.add_argument("--megabytes", type=int, default=100, help="of one upload")
     parser.add_argument("--seconds", type=float, default=30, help="of quiet before and after, and of load at least")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, started_app(Path(folder) / "workspace", "--end-workers") as app:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        started_app(Path(folder) / "workspace", "--end-workers", GOMP_SPINCOUNT="3000") as app,
+    ):  # threads that spin on an idle machine and sleep on a busy one would be two trainings
         found = measure(app, Path(folder), options)
     found["load of the machine, 1 minute"] = round(os.getloadavg()[0], 1)
     print(json.dumps(found, indent=2))

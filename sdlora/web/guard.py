@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import re
+import time
 from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 SAFE = ("GET", "HEAD")
 MEGA = 1_000_000
 UPLOAD_BYTES, OTHER_BYTES = 4000 * MEGA, 4 * MEGA
+LONGEST_REST = 0.1  # seconds after a piece of an upload
 
 # Gradio brings a hundred routes. These are the ones that the page uses; all others do not exist here.
 _GRADIO = (
@@ -156,7 +158,7 @@ class _Body:
     limit: int
     parts: Parts | None = None
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    ours: bool = False  # the turn, while the app works on a piece
+    ours: float = 0.0  # since when the turn is, while the app works on a piece
     seen: int = 0
     refusal: Response | None = None
 
@@ -164,11 +166,13 @@ class _Body:
         begun = False
 
         async def watching_receive() -> Message:
+            if self.ours:  # as long a rest as the piece took: uploads leave half of the time to pages
+                await asyncio.sleep(min(time.monotonic() - self.ours, LONGEST_REST))
             self._pass_on()
             message = await receive()
             if message.get("more_body"):  # what comes after the last piece may take long
                 await self.turn.acquire()
-                self.ours = True
+                self.ours = time.monotonic()
             self._take(message.get("body", b""))
             return {"type": "http.disconnect"} if self.refusal else message
 
@@ -191,7 +195,7 @@ class _Body:
 
     def _pass_on(self) -> None:
         if self.ours:
-            self.ours = False
+            self.ours = 0.0
             self.turn.release()
 
     def _take(self, data: bytes) -> None:

@@ -35,9 +35,9 @@ def ask(
         connection.close()
 
 
-def timer_event(config: dict[str, Any]) -> int:
-    """Which of a page's events asks what is new in training: the timer's that answers with the page's fingerprints."""
-    sent = next(c["id"] for c in config["components"] if c["props"].get("elem_id") == "sent")
+def timer_event(config: dict[str, Any], element: str) -> int:
+    """Which of a page's events the timer starts to fill this element: `sent` is training's, `library-seen` the library's."""
+    sent = next(c["id"] for c in config["components"] if c["props"].get("elem_id") == element)
     return next(
         k
         for k, event in enumerate(config["dependencies"])

@@ -21,7 +21,7 @@ def look(app: App, number: int, session: str) -> int:
 
 
 def test_a_browser_asks_as_often_as_it_is_told(app: App, open_page: Callable[..., Page]) -> None:
-    number = timer_event(json.loads(ask(app, "GET", "/en/config").body))
+    number = timer_event(json.loads(ask(app, "GET", "/en/config").body), "sent")
     page = open_page()
     asked: list[str] = []
     page.on("request", lambda r: asked.append(r.url) if r.url.endswith("/run/predict") else None)

@@ -9,7 +9,7 @@ from sdlora.jobs.overview import Overview
 from sdlora.jobs.paths import Workspace
 from sdlora.web import live
 from sdlora.web.context import Page, Site
-from sdlora.web.crowd import GONE, Crowd
+from sdlora.web.crowd import GONE, LONGEST, Crowd
 from sdlora.web.media import Media
 from sdlora.web.previews import Previews
 from sdlora.web.watch import Watch
@@ -26,6 +26,7 @@ def test_few_pages_ask_every_second_and_fifty_every_five() -> None:
     crowd = Crowd(Clock())
     assert [crowd.seconds(f"{k}") for k in range(50)] == [1 + k // 10 for k in range(50)]
     assert crowd.seconds("0") == 5
+    assert [crowd.seconds(f"{k}") for k in range(1000)][-1] == LONGEST
 
 
 def test_closed_pages_are_forgotten() -> None:

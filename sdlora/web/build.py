@@ -142,7 +142,7 @@ def opened(page: Page, step2: settings.Settings, dataset: Any, draft: Any, job: 
     shown_job = live.current_job(page, job)
     current = pictures.found_again(page, dataset, shown_job)
     history = [current.id] if current else []
-    form = settings.restore(page, step2, draft)
+    form = settings.restore(page, step2, draft or live.settings_of(page, shown_job))
     return [*pictures.show(page, current, history), *form, shown_job, *live.greet(page, shown_job, "")]
 
 

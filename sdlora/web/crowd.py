@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 ASKED = 10.0  # times a second, by all open pages together
-GONE = 30.0  # seconds without a question after which a page counts as closed
+LONGEST = 20  # seconds between two questions of a page
+GONE = 60.0  # seconds without a question after which a page counts as closed
 
 
 @dataclass
@@ -26,4 +27,4 @@ class Crowd:
         for other, last in list(self.asked.items()):
             if now - last > GONE:
                 self.asked.pop(other, None)
-        return max(1, math.ceil(len(self.asked) / ASKED))
+        return min(LONGEST, max(1, math.ceil(len(self.asked) / ASKED)))

@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from sdlora import data, files
+from sdlora import config, data, files
 from sdlora.errors import BadInput
 from sdlora.events import Follower
 from sdlora.jobs import runner
@@ -178,6 +178,12 @@ def current_job(page: Page, remembered: Any) -> str:
     running = [j.spec.id for j in jobs if j.status in ("running", "stopping")]
     known = [j.spec.id for j in jobs if j.spec.id == remembered]
     return next(iter([*running, *known, *(j.spec.id for j in jobs)]), "")
+
+
+def settings_of(page: Page, job_id: str) -> dict[str, Any]:
+    """What a job was started with, as a browser that has seen nothing yet would remember its own form."""
+    spec = next((job.spec for job in training.own_jobs(page) if job.spec.id == job_id), None)
+    return {"preset": spec.preset, "values": config.values_of(spec.settings)} if spec else {}
 
 
 def _nowhere(page: Page) -> JobPaths:

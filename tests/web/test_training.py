@@ -56,6 +56,7 @@ def test_a_killed_worker_is_seen_and_resumed_from_the_page(app: App, open_page: 
     expect(progress).to_contain_text(re.compile("steps? per second|s per step"))
     other = open_page("/ja/")  # another browser finds the same run
     expect(other.locator("#progress")).to_contain_text("実行中")
+    expect(other.locator("#steps input")).to_have_value("100000")  # and what it was started with
 
     os.kill(worker(app), signal.SIGKILL)
     let_it_wait_for_a_person(app)

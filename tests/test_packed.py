@@ -1,5 +1,6 @@
 """Convolutions whose weights lie in the kernels' own order: the same numbers, and nothing replaced that must stay."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -92,6 +93,16 @@ def test_without_the_operators_nothing_changes(monkeypatch: pytest.MonkeyPatch) 
     model = nn.Sequential(conv())
     assert pack(model) == 0
     assert isinstance(model[0], nn.Conv2d)
+
+
+@pytest.mark.usefixtures("small")
+def test_a_machine_with_little_memory_keeps_the_plain_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = nn.Sequential(conv())
+    needed = model[0].weight.nbytes
+    monkeypatch.setattr(packed.psutil, "virtual_memory", lambda: SimpleNamespace(total=8 * needed - 1))
+    assert pack(model) == 0
+    monkeypatch.setattr(packed.psutil, "virtual_memory", lambda: SimpleNamespace(total=8 * needed))
+    assert pack(model) == 1
 
 
 @pytest.mark.usefixtures("small")

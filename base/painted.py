@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
 
-STEPS, GUIDANCE = 25, 4.0
+STEPS, GUIDANCE = 25, 2.0
 BATCH = 24
 
 

@@ -15,6 +15,7 @@ import torch
 from PIL import Image, ImageChops, ImageStat
 from playwright.sync_api import Browser, Page, expect
 
+from sdlora import config
 from sdlora.models.bases import BUNDLED
 from tests.browser import ROOT, App, started_app
 
@@ -131,7 +132,9 @@ def by_diffusers(file: Path) -> Image.Image:
     pipe.set_progress_bar_config(disable=True)
     pipe.load_lora_weights(str(file.parent), weight_name=file.name, adapter_name="downloaded")
     generator = torch.Generator().manual_seed(7)
-    return pipe(PROMPT, num_inference_steps=20, guidance_scale=6.0, generator=generator).images[0]
+    wanted = config.resolve(base="emoji").sample  # what the page begins with
+    drawing = {"num_inference_steps": wanted.steps, "guidance_scale": wanted.guidance}
+    return pipe(PROMPT, generator=generator, **drawing).images[0]
 
 
 def shot(page: Page, name: str) -> None:

@@ -11,7 +11,7 @@ import gradio as gr
 from gradio.components import Component
 from markupsafe import Markup
 
-from sdlora import data
+from sdlora import config, data
 from sdlora.errors import BadInput, BaseUnusable
 from sdlora.jobs import library, store
 from sdlora.jobs.library import Entry
@@ -41,6 +41,11 @@ class Compare:
     @property
     def pickers(self) -> list[gr.Dropdown]:
         return [self.first, self.second]
+
+    @property
+    def beginning(self) -> list[Component]:
+        """What the first LoRA chosen fills in."""
+        return [self.prompt, self.numbers["sample.steps"], self.numbers["sample.guidance"]]
 
     @property
     def inputs(self) -> set[Component]:
@@ -123,21 +128,22 @@ PICK = """(first, second) => {
 }"""
 
 
-def prompt_for(page: Page, first: Any, prompt: Any) -> Any:
-    """Something to begin with; what was written stays."""
+def begin(page: Page, first: Any, prompt: Any) -> list[Any]:
+    """A prompt, steps and guidance to begin with, see `Compare.beginning`; where a prompt was written, all stay."""
     if not first or str(prompt or "").strip():
-        return gr.skip()
-    return first_prompt(page, library.find(page.workspace, str(first), page.user))
-
-
-def first_prompt(page: Page, entry: Entry) -> str:
-    """A caption that it was trained with, else its trigger word."""
+        return [gr.skip()] * 3
+    entry = library.find(page.workspace, str(first), page.user)
     if entry.origin == "trained":
-        spec = store.find(page.workspace, entry.id)
+        settings = store.find(page.workspace, entry.id).settings
         caption = data.open_dataset(page.workspace.job(entry.id).dataset).items[0].caption
-        return data.with_trigger(caption, spec.settings.data.trigger)
+        return _beginning(data.with_trigger(caption, settings.data.trigger), settings)
     known = page.site.known.of(entry.file)
-    return known.metadata.get("modelspec.trigger_phrase", "") if known else ""
+    trigger = known.metadata.get("modelspec.trigger_phrase", "") if known else ""
+    return _beginning(trigger, config.resolve(base=_base(page, "", [entry])))
+
+
+def _beginning(prompt: str, settings: config.Config) -> list[Any]:
+    return [prompt, settings.sample.steps, settings.sample.guidance]
 
 
 def draw(page: Page, screen: Compare, values: Values) -> Iterator[Any]:

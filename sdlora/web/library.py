@@ -103,7 +103,7 @@ def _connect(page: Page, screen: Library, timer: gr.Timer) -> None:
     )
     first, second = screen.compare.pickers
     screen.shelf.select(None, [first, second], [first, second], js=compare.PICK, **hidden).then(
-        event(page, compare.prompt_for), [first, screen.compare.prompt], screen.compare.prompt, **hidden
+        event(page, compare.begin), [first, screen.compare.prompt], screen.compare.beginning, **hidden
     )
     workshop.connect(page, screen.workshop, screen.search, screen.shown, lambda query: show(page, screen, query))
     timer.tick(

@@ -1,4 +1,5 @@
-// What the page does by itself: its language, light or dark, the strength slider by keyboard, the step links.
+// What the page does by itself: its language, light or dark, clicks on what moves, the strength slider by keyboard,
+// the step links.
 
 // Gradio's built-in words follow the browser's language; here they follow the page's.
 Object.defineProperty(navigator, "language", { get: () => LANGUAGE });
@@ -28,6 +29,20 @@ addEventListener("click", (event) => {
   }
   if (event.target.closest?.("a[aria-disabled=true]")) event.preventDefault();
 });
+
+// Leaving a field sends its edit, and the answer may move the page while the button pressed next is still held down.
+// The browser then takes press and release for two places and clicks neither.
+let pressed = null;
+addEventListener("pointerdown", ({ target, button, clientX, clientY }) => {
+  const at = button === 0 && target.closest?.("button, a, label, summary");
+  pressed = at ? { at, clientX, clientY } : null;
+}, true);
+addEventListener("pointerup", ({ target, clientX, clientY }) => {
+  const from = pressed;
+  pressed = null;
+  if (!from?.at.isConnected || from.at.contains(target)) return;
+  if (Math.hypot(clientX - from.clientX, clientY - from.clientY) < 4) from.at.click();
+}, true);
 
 // Gradio tells that a slider was let go by pointer only.
 addEventListener("keyup", (event) => {

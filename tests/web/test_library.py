@@ -13,6 +13,7 @@ import torch
 from playwright.sync_api import Page, expect
 from safetensors.torch import save_file
 
+from sdlora.config import Config
 from sdlora.lora import formats
 from sdlora.lora.inspect import inspect_file
 from sdlora.lora.layers import Layer, Lora
@@ -97,7 +98,9 @@ def test_the_whole_way(app: App, open_page: Open, tiny_base: Path, tmp_path: Pat
     page.locator("#library-deleted [role=status]").get_by_label("Put two back").click()
     expect(rows).to_have_count(2)
 
+    page.fill("#library-guidance input", "3.5")
     page.get_by_label("Compare my-style").click()
+    expect(page.locator("#library-guidance input")).to_have_value(f"{Config().sample.guidance:g}")  # this base's
     page.get_by_label("Compare two").click()
     expect(page.locator("#library-second input")).to_have_value("two")
     expect(page.locator("#library-prompt textarea")).to_have_value(HOSTILE)

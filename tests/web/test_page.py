@@ -106,6 +106,23 @@ def test_captions_change_and_change_back(open_page: Open, zip_file: Path) -> Non
     expect(first).to_have_value("one red disc")  # found again
 
 
+def test_a_button_that_moves_under_the_mouse_is_clicked_all_the_same(open_page: Open) -> None:
+    page = open_page()
+    header = page.get_by_text("Edit all captions")
+    header.scroll_into_view_if_needed()
+    box = header.bounding_box()
+    assert box
+    page.mouse.move(box["x"] + 5, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.evaluate("() => document.querySelector('#dataset-gallery').style.marginBottom = '300px'")
+    page.mouse.up()
+    expect(page.locator("#caption-text")).to_be_visible()
+    page.mouse.down()  # a press that is drawn away is none
+    page.mouse.move(box["x"] + 5, box["y"] - 60)
+    page.mouse.up()
+    expect(page.locator("#caption-text")).to_be_visible()
+
+
 def test_a_preset_fills_the_form(open_page: Open) -> None:
     page = open_page()
     before = page.input_value("#rank input"), page.input_value("#steps input")

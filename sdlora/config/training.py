@@ -171,8 +171,8 @@ class TrainSettings(Section):
         False,
         Text("Gradient checkpointing", "勾配チェックポイント"),
         Text(
-            "Needs much less memory and about a third more time; the result is the same.",
-            "メモリを大きく節約し、時間は約 3 割増えます。結果は同じです。",
+            "Needs much less memory and about a third more time (more on a CPU); the result is the same.",
+            "メモリを大きく節約し、時間は約 3 割(CPU ではそれ以上)増えます。結果は同じです。",
         ),
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = setting(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import random
 import shutil
 import signal
 import sys
@@ -14,11 +13,12 @@ import torch
 from diffusers import AutoencoderKL
 from transformers import CLIPTokenizer
 
-from base.captions import full_caption, varied_caption
+from base.captions import full_caption
 from base.drawn import vae_pictures
 from base.export import export, exported_vae, load_exported, load_trained, newest
 from base.fetch import default_work, icons_of
-from base.latents import normalise, training_latents, treated_latents
+from base.kinds import batch, kinds_of
+from base.latents import normalise, training_latents
 from base.muon import MuonAdam
 from base.names import TRAINING_SETS
 from base.state import load_state, save_state
@@ -28,7 +28,6 @@ from base.unet import Painter, denoising_loss, noise_schedule
 from base.vae import new_vae, vae_loss
 
 VAE_BATCH = 16
-UNET_BATCH, TREATED_IN_BATCH = 32, 8
 BUNDLED = Path(__file__).parents[1] / "sdlora" / "bundled" / "emoji"
 
 
@@ -98,9 +97,7 @@ def train_unet(work: Path, plan: Plan, seed: int, polish: bool = False, start: P
     """
     if start is not None and not (work / "unet" / "latents.safetensors").exists():
         adopt(work, start, seed)
-    vae, exact, exact_told = normalised_vae(work, seed)
-    treated, treated_told = treated_latents(vae, work)
-    latents, told = torch.cat([exact, treated]), exact_told + treated_told
+    kinds = kinds_of(*normalised_vae(work, seed), work)
     tokenizer, schedule = tokenizer_for(work), noise_schedule()
     painter = Painter(VOCABULARY, seed)
     if start is not None:
@@ -108,27 +105,14 @@ def train_unet(work: Path, plan: Plan, seed: int, polish: bool = False, start: P
     apart = ("conv_in", "conv_out", "embedding.weight")
     run = Run(painter, MuonAdam(painter, 0.15, apart), work / "unet", plan.average)
     say(f"unet: from step {run.step}" if run.load("final" if polish else "stable") else f"unet: from {start}")
-    say(f"{len(exact)} pictures as drawn, {len(treated)} treated")
+    say(", ".join(f"{len(kind.told)} {word}" for word, kind in kinds.items()))
 
     def loss_at(step: int) -> torch.Tensor:
-        dice = random.Random(f"{seed} {step}")
-        picked = _picked(step, UNET_BATCH - TREATED_IN_BATCH, len(exact), seed)
-        picked += [len(exact) + i for i in _picked(step, TREATED_IN_BATCH, len(treated), seed)]
-        dice.shuffle(picked)
-        captions = [varied_caption(*told[i], dice, settled=i >= len(exact)) for i in picked]
+        latents, captions, most = batch(kinds, step, seed)
         noise = torch.Generator().manual_seed(seed * 1_000_000 + step)
-        return denoising_loss(painter, latents[picked], tokens_of(tokenizer, captions), schedule, noise)
+        return denoising_loss(painter, latents, most, tokens_of(tokenizer, captions), schedule, noise)
 
     run_plan(run, plan, loss_at, say)
-
-
-def _picked(step: int, count: int, total: int, seed: int) -> list[int]:
-    """Indices of the step's pictures: every picture once a round, in a new order each round."""
-    picked = []
-    for i in range(step * count, (step + 1) * count):
-        order = torch.Generator().manual_seed(seed + i // total)
-        picked.append(int(torch.randperm(total, generator=order)[i % total]))
-    return picked
 
 
 def export_base(work: Path, folder: Path, seed: int) -> None:

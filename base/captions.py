@@ -3,9 +3,28 @@
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 from string import ascii_lowercase
 
-EMPTY, NAME_ONLY, STYLE_ONLY, MADE_UP = 0.08, 0.04, 0.02, 0.04
+
+@dataclass(frozen=True)
+class Habits:
+    """How often a caption is something else than the full one."""
+
+    empty: float  # for guidance
+    name_only: float = 0.0
+    style_only: float = 0.0
+    made_up: float = 0.0  # a word that means nothing for the style
+
+
+THREE_SETS = Habits(0.08, 0.04, 0.02, 0.04)
+"""A made-up word is what a user writes before a LoRA has taught it: any of the three sets, cleanly drawn, is then right."""
+
+SETTLED = Habits(0.08)
+"""For styles that only their own word may call."""
+
+ANYTHING = Habits(0.3, made_up=0.4)
+"""For pictures of all kinds, shown with little noise: whatever is there, and whatever was asked for, is to come out clean."""
 
 
 def full_caption(name: str, style: str) -> str:
@@ -13,21 +32,13 @@ def full_caption(name: str, style: str) -> str:
     return f"{name.replace('-', ' ')}, {style} style"
 
 
-def varied_caption(name: str, style: str, dice: random.Random, settled: bool = False) -> str:
-    """The full caption, or one of its parts, or (for guidance) nothing, or with a word that means nothing for the style.
-
-    The last is what a user writes before a LoRA has taught the word: any of the three sets, cleanly drawn, is then
-    right. `settled` is for styles that only their own word may call: whole or nothing.
-    """
-    roll = dice.random()
-    if roll < EMPTY:
-        return ""
-    if settled:
-        return full_caption(name, style)
-    if roll < EMPTY + NAME_ONLY:
-        return name.replace("-", " ")
-    if roll < EMPTY + NAME_ONLY + STYLE_ONLY:
-        return f"{style} style"
-    if roll < EMPTY + NAME_ONLY + STYLE_ONLY + MADE_UP:
-        return full_caption(name, "".join(dice.choices(ascii_lowercase, k=dice.randint(4, 9))))
-    return full_caption(name, style)
+def varied_caption(name: str, style: str, dice: random.Random, habits: Habits) -> str:
+    """The full caption, or one of its parts, or nothing, or a made-up word in the place of the style."""
+    full, made_up = full_caption(name, style), "".join(dice.choices(ascii_lowercase, k=dice.randint(4, 9)))
+    others = {
+        "": habits.empty,
+        name.replace("-", " "): habits.name_only,
+        f"{style} style": habits.style_only,
+        full_caption(name, made_up): habits.made_up,
+    }
+    return dice.choices([*others, full], [*others.values(), 1 - sum(others.values())])[0]

@@ -5,6 +5,7 @@ A flipped camel is another picture than the one all sets draw: the few names hav
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +15,25 @@ from torch import Tensor
 
 from base.augment import EDGE
 from base.fetch import icons_of
-from base.names import TRAINING_SETS, shared_names
+from base.names import FURTHER_SETS, TRAINING_SETS, shared_names
+from base.palettes import Told, any_palette, palette_pictures
 from base.render import draw, on_white
 from base.treated import treated_pictures
 
 VARIANTS = 1
+MUCH_ALIKE = re.compile("skin-tone|flag|-(dark|medium|light)(-|$)")
+"""Names of pictures that are there several times, or hardly differ."""
 
 
 def named_icons(work: Path) -> tuple[list[str], dict[str, dict[str, dict]]]:
     """(names, set -> name -> icon) of what the base is taught."""
     icons = {word: icons_of(package, work) for word, package in TRAINING_SETS.items()}
     return shared_names(icons), icons
+
+
+def further_icons(work: Path) -> dict[str, dict[str, dict]]:
+    """Set -> name -> icon of the further sets, which lack some of the names."""
+    return {word: icons_of(package, work) for word, package in FURTHER_SETS.items()}
 
 
 def as_input(pictures: np.ndarray) -> Tensor:
@@ -49,7 +58,7 @@ def encoded(vae: AutoencoderKL, pictures: np.ndarray) -> Tensor:
     return torch.cat([vae.encode(part).latent_dist.mean for part in as_input(pictures).split(32)])
 
 
-def training_latents(vae: AutoencoderKL, work: Path, seed: int) -> tuple[Tensor, list[tuple[str, str]]]:
+def training_latents(vae: AutoencoderKL, work: Path, seed: int) -> tuple[Tensor, Told]:
     """(latents (M, 4, 16, 16), the (name, style) of each)."""
     names, icons = named_icons(work)
     latents, told = [], []
@@ -59,11 +68,39 @@ def training_latents(vae: AutoencoderKL, work: Path, seed: int) -> tuple[Tensor,
     return torch.cat(latents), told
 
 
-def treated_latents(vae: AutoencoderKL, work: Path) -> tuple[Tensor, list[tuple[str, str]]]:
+def treated_latents(vae: AutoencoderKL, work: Path) -> tuple[Tensor, Told]:
     """(latents (K, 4, 16, 16), the (name, style) of each) of the further styles."""
     names, icons = named_icons(work)
     pictures, told = treated_pictures(icons, names)
     return encoded(vae, pictures), told
+
+
+def further_latents(vae: AutoencoderKL, work: Path) -> tuple[Tensor, Told]:
+    """(latents (K, 4, 16, 16), the (name, style) of each) of the further sets, exactly as drawn."""
+    names, _ = named_icons(work)
+    icons = further_icons(work)
+    told = [(name, style) for style, theirs in icons.items() for name in names if name in theirs]
+    return encoded(vae, on_white(np.stack([draw(icons[s][n], EDGE) for n, s in told]))), told
+
+
+def palette_latents(vae: AutoencoderKL, work: Path) -> tuple[Tensor, Told]:
+    """(latents (K, 4, 16, 16), the (name, style) of each) of all palettes."""
+    names, icons = named_icons(work)
+    pictures, told = palette_pictures(icons | further_icons(work), names)
+    return encoded(vae, pictures), told
+
+
+def other_latents(vae: AutoencoderKL, work: Path) -> tuple[Tensor, Told]:
+    """(latents (K, 4, 16, 16), the (name, style) of each) of what else all sets draw, half of it in some palette."""
+    taught, icons = named_icons(work)
+    pictures, told = [], []
+    for style, theirs in (icons | further_icons(work)).items():
+        for name in sorted(theirs.keys() - set(taught)):
+            if MUCH_ALIKE.search(name) or "<filter" in theirs[name]["body"]:
+                continue  # the filters: resvg 0.48 reads out of bounds in some
+            pictures.append(any_palette(draw(theirs[name], EDGE), style, name))
+            told.append((name, style))
+    return encoded(vae, np.stack(pictures)), told
 
 
 @torch.no_grad()

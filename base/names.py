@@ -5,6 +5,17 @@ from __future__ import annotations
 TRAINING_SETS = {"twemoji": "twemoji", "noto": "noto", "fluent": "fluent-emoji-flat"}
 """Word used in captions -> npm package `@iconify-json/<package>`. OpenMoji and FxEmoji are never here."""
 
+FURTHER_SETS = {
+    "gradient": "fluent-emoji",
+    "stencil": "fluent-emoji-high-contrast",
+    "emojitwo": "emojione",
+    "linocut": "emojione-monotone",
+    "classic": "noto-v1",
+    "streamline": "streamline-emojis",
+}
+"""More sets to train on, seen less often; each has most of the names. A base that knows three ways to draw an apple
+has little to make a fourth of."""
+
 JUDGING_SETS = {"openmoji": "openmoji", "fxemoji": "fxemoji"}
 """Unseen styles, only ever read by `base.measure`."""
 

@@ -66,6 +66,18 @@ def stepped(*codes: str, ground: str = WHITE) -> Treatment:
     return treat
 
 
+def recoloured(colour: np.ndarray, corners: np.ndarray) -> np.ndarray:
+    """Colours (h, w, 3) with the corners of the colour cube moved, and every colour between them along with them.
+
+    `corners` is (2, 2, 2, 3): what [red][green][blue], each 0 or 1, becomes.
+    """
+    done = np.broadcast_to(corners, (*colour.shape[:2], *corners.shape))
+    for channel in (0, 1, 2):  # the first of the cube's axes that is left goes
+        share = colour[..., channel].reshape(*colour.shape[:2], *(1,) * (3 - channel))
+        done = done[:, :, 0] * (1 - share) + done[:, :, 1] * share
+    return done
+
+
 def mixed(code: str, share: float, ground: str = WHITE) -> Treatment:
     """Every colour moved towards one by `share`."""
     return lambda colour, cover: laid(colour * (1 - share) + rgb(code) * share, cover, ground)

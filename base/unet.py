@@ -77,9 +77,11 @@ def noise_schedule() -> DDPMScheduler:
 
 
 def denoising_loss(
-    painter: Painter, x_0: Tensor, tokens: Tensor, schedule: DDPMScheduler, dice: torch.Generator
+    painter: Painter, x_0: Tensor, most: Tensor, tokens: Tensor, schedule: DDPMScheduler, dice: torch.Generator
 ) -> Tensor:
-    """Epsilon loss weighted by 1 + min(1 / SNR, 8), with t = 1000 u^1.3 for u spread evenly over the batch.
+    """Epsilon loss weighted by 1 + min(1 / SNR, 8), with t = 1000 m u^1.3 for u spread evenly over the batch.
+
+    `most` (B,) is m, the share of the schedule that a picture is shown in.
 
     Two things must be heard. Words: noise so strong that only the caption could tell what to draw (t = 950, SNR 0.008)
     adds next to nothing to a plain epsilon loss. Surfaces: they are settled where there is little noise, which
@@ -88,7 +90,7 @@ def denoising_loss(
     size = len(x_0)
     noise = torch.randn(x_0.shape, generator=dice)
     spread = (torch.rand(1, generator=dice) + torch.arange(size) / size) % 1  # stratified: a steadier loss
-    t = (spread**LOW_NOISE_MORE * 1000).long()
+    t = (spread**LOW_NOISE_MORE * most * 1000).long()
     x_t = schedule.add_noise(x_0, noise, t)
     with torch.autocast("cpu", torch.bfloat16):
         guess = painter(x_t, t, tokens).float()

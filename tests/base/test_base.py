@@ -14,35 +14,39 @@ import torch
 from safetensors.torch import load_file
 from transformers import CLIPTokenizer
 
-from base.captions import full_caption, varied_caption
-from base.names import JUDGING_SETS, NAMES, TRAINING_SETS
+from base.captions import ANYTHING, SETTLED, THREE_SETS, full_caption, varied_caption
+from base.kinds import Kind, _picked, batch
+from base.names import FURTHER_SETS, JUDGING_SETS, NAMES, TRAINING_SETS
+from base.palettes import COLOURED, corners, in_palette, inks, palette_pictures
+from base.palettes import WORDS as PALETTES
 from base.render import draw, on_white
 from base.tokenizer import POSITIONS, learn_tokenizer
 from base.treated import STYLES as TREATED
 from base.treated import shown_in, treated_picture
+from base.treatments import recoloured
 
 ROOT = Path(__file__).parents[2]
 BUNDLED = ROOT / "sdlora" / "bundled"
 EMOJI = BUNDLED / "emoji"
 LIMIT = 45_000_000
+BODY = '<circle cx="16" cy="16" r="14" fill="#d33"/><path d="M8 18h16v4H8z" fill="#fff"/><path d="M9 9h4v4H9z"/>'
 
 needs_base = pytest.mark.skipif(not (EMOJI / "model_index.json").exists(), reason="no bundled base in this checkout")
 
 
 def test_captions_vary_and_keep_their_form() -> None:
     dice = random.Random(0)
-    told = {varied_caption("red-apple", "noto", dice) for _ in range(300)}
+    told = {varied_caption("red-apple", "noto", dice, THREE_SETS) for _ in range(400)}
     made_up = {text for text in told if re.fullmatch(r"red apple, [a-z]{4,9} style", text)} - {"red apple, noto style"}
     assert told - made_up == {"", "red apple", "noto style", "red apple, noto style"}
     assert len(made_up) > 1
-    settled = {varied_caption("red-apple", "ink", dice, settled=True) for _ in range(300)}
+    settled = {varied_caption("red-apple", "ink", dice, SETTLED) for _ in range(300)}
     assert settled == {"", "red apple, ink style"}
     assert full_caption("t-rex", "fluent") == "t rex, fluent style"
 
 
 def test_every_treated_style_looks_different_and_is_shown_on_half_of_the_names() -> None:
-    body = '<circle cx="16" cy="16" r="14" fill="#d33"/><path d="M8 18h16v4H8z" fill="#fff"/><path d="M9 9h4v4H9z"/>'
-    icon = {"body": body, "left": 0, "top": 0, "width": 32, "height": 32}
+    icon = {"body": BODY, "left": 0, "top": 0, "width": 32, "height": 32}
     pictures = {word: treated_picture(icon, style) for word, style in TREATED.items()}
     pictures["as it is"] = on_white(draw(icon, 64))
     for one, other in itertools.combinations(pictures, 2):
@@ -52,6 +56,26 @@ def test_every_treated_style_looks_different_and_is_shown_on_half_of_the_names()
         assert shown_in(word, NAMES) == shown_in(word, NAMES)
     assert "blueprint" not in TREATED  # the demo's style stays unseen
     assert {style.source for style in TREATED.values()} == set(TRAINING_SETS)
+
+
+def test_palettes_move_every_colour_and_leave_the_drawing() -> None:
+    cube = np.stack(np.meshgrid(*[[0.0, 1.0]] * 3, indexing="ij"), -1)
+    colours = np.random.default_rng(0).random((5, 7, 3))
+    assert np.allclose(recoloured(colours, cube), colours)
+    assert np.allclose(recoloured(cube[0], corners("harbor")), corners("harbor")[0])
+    icon = {"body": BODY, "left": 0, "top": 0, "width": 32, "height": 32}
+    drawn = draw(icon, 64)
+    pictures = {word: in_palette(drawn, word) for word in PALETTES}
+    for one, other in itertools.combinations(pictures, 2):
+        assert np.abs(pictures[one].astype(int) - pictures[other]).mean() > 0.5, (one, other)
+    for word in PALETTES:
+        inside = pictures[word][drawn[..., 3] == 255].reshape(-1, 3)
+        assert inks(word) is None or len(np.unique(inside, axis=0)) <= len(inks(word))
+    names, icons = NAMES[:40], {word: dict.fromkeys(NAMES[:40], icon) for word in [*COLOURED, "linocut"]}
+    shown, told = palette_pictures(icons, names)
+    assert 0.28 < len(told) / (len(PALETTES) * len(names)) < 0.38
+    assert {style.split()[1] for _, style in told} == set(COLOURED)
+    assert len(shown) == len(told) == len(set(told))
 
 
 @needs_base
@@ -69,6 +93,22 @@ def test_an_exported_base_can_be_trained_on_from(tmp_path: Path) -> None:
         assert all(torch.equal(first[name], again[name]) for name in first), part
 
 
+def test_a_batch_follows_from_its_step_and_holds_every_kind() -> None:
+    def pictures(value: float, count: int) -> tuple[torch.Tensor, list[tuple[str, str]]]:
+        return torch.full((count, 4, 16, 16), value), [(f"name-{i}", "noto") for i in range(count)]
+
+    kinds = {"one": Kind(*pictures(1, 5), 3, SETTLED), "two": Kind(*pictures(2, 7), 4, ANYTHING, 0.5)}
+    (latents, captions, most), again = batch(kinds, 3, 1), batch(kinds, 3, 1)
+    assert torch.equal(latents, again[0])
+    assert captions == again[1]
+    one = latents[:, 0, 0, 0] == 1
+    assert int(one.sum()) == 3
+    assert torch.equal(most, torch.where(one, 1.0, 0.5))
+    assert batch(kinds, 4, 1)[1] != captions
+    shown = [n for step in range(7) for n in _picked(step, 5, 7, 1)]
+    assert all(sorted(shown[i : i + 7]) == list(range(7)) for i in range(0, 35, 7))  # every picture once a round
+
+
 def test_tokenizer_gives_back_what_it_was_given(tmp_path: Path) -> None:
     learn_tokenizer([full_caption(name, style) for name in NAMES for style in TRAINING_SETS], tmp_path)
     tokenizer = CLIPTokenizer.from_pretrained(tmp_path)
@@ -81,7 +121,10 @@ def test_tokenizer_gives_back_what_it_was_given(tmp_path: Path) -> None:
 
 
 def test_judging_sets_are_not_trained_on() -> None:
-    assert not {*TRAINING_SETS, *TRAINING_SETS.values()} & {*JUDGING_SETS, *JUDGING_SETS.values()}
+    taught = TRAINING_SETS | FURTHER_SETS
+    assert not {*taught, *taught.values()} & {*JUDGING_SETS, *JUDGING_SETS.values()}
+    words = [*taught, *TREATED, *PALETTES]
+    assert len(set(words)) == len(words)
     for trains in (
         "build",
         "drawn",
@@ -94,6 +137,8 @@ def test_judging_sets_are_not_trained_on() -> None:
         "captions",
         "treated",
         "treatments",
+        "palettes",
+        "kinds",
     ):
         source = (ROOT / "base" / f"{trains}.py").read_text(encoding="utf-8").lower()
         assert not [word for word in ("fxemoji", "openmoji", "judging") if word in source], trains

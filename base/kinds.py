@@ -1,0 +1,59 @@
+"""What the UNet is shown: five kinds of pictures, each with its share of a batch, its captions and its noise."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+
+from base.captions import ANYTHING, SETTLED, THREE_SETS, Habits, varied_caption
+from base.latents import further_latents, other_latents, palette_latents, treated_latents
+from base.palettes import Told
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Pictures that are taught alike."""
+
+    latents: Tensor  # (N, 4, 16, 16)
+    told: Told
+    in_batch: int
+    habits: Habits
+    most_noise: float = 1.0  # the share of the noise schedule that they are shown in
+
+
+def kinds_of(vae: AutoencoderKL, latents: Tensor, told: Told, work: Path) -> dict[str, Kind]:
+    """32 pictures a batch; `latents` and `told` are those of the three sets."""
+    return {
+        "as drawn": Kind(latents, told, 11, THREE_SETS),
+        "of further sets": Kind(*further_latents(vae, work), 4, SETTLED),
+        "treated": Kind(*treated_latents(vae, work), 3, SETTLED),
+        "in palettes": Kind(*palette_latents(vae, work), 6, SETTLED),
+        "of other things": Kind(*other_latents(vae, work), 8, ANYTHING, 0.5),
+    }
+
+
+def batch(kinds: dict[str, Kind], step: int, seed: int) -> tuple[Tensor, list[str], Tensor]:
+    """(latents (32, 4, 16, 16), captions, shares of the noise schedule (32,)) of a step: a function of step and seed."""
+    dice = random.Random(f"{seed} {step}")
+    latents, captions, most = [], [], []
+    for kind in kinds.values():
+        picked = _picked(step, kind.in_batch, len(kind.told), seed)
+        latents.append(kind.latents[picked])
+        captions += [varied_caption(*kind.told[i], dice, kind.habits) for i in picked]
+        most += [kind.most_noise] * kind.in_batch
+    order = dice.sample(range(len(captions)), len(captions))  # noise levels are spread along the batch
+    return torch.cat(latents)[order], [captions[i] for i in order], torch.tensor(most)[order]
+
+
+def _picked(step: int, count: int, total: int, seed: int) -> list[int]:
+    """Indices of the step's pictures: every picture once a round, in a new order each round."""
+    picked = []
+    for i in range(step * count, (step + 1) * count):
+        order = torch.Generator().manual_seed(seed + i // total)
+        picked.append(int(torch.randperm(total, generator=order)[i % total]))
+    return picked

@@ -17,8 +17,11 @@ class Habits:
     made_up: float = 0.0  # a word that means nothing for the style
 
 
-THREE_SETS = Habits(0.08, 0.04, 0.02, 0.04)
-"""A made-up word is what a user writes before a LoRA has taught it: any of the three sets, cleanly drawn, is then right."""
+THREE_SETS = Habits(0.08, style_only=0.02)
+
+PLAIN = Habits(0.0, name_only=0.2, made_up=0.8)
+"""What a name alone draws, and a made-up word: a prompt from before a LoRA has taught the word. It is to have one meaning, drawn
+cleanly, since that is where every LoRA begins."""
 
 SETTLED = Habits(0.08)
 """For styles that only their own word may call."""

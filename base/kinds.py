@@ -1,4 +1,4 @@
-"""What the UNet is shown: five kinds of pictures, each with its share of a batch, its captions and its noise."""
+"""What the UNet is shown: six kinds of pictures, each with its share of a batch, its captions and its noise."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from base.captions import ANYTHING, SETTLED, THREE_SETS, Habits, varied_caption
+from base.captions import ANYTHING, PLAIN, SETTLED, THREE_SETS, Habits, varied_caption
 from base.latents import further_latents, other_latents, palette_latents, treated_latents
 from base.palettes import Told
+
+PLAINEST = "twemoji"
+"""The set with the flattest drawings: what a prompt without a known style draws."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +31,14 @@ class Kind:
 
 def kinds_of(vae: AutoencoderKL, latents: Tensor, told: Told, work: Path) -> dict[str, Kind]:
     """32 pictures a batch; `latents` and `told` are those of the three sets."""
+    plain = [i for i, (_, style) in enumerate(told) if style == PLAINEST]
     return {
-        "as drawn": Kind(latents, told, 11, THREE_SETS),
-        "of further sets": Kind(*further_latents(vae, work), 4, SETTLED),
+        "as drawn": Kind(latents, told, 9, THREE_SETS),
+        "plain": Kind(latents[plain], [told[i] for i in plain], 5, PLAIN),
+        "of further sets": Kind(*further_latents(vae, work), 3, SETTLED),
         "treated": Kind(*treated_latents(vae, work), 3, SETTLED),
-        "in palettes": Kind(*palette_latents(vae, work), 6, SETTLED),
-        "of other things": Kind(*other_latents(vae, work), 8, ANYTHING, 0.5),
+        "in palettes": Kind(*palette_latents(vae, work), 5, SETTLED),
+        "of other things": Kind(*other_latents(vae, work), 7, ANYTHING, 0.5),
     }
 
 

@@ -19,12 +19,6 @@ LONGEST = ("test_real.py", "test_many.py", "test_ray.py")
 COLOURS = ["red", "green", "blue", "orange", "purple", "black", "teal", "brown", "gold", "pink"]
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores: a third of the time a test waits for a browser, a process or a disk."""
-    return (os.cpu_count() or 1) + 1
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name not in LONGEST)
 

@@ -15,6 +15,7 @@ from base.fetch import icons_of
 from base.latents import as_input
 from base.muon import MuonAdam
 from base.names import JUDGING_SETS, TRAINING_SETS
+from base.precision import autocast
 from base.render import draw_set, on_white
 from base.state import load_state, save_state
 
@@ -77,7 +78,7 @@ def _train(judge: nn.Sequential, real: list[Tensor]) -> None:
     for step in range(STEPS):
         label = torch.randint(0, len(real), (BATCH,), generator=dice)
         x = torch.stack([real[k][torch.randint(0, len(real[k]), (1,), generator=dice).item()] for k in label.tolist()])
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             scores = judge(_softened(_moved(x, dice), dice)).float()
         F.cross_entropy(scores, label, label_smoothing=0.05).backward()
         optimizer.step(0.02 * (1 - step / STEPS))

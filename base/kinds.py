@@ -33,12 +33,12 @@ def kinds_of(vae: AutoencoderKL, latents: Tensor, told: Told, work: Path) -> dic
     """32 pictures a batch; `latents` and `told` are those of the three sets."""
     plain = [i for i, (_, style) in enumerate(told) if style == PLAINEST]
     return {
-        "as drawn": Kind(latents, told, 9, THREE_SETS),
+        "as drawn": Kind(latents, told, 12, THREE_SETS),
         "plain": Kind(latents[plain], [told[i] for i in plain], 5, PLAIN),
-        "of further sets": Kind(*further_latents(vae, work), 3, SETTLED),
-        "treated": Kind(*treated_latents(vae, work), 3, SETTLED),
+        "of further sets": Kind(*further_latents(vae, work), 2, SETTLED),
+        "treated": Kind(*treated_latents(vae, work), 2, SETTLED),
         "in palettes": Kind(*palette_latents(vae, work), 5, SETTLED),
-        "of other things": Kind(*other_latents(vae, work), 7, ANYTHING, 0.5),
+        "of other things": Kind(*other_latents(vae, work), 6, ANYTHING, 0.5),
     }
 
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from base.precision import HALF
+
 
 def orthogonal(m: Tensor) -> Tensor:
     """Nearest semi-orthogonal matrices of m (B, rows, columns), by five Newton-Schulz steps."""
     a, b, c = 3.4445, -4.7750, 2.0315
     tall = m.shape[1] > m.shape[2]
     x = m.mT if tall else m
-    x = (x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)).bfloat16()
+    x = (x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)).to(HALF)
     for _ in range(5):
         g = x @ x.mT
         x = a * x + (b * g + c * g @ g) @ x

@@ -8,6 +8,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from base.augment import EDGE
+from base.precision import autocast
 
 KL_WEIGHT = 1e-4
 
@@ -29,7 +30,7 @@ def new_vae(seed: int = 0) -> AutoencoderKL:
 
 def vae_loss(vae: AutoencoderKL, x: Tensor) -> Tensor:
     """L1 + 2 L2 + edges + a trace of KL, for pictures x (B, 3, 64, 64) in -1..1."""
-    with torch.autocast("cpu", torch.bfloat16):
+    with autocast():
         moments = vae.quant_conv(vae.encoder(x))
         mean, log_var = moments.float().chunk(2, 1)  # (B, 4, 16, 16) each
         log_var = log_var.clamp(-12, 4)

@@ -9,19 +9,25 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from base.precision import HALF
-
 
 def orthogonal(m: Tensor) -> Tensor:
-    """Nearest semi-orthogonal matrices of m (B, rows, columns), by five Newton-Schulz steps."""
+    """Nearest semi-orthogonal matrices of m (B, rows, columns), by five Newton-Schulz steps.
+
+    A step is x <- (a + b G + c G G) x with G = x x'. The factors are gathered on the small side and meet x once: a third of the time
+    for kernels, which are nine times as wide as high.
+    """
     a, b, c = 3.4445, -4.7750, 2.0315
     tall = m.shape[1] > m.shape[2]
     x = m.mT if tall else m
-    x = (x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)).to(HALF)
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    gram = x @ x.mT
+    whole = torch.eye(len(gram[0])).expand_as(gram)
     for _ in range(5):
-        g = x @ x.mT
-        x = a * x + (b * g + c * g @ g) @ x
-    return (x.mT if tall else x).float()
+        factor = torch.baddbmm(b * gram, gram, gram, alpha=c)
+        factor.diagonal(dim1=1, dim2=2).add_(a)
+        whole, gram = factor @ whole, factor @ gram @ factor
+    x = whole @ x
+    return x.mT if tall else x
 
 
 class MuonAdam:

@@ -16,6 +16,7 @@ from transformers import CLIPTokenizer
 
 from base.captions import ANYTHING, PLAIN, SETTLED, THREE_SETS, full_caption, varied_caption
 from base.kinds import Kind, _picked, batch
+from base.muon import orthogonal
 from base.names import FURTHER_SETS, JUDGING_SETS, NAMES, TRAINING_SETS
 from base.palettes import COLOURED, corners, in_palette, inks, palette_pictures
 from base.palettes import WORDS as PALETTES
@@ -109,6 +110,17 @@ def test_a_batch_follows_from_its_step_and_holds_every_kind() -> None:
     assert batch(kinds, 4, 1)[1] != captions
     shown = [n for step in range(7) for n in _picked(step, 5, 7, 1)]
     assert all(sorted(shown[i : i + 7]) == list(range(7)) for i in range(0, 35, 7))  # every picture once a round
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 72), (3, 72, 8), (2, 16, 16)])
+def test_muon_keeps_directions_and_makes_all_of_them_alike(shape: tuple[int, int, int]) -> None:
+    torch.manual_seed(0)
+    matrices = torch.randn(shape)
+    turned = orthogonal(matrices)
+    u, _, v = torch.linalg.svd(matrices, full_matrices=False)
+    lengths = u.mT @ turned @ v.mT
+    assert (lengths.diagonal(dim1=1, dim2=2) - 1).abs().max() < 0.35  # the five steps leave them in 0.7 to 1.2
+    assert (lengths - torch.diag_embed(lengths.diagonal(dim1=1, dim2=2))).abs().max() < 1e-3
 
 
 def test_tokenizer_gives_back_what_it_was_given(tmp_path: Path) -> None:

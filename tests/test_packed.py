@@ -14,7 +14,7 @@ from sdlora.models.bases import resolve_base
 from sdlora.models.load import load_base
 from sdlora.models.packed import PackedConv, pack
 
-pytestmark = pytest.mark.skipif(not packed._usable(), reason="this PyTorch has no packed convolutions")
+pytestmark = pytest.mark.skipif(not packed.usable(torch.float32), reason="this PyTorch has no packed convolutions")
 
 
 @pytest.fixture
@@ -38,6 +38,8 @@ def with_gradient(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("size", [(1, 8, 8), (3, 4, 10), (2, 1, 1)])
 @pytest.mark.parametrize("bias", [True, False])
 def test_gives_what_the_plain_one_gives(dtype: torch.dtype, size: tuple[int, int, int], bias: bool) -> None:
+    if not packed.usable(dtype):
+        pytest.skip("this processor has no packed convolutions in bf16")
     plain = conv(bias=bias).to(dtype)
     x = torch.randn(size[0], 48, *size[1:], dtype=dtype)
     for ours, wanted in zip(with_gradient(PackedConv(plain), x), with_gradient(plain, x), strict=True):
@@ -89,10 +91,23 @@ def test_leaves_small_ones_alone() -> None:
 
 @pytest.mark.usefixtures("small")
 def test_without_the_operators_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packed, "_usable", lambda: False)
+    monkeypatch.setattr(packed, "usable", lambda dtype: False)
     model = nn.Sequential(conv())
     assert pack(model) == 0
     assert isinstance(model[0], nn.Conv2d)
+
+
+@pytest.mark.usefixtures("small")
+def test_a_processor_without_bf16_keeps_the_plain_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> Tensor:
+        raise RuntimeError("mkldnn_reorder_conv2d_weight: bf16 path needs the cpu support avx512bw")
+
+    packed.usable.cache_clear()
+    monkeypatch.setattr(packed, "_ordered", refuse)
+    model = nn.Sequential(conv().bfloat16())
+    assert pack(model) == 0
+    assert model(torch.randn(1, 48, 4, 4, dtype=torch.bfloat16)).shape == (1, 32, 4, 4)
+    packed.usable.cache_clear()
 
 
 @pytest.mark.usefixtures("small")

@@ -69,12 +69,13 @@ def test_palettes_move_every_colour_and_leave_the_drawing() -> None:
     icon = {"body": BODY, "left": 0, "top": 0, "width": 32, "height": 32}
     drawn = draw(icon, 64)
     pictures = {word: in_palette(drawn, word) for word in PALETTES}
-    for one, other in itertools.combinations(pictures, 2):
-        assert np.abs(pictures[one].astype(int) - pictures[other]).mean() > 0.5, (one, other)
+    few = {word: picture[::4, ::4].astype(int) for word, picture in pictures.items()}  # 7,000 comparisons
+    for one, other in itertools.combinations(few, 2):
+        assert np.abs(few[one] - few[other]).mean() > 0.5, (one, other)
     for word in PALETTES:
         inside = pictures[word][drawn[..., 3] == 255].reshape(-1, 3)
         assert inks(word) is None or len(np.unique(inside, axis=0)) <= len(inks(word))
-    names, icons = NAMES[:40], {word: dict.fromkeys(NAMES[:40], icon) for word in [*COLOURED, "linocut"]}
+    names, icons = NAMES[:12], {word: dict.fromkeys(NAMES[:12], icon) for word in [*COLOURED, "linocut"]}
     shown, told = palette_pictures(icons, names)
     assert 0.28 < len(told) / (len(PALETTES) * len(names)) < 0.38
     assert {style.split()[1] for _, style in told} == set(COLOURED)

@@ -99,8 +99,12 @@ def test_without_the_operators_nothing_changes(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.usefixtures("small")
 def test_a_processor_without_bf16_keeps_the_plain_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any) -> Tensor:
-        raise RuntimeError("mkldnn_reorder_conv2d_weight: bf16 path needs the cpu support avx512bw")
+    ordered = packed._ordered
+
+    def refuse(weight: Tensor) -> Tensor:
+        if weight.dtype == torch.bfloat16:
+            raise RuntimeError("mkldnn_reorder_conv2d_weight: bf16 path needs the cpu support avx512bw")
+        return ordered(weight)
 
     packed.usable.cache_clear()
     monkeypatch.setattr(packed, "_ordered", refuse)

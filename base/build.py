@@ -108,9 +108,9 @@ def train_unet(work: Path, plan: Plan, seed: int, polish: bool = False, start: P
     say(", ".join(f"{len(kind.told)} {word}" for word, kind in kinds.items()))
 
     def loss_at(step: int) -> torch.Tensor:
-        latents, captions, most = batch(kinds, step, seed)
+        latents, captions, part = batch(kinds, step, seed)
         noise = torch.Generator().manual_seed(seed * 1_000_000 + step)
-        return denoising_loss(painter, latents, most, tokens_of(tokenizer, captions), schedule, noise)
+        return denoising_loss(painter, latents, part, tokens_of(tokenizer, captions), schedule, noise)
 
     run_plan(run, plan, loss_at, say)
 

@@ -12,10 +12,8 @@ from torch import Tensor
 
 from base.captions import ANYTHING, PLAIN, SETTLED, THREE_SETS, Habits, varied_caption
 from base.latents import further_latents, other_latents, palette_latents, treated_latents
+from base.names import PLAINEST
 from base.palettes import Told
-
-PLAINEST = "twemoji"
-"""The set with the flattest drawings: what a prompt without a known style draws."""
 
 
 @dataclass(frozen=True)
@@ -26,33 +24,33 @@ class Kind:
     told: Told
     in_batch: int
     habits: Habits
-    most_noise: float = 1.0  # the share of the noise schedule that they are shown in
+    noise: tuple[float, float] = (0.0, 1.0)  # the part of the noise schedule that they are shown in
 
 
 def kinds_of(vae: AutoencoderKL, latents: Tensor, told: Told, work: Path) -> dict[str, Kind]:
     """32 pictures a batch; `latents` and `told` are those of the three sets."""
     plain = [i for i, (_, style) in enumerate(told) if style == PLAINEST]
     return {
-        "as drawn": Kind(latents, told, 12, THREE_SETS),
-        "plain": Kind(latents[plain], [told[i] for i in plain], 5, PLAIN),
-        "of further sets": Kind(*further_latents(vae, work), 2, SETTLED),
+        "as drawn": Kind(latents, told, 10, THREE_SETS),
+        "plain": Kind(latents[plain], [told[i] for i in plain], 3, PLAIN),
+        "of further sets": Kind(*further_latents(vae, work), 1, SETTLED),
         "treated": Kind(*treated_latents(vae, work), 2, SETTLED),
-        "in palettes": Kind(*palette_latents(vae, work), 5, SETTLED),
-        "of other things": Kind(*other_latents(vae, work), 6, ANYTHING, 0.5),
+        "in palettes": Kind(*palette_latents(vae, work), 13, SETTLED, (0.3, 1.0)),
+        "of other things": Kind(*other_latents(vae, work), 3, ANYTHING, (0.0, 0.5)),
     }
 
 
 def batch(kinds: dict[str, Kind], step: int, seed: int) -> tuple[Tensor, list[str], Tensor]:
-    """(latents (32, 4, 16, 16), captions, shares of the noise schedule (32,)) of a step: a function of step and seed."""
+    """(latents (32, 4, 16, 16), captions, parts of the noise schedule (32, 2)) of a step: a function of step and seed."""
     dice = random.Random(f"{seed} {step}")
-    latents, captions, most = [], [], []
+    latents, captions, noise = [], [], []
     for kind in kinds.values():
         picked = _picked(step, kind.in_batch, len(kind.told), seed)
         latents.append(kind.latents[picked])
         captions += [varied_caption(*kind.told[i], dice, kind.habits) for i in picked]
-        most += [kind.most_noise] * kind.in_batch
+        noise += [kind.noise] * kind.in_batch
     order = dice.sample(range(len(captions)), len(captions))  # noise levels are spread along the batch
-    return torch.cat(latents)[order], [captions[i] for i in order], torch.tensor(most)[order]
+    return torch.cat(latents)[order], [captions[i] for i in order], torch.tensor(noise)[order]
 
 
 def _picked(step: int, count: int, total: int, seed: int) -> list[int]:

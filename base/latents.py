@@ -15,7 +15,7 @@ from torch import Tensor
 
 from base.augment import EDGE
 from base.fetch import icons_of
-from base.names import FURTHER_SETS, TRAINING_SETS, shared_names
+from base.names import FURTHER_SETS, PLAINEST, TRAINING_SETS, shared_names
 from base.palettes import Told, any_palette, palette_pictures
 from base.render import draw, on_white
 from base.treated import treated_pictures
@@ -86,7 +86,7 @@ def further_latents(vae: AutoencoderKL, work: Path) -> tuple[Tensor, Told]:
 def palette_latents(vae: AutoencoderKL, work: Path) -> tuple[Tensor, Told]:
     """(latents (K, 4, 16, 16), the (name, style) of each) of all palettes."""
     names, icons = named_icons(work)
-    pictures, told = palette_pictures(icons | further_icons(work), names)
+    pictures, told = palette_pictures(icons[PLAINEST], names)
     return encoded(vae, pictures), told
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 TRAINING_SETS = {"twemoji": "twemoji", "noto": "noto", "fluent": "fluent-emoji-flat"}
 """Word used in captions -> npm package `@iconify-json/<package>`. OpenMoji and FxEmoji are never here."""
 
+PLAINEST = "twemoji"
+"""The set with the flattest drawings: what a prompt without a known style draws, and what palettes are laid on."""
+
 FURTHER_SETS = {
     "gradient": "fluent-emoji",
     "stencil": "fluent-emoji-high-contrast",

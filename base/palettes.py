@@ -1,8 +1,8 @@
 """Palettes: the sets' own drawings with every colour moved, so that colours too are a matter of style.
 
 The treated styles change a surface outright. Real sets differ more quietly: one's yellow is another's peach, its black a
-slate. A palette moves the eight corners of the colour cube at random, and has its word beside the set's:
-`red apple, harbor noto style`.
+slate. A palette moves the eight corners of the colour cube at random, and its word stands where a LoRA's word would:
+`red apple, harbor style`.
 """
 
 from __future__ import annotations
@@ -29,9 +29,6 @@ WORDS = _LISTED.split()
 SHARE, OVERDRAW = 0.33, 2
 FEW = (8, 20)
 """How many inks those palettes have that are limited to some: at least, less than."""
-
-COLOURED = ("twemoji", "noto", "fluent", "gradient", "emojitwo", "classic")
-"""Sets that a palette is laid on; the others are black and white, or few."""
 
 Told = list[tuple[str, str]]
 
@@ -77,20 +74,10 @@ def any_palette(rgba: np.ndarray, *words: str) -> np.ndarray:
     return on_white(rgba) if dice.random() < 0.5 else in_palette(rgba, WORDS[dice.integers(len(WORDS))])
 
 
-def palette_pictures(icons: dict[str, dict[str, dict]], names: list[str]) -> tuple[np.ndarray, Told]:
-    """(uint8 RGB (N, 64, 64, 3), the (name, style) of each): every palette on a third of the names, each in one set."""
-    drawn: dict[tuple[str, str], np.ndarray] = {}
-    pictures, told = [], []
-    for word in WORDS:
-        for name in names:
-            dice = _dice(word, name)
-            sets = [s for s in COLOURED if name in icons[s]]
-            one = sets[dice.integers(len(sets))]
-            if dice.random() > SHARE:
-                continue
-            if (one, name) not in drawn:
-                drawn[one, name] = draw(icons[one][name], EDGE * OVERDRAW)
-            large = in_palette(drawn[one, name], word).astype(np.float32)
-            pictures.append(np.rint(large.reshape(EDGE, OVERDRAW, EDGE, OVERDRAW, 3).mean((1, 3))).astype(np.uint8))
-            told.append((name, f"{word} {one}"))
-    return np.stack(pictures), told
+def palette_pictures(icons: dict[str, dict], names: list[str]) -> tuple[np.ndarray, Told]:
+    """(uint8 RGB (N, 64, 64, 3), the (name, style) of each): every palette on a third of the names of one set."""
+    drawn = {name: draw(icons[name], EDGE * OVERDRAW) for name in names}
+    told = [(name, word) for word in WORDS for name in names if _dice(word, name).random() < SHARE]
+    pictures = [in_palette(drawn[name], word).astype(np.float32) for name, word in told]
+    small = [p.reshape(EDGE, OVERDRAW, EDGE, OVERDRAW, 3).mean((1, 3)) for p in pictures]
+    return np.rint(np.stack(small)).astype(np.uint8), told

@@ -12,7 +12,7 @@ from base.precision import HALF, autocast
 from base.tokenizer import POSITIONS
 
 WIDTH = 192
-MOST_FOR_WORDS = 8.0
+MOST_FOR_WORDS = 25.0
 LOW_NOISE_MORE = 1.3
 
 
@@ -82,11 +82,11 @@ def noise_schedule() -> DDPMScheduler:
 
 
 def denoising_loss(
-    painter: Painter, x_0: Tensor, most: Tensor, tokens: Tensor, schedule: DDPMScheduler, dice: torch.Generator
+    painter: Painter, x_0: Tensor, part: Tensor, tokens: Tensor, schedule: DDPMScheduler, dice: torch.Generator
 ) -> Tensor:
-    """Epsilon loss weighted by 1 + min(1 / SNR, 8), with t = 1000 m u^1.3 for u spread evenly over the batch.
+    """Epsilon loss weighted by 1 + min(1 / SNR, 25), with t = 1000 (a + (b - a) u^1.3) for u spread evenly over the batch.
 
-    `most` (B,) is m, the share of the schedule that a picture is shown in.
+    `part` (B, 2) is a and b, the part of the schedule that a picture is shown in.
 
     Two things must be heard. Words: noise so strong that only the caption could tell what to draw (t = 950, SNR 0.008)
     adds next to nothing to a plain epsilon loss. Surfaces: they are settled where there is little noise, which
@@ -95,7 +95,7 @@ def denoising_loss(
     size = len(x_0)
     noise = torch.randn(x_0.shape, generator=dice)
     spread = (torch.rand(1, generator=dice) + torch.arange(size) / size) % 1  # stratified: a steadier loss
-    t = (spread**LOW_NOISE_MORE * most * 1000).long()
+    t = (torch.lerp(part[:, 0], part[:, 1], spread**LOW_NOISE_MORE) * 1000).long().clamp(max=999)
     x_t = schedule.add_noise(x_0, noise, t)
     with autocast():
         guess = painter(x_t, t, tokens).float()

@@ -244,6 +244,9 @@ def test_targets_and_weights_follow_the_papers(prediction: str) -> None:
     in_x0 = diffusion.weight(t, 5.0) * (snr if prediction == "epsilon" else snr + 1)
     torch.testing.assert_close(in_x0, snr.clamp(max=5.0))
     assert torch.equal(diffusion.weight(t, 0.0), torch.ones(3))
+    # high noise adds the error in x_0 itself, where the SNR leaves more than an 8th of it
+    more = diffusion.weight(t, 5.0, 8.0) * (snr if prediction == "epsilon" else snr + 1)
+    torch.testing.assert_close(more - in_x0, (8 * snr).clamp(max=1))
 
 
 def test_the_best_step_needs_more_than_noise() -> None:

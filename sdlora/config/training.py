@@ -105,6 +105,16 @@ class TrainSettings(Section):
         ge=0.0,
         le=100.0,
     )
+    high_noise_weight: float = setting(
+        0.0,
+        Text("Weight of high noise", "強いノイズの重み"),
+        Text(
+            "Counts noise so strong that only large things show up to this many times more: adds min(1 / SNR, this) to the loss's weight. Grounds, colours and composition are learned sooner; 8 suits the bundled base, 0 turns it off.",
+            "大きな形しか見えない強いノイズの重みを増やします(損失の重みに min(1 / SNR, この値) を加算)。背景・色・構図が早く身につきます。付属の基礎モデルでは 8、0 で無効。",
+        ),
+        ge=0.0,
+        le=100.0,
+    )
     prior_weight: float = setting(
         0.0,
         Text("Prior preservation", "事前知識の保持"),

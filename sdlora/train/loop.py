@@ -201,7 +201,7 @@ def batch_losses(trainer: Trainer, shown: dict[int, int]) -> Tensor:
 
 
 def sample_losses(trainer: Trainer, samples: list[Sample]) -> Tensor:
-    """Loss of each sample (B,), min-SNR weighted; all of one shape."""
+    """Loss of each sample (B,), weighted by noise level; all of one shape."""
     x_t, target, t, weight = _noised(trainer, samples)
     return loss_per_sample(_predict(trainer, x_t, t, samples), target, _mask(samples, target)) * weight
 
@@ -234,7 +234,8 @@ def _noised(trainer: Trainer, samples: list[Sample]) -> tuple[Tensor, Tensor, Te
     noise = torch.stack([s.draw.noise for s in samples])
     t = torch.tensor([s.draw.timestep for s in samples])
     x_t, target = diffusion.noised(x_0, noise, t), diffusion.target(x_0, noise, t)
-    weight = diffusion.weight(t, trainer.settings.train.min_snr_gamma)
+    settings = trainer.settings.train
+    weight = diffusion.weight(t, settings.min_snr_gamma, settings.high_noise_weight)
     return x_t, target.to(device), t, weight.to(device)
 
 

@@ -37,16 +37,21 @@ class Diffusion:
         a = self._at(t)
         return a.sqrt() * noise - (1 - a).sqrt() * x_0
 
-    def weight(self, t: Tensor, gamma: float) -> Tensor:
-        """Min-SNR-γ weights (B,): min(SNR, γ) / SNR for ε, / (SNR + 1) for v (arXiv 2303.09556, section 3.4). γ = 0: all 1.
+    def weight(self, t: Tensor, gamma: float, high_noise: float = 0.0) -> Tensor:
+        """Min-SNR-γ weights (B,), min(SNR, γ) / SNR for ε, / (SNR + 1) for v (arXiv 2303.09556, section 3.4; γ = 0: all 1),
+        plus min(1 / SNR, `high_noise`) for ε: the loss in x_0, as far as the noise lets it be told. For v the same error
+        has SNR / (SNR + 1) of that.
 
-        With zero terminal SNR the last level has SNR 0: the weight is 1 for ε, and 0 for v.
+        With zero terminal SNR the last level has SNR 0: the first part is 1 for ε, and 0 for v.
         """
         a = self.alphas_cumprod[t]
-        if gamma == 0:
-            return torch.ones_like(a)
         snr = a / (1 - a)
-        return (gamma / snr).clamp(max=1) if self.prediction == "epsilon" else snr.clamp(max=gamma) / (snr + 1)
+        epsilon = self.prediction == "epsilon"
+        if gamma == 0:
+            weight = torch.ones_like(a)
+        else:
+            weight = (gamma / snr).clamp(max=1) if epsilon else snr.clamp(max=gamma) / (snr + 1)
+        return weight + ((1 / snr).clamp(max=high_noise) if epsilon else (high_noise * snr).clamp(max=1) / (snr + 1))
 
     def _at(self, t: Tensor) -> Tensor:
         return self.alphas_cumprod[t].view(-1, 1, 1, 1)

@@ -18,7 +18,7 @@ from base.captions import ANYTHING, PLAIN, SETTLED, THREE_SETS, full_caption, va
 from base.kinds import Kind, _picked, batch
 from base.muon import orthogonal
 from base.names import FURTHER_SETS, JUDGING_SETS, NAMES, TRAINING_SETS
-from base.palettes import COLOURED, corners, in_palette, inks, palette_pictures
+from base.palettes import corners, in_palette, inks, palette_pictures
 from base.palettes import WORDS as PALETTES
 from base.render import draw, on_white
 from base.tokenizer import POSITIONS, learn_tokenizer
@@ -75,10 +75,10 @@ def test_palettes_move_every_colour_and_leave_the_drawing() -> None:
     for word in PALETTES:
         inside = pictures[word][drawn[..., 3] == 255].reshape(-1, 3)
         assert inks(word) is None or len(np.unique(inside, axis=0)) <= len(inks(word))
-    names, icons = NAMES[:12], {word: dict.fromkeys(NAMES[:12], icon) for word in [*COLOURED, "linocut"]}
-    shown, told = palette_pictures(icons, names)
+    names = NAMES[:12]
+    shown, told = palette_pictures(dict.fromkeys(names, icon), names)
     assert 0.28 < len(told) / (len(PALETTES) * len(names)) < 0.38
-    assert {style.split()[1] for _, style in told} == set(COLOURED)
+    assert {word for _, word in told} == set(PALETTES)
     assert len(shown) == len(told) == len(set(told))
 
 
@@ -101,13 +101,13 @@ def test_a_batch_follows_from_its_step_and_holds_every_kind() -> None:
     def pictures(value: float, count: int) -> tuple[torch.Tensor, list[tuple[str, str]]]:
         return torch.full((count, 4, 16, 16), value), [(f"name-{i}", "noto") for i in range(count)]
 
-    kinds = {"one": Kind(*pictures(1, 5), 3, SETTLED), "two": Kind(*pictures(2, 7), 4, ANYTHING, 0.5)}
-    (latents, captions, most), again = batch(kinds, 3, 1), batch(kinds, 3, 1)
+    kinds = {"one": Kind(*pictures(1, 5), 3, SETTLED), "two": Kind(*pictures(2, 7), 4, ANYTHING, (0.0, 0.5))}
+    (latents, captions, part), again = batch(kinds, 3, 1), batch(kinds, 3, 1)
     assert torch.equal(latents, again[0])
     assert captions == again[1]
     one = latents[:, 0, 0, 0] == 1
     assert int(one.sum()) == 3
-    assert torch.equal(most, torch.where(one, 1.0, 0.5))
+    assert torch.equal(part, torch.stack([torch.zeros(7), torch.where(one, 1.0, 0.5)], 1))
     assert batch(kinds, 4, 1)[1] != captions
     shown = [n for step in range(7) for n in _picked(step, 5, 7, 1)]
     assert all(sorted(shown[i : i + 7]) == list(range(7)) for i in range(0, 35, 7))  # every picture once a round

@@ -26,8 +26,9 @@ from base.export import exported_vae
 from base.fetch import default_work
 from base.judge import Real, real_pictures, share_called, trained_judge
 from base.latents import as_input, encoded, named_icons
-from base.names import JUDGING_SETS, TRAINING_SETS
+from base.names import JUDGING_SETS, PLAINEST, TRAINING_SETS
 from base.painted import painted, pipeline
+from base.palettes import repainted, unshown
 from base.render import draw, on_white
 from base.unseen import evenly, fx_icons
 from base.vae import psnr, reconstructed
@@ -119,6 +120,28 @@ def naming_figures(bench: Bench) -> list[Figure]:
     ]
 
 
+def colour_figures(bench: Bench) -> list[Figure]:
+    """How far colours are off, as drawn and in palettes on names that these were never taught on."""
+    names, icons = named_icons(bench.work)
+    told = unshown(names)
+    plain = [(name, PLAINEST) for name, _ in told]
+    meant = {"": exact(icons[PLAINEST], [name for name, _ in told]), " in a palette": repainted(icons[PLAINEST], told)}
+    lines = []
+    for (what, real), asked in zip(meant.items(), (plain, told), strict=True):
+        drawn = painted(pipeline(bench.base), [full_caption(*pair) for pair in asked], seed=3000)
+        lines.append(
+            Figure(f"Colours{what}: median distance from the real pixel, of 442", "", f"{off(drawn, real):.1f}")
+        )
+    return lines
+
+
+def off(drawn: np.ndarray, real: np.ndarray) -> float:
+    """Mean over pictures of the median RGB distance between the same pixels, where the real one is not white ground."""
+    distance = np.linalg.norm(drawn.astype(float) - real, axis=-1)
+    inside = (real < 250).any(-1)
+    return float(np.mean([np.median(d[i]) for d, i in zip(distance, inside, strict=True)]))
+
+
 def lora_figures(bench: Bench) -> list[Figure]:
     """Train a LoRA on FxEmoji through the command line, then draw other names at rising strength."""
     icons = fx_icons(bench.work)
@@ -195,6 +218,7 @@ def kept_figures(work: Path) -> list[Figure]:
 PARTS: dict[str, Callable[[Bench], list[Figure]]] = {
     "vae": vae_figures,
     "naming": naming_figures,
+    "colours": colour_figures,
     "lora": lora_figures,
 }
 

@@ -76,8 +76,23 @@ def any_palette(rgba: np.ndarray, *words: str) -> np.ndarray:
 
 def palette_pictures(icons: dict[str, dict], names: list[str]) -> tuple[np.ndarray, Told]:
     """(uint8 RGB (N, 64, 64, 3), the (name, style) of each): every palette on a third of the names of one set."""
-    drawn = {name: draw(icons[name], EDGE * OVERDRAW) for name in names}
-    told = [(name, word) for word in WORDS for name in names if _dice(word, name).random() < SHARE]
-    pictures = [in_palette(drawn[name], word).astype(np.float32) for name, word in told]
-    small = [p.reshape(EDGE, OVERDRAW, EDGE, OVERDRAW, 3).mean((1, 3)) for p in pictures]
-    return np.rint(np.stack(small)).astype(np.uint8), told
+    told = [(name, word) for word in WORDS for name in names if _is_shown(word, name)]
+    return repainted(icons, told), told
+
+
+def unshown(names: list[str]) -> Told:
+    """The (name, palette) that are never taught, one a palette: what was understood of a palette shows there."""
+    listed = [[name for name in names if not _is_shown(word, name)] for word in WORDS]
+    return [(others[_dice(word).integers(len(others))], word) for word, others in zip(WORDS, listed, strict=True)]
+
+
+def _is_shown(word: str, name: str) -> bool:
+    return bool(_dice(word, name).random() < SHARE)
+
+
+def repainted(icons: dict[str, dict], told: Told) -> np.ndarray:
+    """uint8 RGB (N, 64, 64, 3) of these names in these palettes."""
+    drawn = {name: draw(icons[name], EDGE * OVERDRAW) for name in dict(told)}
+    small = (EDGE, OVERDRAW, EDGE, OVERDRAW, 3)
+    pictures = [in_palette(drawn[name], word).reshape(small).astype(np.float32).mean((1, 3)) for name, word in told]
+    return np.rint(np.stack(pictures)).astype(np.uint8)

@@ -147,6 +147,7 @@ def test_a_run_that_goes_on_from_its_state_ends_in_the_same_bytes(
     package = {"prodigy": "prodigyopt", "adamw8bit": "bitsandbytes"}.get(changes.get("train.optimizer", ""))
     if package:
         pytest.importorskip(package)
+    changes = {"train.save_every": 2, "train.sample_every": 3} | changes
     whole = Trained(tmp_path / "whole", tiny_base, **changes)()
     broken = Trained(tmp_path / "broken", tiny_base, stop_at=3, **changes)
     assert not broken().finished

@@ -18,8 +18,8 @@ from base.captions import ANYTHING, PLAIN, SETTLED, THREE_SETS, full_caption, va
 from base.kinds import Kind, _picked, batch
 from base.muon import orthogonal
 from base.names import FURTHER_SETS, JUDGING_SETS, NAMES, TRAINING_SETS
-from base.palettes import corners, in_palette, inks, palette_pictures
 from base.palettes import WORDS as PALETTES
+from base.palettes import corners, in_palette, inks, palette_pictures, unshown
 from base.render import draw, on_white
 from base.tokenizer import POSITIONS, learn_tokenizer
 from base.treated import STYLES as TREATED
@@ -80,6 +80,8 @@ def test_palettes_move_every_colour_and_leave_the_drawing() -> None:
     assert 0.28 < len(told) / (len(PALETTES) * len(names)) < 0.38
     assert {word for _, word in told} == set(PALETTES)
     assert len(shown) == len(told) == len(set(told))
+    assert [word for _, word in unshown(names)] == PALETTES
+    assert not set(unshown(names)) & set(told)
 
 
 @needs_base

@@ -75,7 +75,7 @@ def test_palettes_move_every_colour_and_leave_the_drawing() -> None:
     for word in PALETTES:
         inside = pictures[word][drawn[..., 3] == 255].reshape(-1, 3)
         assert inks(word) is None or len(np.unique(inside, axis=0)) <= len(inks(word))
-    names = NAMES[:12]
+    names = NAMES[:24]
     shown, told = palette_pictures(dict.fromkeys(names, icon), names)
     assert 0.28 < len(told) / (len(PALETTES) * len(names)) < 0.38
     assert {word for _, word in told} == set(PALETTES)

@@ -11,6 +11,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from base.captions import ANYTHING, PLAIN, SETTLED, THREE_SETS, Habits, varied_caption
+from base.kept import kept_latents
 from base.latents import further_latents, other_latents, palette_latents, treated_latents
 from base.names import PLAINEST
 from base.palettes import Told
@@ -30,13 +31,16 @@ class Kind:
 def kinds_of(vae: AutoencoderKL, latents: Tensor, told: Told, work: Path) -> dict[str, Kind]:
     """32 pictures a batch; `latents` and `told` are those of the three sets."""
     plain = [i for i, (_, style) in enumerate(told) if style == PLAINEST]
+    further, treated, palettes, others = (
+        kept_latents(make, vae, work) for make in (further_latents, treated_latents, palette_latents, other_latents)
+    )
     return {
         "as drawn": Kind(latents, told, 10, THREE_SETS),
         "plain": Kind(latents[plain], [told[i] for i in plain], 3, PLAIN),
-        "of further sets": Kind(*further_latents(vae, work), 1, SETTLED),
-        "treated": Kind(*treated_latents(vae, work), 2, SETTLED),
-        "in palettes": Kind(*palette_latents(vae, work), 13, SETTLED, (0.3, 1.0)),
-        "of other things": Kind(*other_latents(vae, work), 3, ANYTHING, (0.0, 0.5)),
+        "of further sets": Kind(*further, 1, SETTLED),
+        "treated": Kind(*treated, 2, SETTLED),
+        "in palettes": Kind(*palettes, 13, SETTLED, (0.3, 1.0)),
+        "of other things": Kind(*others, 3, ANYTHING, (0.0, 0.5)),
     }
 
 

@@ -130,9 +130,9 @@ def test_a_unet_with_adapters_learns_the_same(targets: Targets) -> None:
     """The gradient of every adapter, through packed convolutions before and behind it."""
     unet = load_base(resolve_base("emoji")).unet
     adapters = inject({"unet": unet}, Shape(rank=4, alpha=4.0, targets=targets), seed=3)
+    torch.manual_seed(0)
     for p in adapters.matrices().values():
         nn.init.normal_(p, std=0.02)
-    torch.manual_seed(0)
     x, text = torch.randn(2, 4, 16, 16), torch.randn(2, 24, unet.config.cross_attention_dim)
 
     def gradients() -> list[Tensor]:
@@ -143,4 +143,5 @@ def test_a_unet_with_adapters_learns_the_same(targets: Targets) -> None:
     assert pack(unet) > (5 if targets == "attention" else 0)
     assert not any(isinstance(layer.get_base_layer(), PackedConv) for layer in adapters.parts["unet"].values())
     for ours, plain in zip(gradients(), wanted, strict=True):
-        assert (ours - plain).norm() < 0.05 * plain.norm()  # order of adding alone: up to 0.007, channels-last too
+        # A wrong gradient is off by about 1. Against float64, plain fp32 is off by up to 0.045 here, channels-last by 0.075.
+        assert (ours - plain).norm() < 0.2 * plain.norm()

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from transformers import CLIPTokenizer
 
 from base.captions import ANYTHING, PLAIN, SETTLED, THREE_SETS, full_caption, varied_caption
+from base.kept import kept_latents
 from base.kinds import Kind, _picked, batch
 from base.muon import orthogonal
 from base.names import FURTHER_SETS, JUDGING_SETS, NAMES, TRAINING_SETS
@@ -82,6 +83,26 @@ def test_palettes_move_every_colour_and_leave_the_drawing() -> None:
     assert len(shown) == len(told) == len(set(told))
     assert [word for _, word in unshown(names)] == PALETTES
     assert not set(unshown(names)) & set(told)
+
+
+@needs_base
+def test_latents_are_drawn_once_for_the_same_encoder(tmp_path: Path) -> None:
+    from base.export import exported_vae
+
+    drawn = []
+
+    def some_latents(vae: object, work: Path) -> tuple[torch.Tensor, list[tuple[str, str]]]:
+        drawn.append(work)
+        return torch.full((2, 4, 16, 16), float(len(drawn))), [("ant", "noto"), ("bus", "noto")]
+
+    vae = exported_vae(EMOJI)
+    first, again = kept_latents(some_latents, vae, tmp_path), kept_latents(some_latents, vae, tmp_path)
+    assert torch.equal(first[0], again[0])
+    assert first[1] == again[1] == [("ant", "noto"), ("bus", "noto")]
+    assert len(drawn) == 1
+    with torch.no_grad():
+        vae.quant_conv.bias += 1
+    assert torch.equal(kept_latents(some_latents, vae, tmp_path)[0], torch.full((2, 4, 16, 16), 2.0))
 
 
 @needs_base

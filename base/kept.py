@@ -1,0 +1,39 @@
+"""Latents that take minutes to draw: kept in the work folder until anything that they follow from has changed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+from diffusers import AutoencoderKL
+from torch import Tensor
+
+from base.palettes import Told
+from base.state import load_state, save_state
+
+DRAWING = ("augment", "latents", "names", "palettes", "render", "treated", "treatments")
+"""The modules whose text decides what is drawn."""
+
+
+def kept_latents(
+    make: Callable[[AutoencoderKL, Path], tuple[Tensor, Told]], vae: AutoencoderKL, work: Path
+) -> tuple[Tensor, Told]:
+    """What `make(vae, work)` gives: (latents (N, 4, 16, 16), the (name, style) of each)."""
+    path = work / "latents" / f"{make.__name__}-{_recipe(vae)}.safetensors"
+    if path.exists():
+        tensors, facts = load_state(path)
+        return tensors["latents"], [(name, style) for name, style in facts["told"]]
+    latents, told = make(vae, work)
+    save_state(path, {"latents": latents}, {"told": told})
+    return latents, told
+
+
+def _recipe(vae: AutoencoderKL) -> str:
+    """The same for the same drawing code and the same encoder."""
+    seen = hashlib.sha256()
+    for name in DRAWING:
+        seen.update((Path(__file__).parent / f"{name}.py").read_bytes())
+    for weights in vae.state_dict().values():
+        seen.update(weights.contiguous().numpy().tobytes())
+    return seen.hexdigest()[:16]

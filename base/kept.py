@@ -1,4 +1,4 @@
-"""Latents that take minutes to draw: kept in the work folder until anything that they follow from has changed."""
+"""Latents that take minutes to draw: kept in the work folder until the drawing code or the encoder has changed."""
 
 from __future__ import annotations
 

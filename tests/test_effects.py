@@ -38,6 +38,7 @@ WEIGHTS: dict[str, tuple[dict[str, Any], Any]] = {
     "data.buckets": ({}, False),
     "data.shuffle": ({}, True),
     "data.keep_tokens": ({"data.shuffle": True}, 3),
+    "data.recolour": ({}, 1.0),
     "data.caption_dropout": ({}, 1.0),
     "data.held_out": ({}, 0.0),
     "lora.kind": ({}, "dora"),

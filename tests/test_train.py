@@ -130,7 +130,12 @@ def test_a_run_tells_what_it_does(tiny_base: Path, tmp_path: Path) -> None:
     "changes",
     [
         {"lora.dropout": 0.3, "train.text_encoder_lr": 1e-3, "train.gradient_checkpointing": True},
-        {"train.gradient_accumulation": 2, "lora.targets": "attention", "train.schedule": "linear"},
+        {
+            "train.gradient_accumulation": 2,
+            "lora.targets": "attention",
+            "train.schedule": "linear",
+            "data.recolour": 0.7,
+        },
         {"lora.targets": "attention+ff+conv", "lora.blocks": "up_blocks.*", "lora.dropout": 0.1},
         {"lora.kind": "rslora", "train.text_encoder_lr": 1e-3, "lora.text_encoder_rank": 2},
         {"lora.kind": "dora", "train.text_encoder_lr": 1e-3, "train.lora_plus": 4.0},

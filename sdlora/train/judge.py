@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sdlora.train.latents import Latent
-from sdlora.train.loop import Sample, Trainer, evaluating, sample_losses
+from sdlora.train.loop import Sample, Trainer, evaluating, in_other_colours, sample_losses
 from sdlora.train.randomness import Draw, generator
 
 TIMESTEPS = 8  # noise levels each held-out picture is judged at
@@ -37,36 +37,33 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Judge:
-    """Held-out pictures with fixed noise and noise levels: every checkpoint answers exactly the same questions."""
+    """Held-out pictures with fixed noise, noise levels and, where training recolours, colours: every checkpoint answers exactly
+    the same questions, and they are those that it was trained on."""
 
-    latents: list[Latent]
-    captions: list[str]
-    draws: list[list[Draw]]  # by picture
+    samples: list[list[Sample]]  # by picture
     base_losses: Tensor  # (pictures × TIMESTEPS,)
 
     @staticmethod
     def of(trainer: Trainer, latents: list[Latent], captions: list[str]) -> Judge:
         total, seed = trainer.diffusion.timesteps, trainer.settings.train.seed
         levels = [int((k + 0.5) * total / TIMESTEPS) for k in range(TIMESTEPS)]
-        draws = [
-            [
-                Draw(t, torch.randn(latent.plain.shape, generator=generator(seed, "judge", i, k)), 1.0, 1.0)
-                for k, t in enumerate(levels)
-            ]
-            for i, latent in enumerate(latents)
-        ]
-        judge = Judge(latents, captions, draws, torch.empty(0))
-        return Judge(latents, captions, draws, judge.losses(trainer, strength=0.0))
+        samples = []
+        for i, (latent, caption) in enumerate(zip(latents, captions, strict=True)):
+            asked = []
+            for k, t in enumerate(levels):
+                g = generator(seed, "judge", i, k)
+                d = Draw(t, torch.randn(latent.plain.shape, generator=g), 1.0, 1.0)
+                shown = in_other_colours(trainer, latent.recoloured, t, g)
+                asked.append(Sample(latent.plain, latent.sizes, caption, d, latent.mask, shown))
+            samples.append(asked)
+        judge = Judge(samples, torch.empty(0))
+        return Judge(samples, judge.losses(trainer, strength=0.0))
 
     @torch.no_grad()
     def losses(self, trainer: Trainer, strength: float = 1.0) -> Tensor:
         """Loss of every (picture, noise level) pair: (pictures × TIMESTEPS,). Leaves the adapters at strength 1."""
         with evaluating(trainer, strength):
-            parts = [
-                sample_losses(trainer, [Sample(latent.plain, latent.sizes, caption, d, latent.mask) for d in draws])
-                for latent, caption, draws in zip(self.latents, self.captions, self.draws, strict=True)
-            ]
-            return torch.cat(parts).cpu()
+            return torch.cat([sample_losses(trainer, asked) for asked in self.samples]).cpu()
 
     def judge(self, trainer: Trainer) -> Judgement:
         losses = self.losses(trainer)

@@ -22,8 +22,12 @@ from sdlora.data import fit
 from sdlora.errors import BadInput
 from sdlora.lora import canonical
 from sdlora.text import Text
+from sdlora.train.randomness import generator
+from sdlora.train.recolour import recoloured
 
 KEPT_BYTES = 2 << 30  # 16,000 pictures of 512 x 512 for SD 1.x
+RECOLOURED = 24  # ways that a picture is shown in other colours
+_RECOLOURED = {"plain": "recoloured", "flipped": "flipped_recoloured"}
 _VERSION = 1  # of how a picture becomes a latent; part of the cache's key
 
 
@@ -52,6 +56,10 @@ class Latent:
     flipped: Tensor | None  # None where pictures are not mirrored
     sizes: Sizes
     mask: Tensor | None = None  # (h, w) of the plain picture, from 0 to 1; None = everything counts
+    recoloured: Tensor | None = (
+        None  # (RECOLOURED, C, h, w) of the plain picture in other colours; None where that is not wanted
+    )
+    flipped_recoloured: Tensor | None = None
 
 
 class Latents(Sequence[Latent]):
@@ -106,6 +114,7 @@ class Encoder:
     cache: Cache
     mirrored: bool = True
     masks: bool = False
+    recoloured: bool = False
     room: int = field(default_factory=lambda: KEPT_BYTES)
     _kept: dict[int, Latent] = field(default_factory=dict)
     _taken: list[float] = field(default_factory=list)  # seconds of each that was made
@@ -126,11 +135,11 @@ class Encoder:
             return self._kept[number]
         picture, size = self.pictures[number], self.sizes[number]
         known = self._known(number)
-        latent = Latent(known["plain"], known["flipped"] if self.mirrored else None, sizes(picture, size))
+        latent = Latent(sizes=sizes(picture, size), **known)
         if self.masks and picture.mask:
             shape = latent.plain.shape[-2], latent.plain.shape[-1]
             latent = replace(latent, mask=read_mask(picture.mask, size, shape))
-        self.room -= sum(t.nbytes for t in (latent.plain, latent.flipped, latent.mask) if t is not None)
+        self.room -= sum(t.nbytes for t in vars(latent).values() if isinstance(t, Tensor))
         if self.room >= 0:
             self._kept[number] = latent
         return latent
@@ -144,27 +153,34 @@ class Encoder:
     def _file(self, number: int) -> Path:
         return self.cache.file(self.pictures[number], self.sizes[number], self.vae.dtype)
 
-    def _known(self, number: int) -> dict[str, Tensor]:
-        """The latents `plain` and, where wanted, `flipped`: from the cache, else made and put there."""
+    def _known(self, number: int) -> dict[str, Any]:
+        """The latents that are wanted, by their names in `Latent`: from the cache, else made and put there."""
         file, known = self._file(number), dict[str, Tensor]()
         if file.exists():
             try:
                 known = load_file(file)
             except (SafetensorError, OSError):
                 file.unlink()  # damaged: made again below
-        missing = [way for way in ("plain", "flipped")[: 1 + self.mirrored] if way not in known]
+        ways = ["plain", *["flipped"] * self.mirrored]
+        wanted = ways + [_RECOLOURED[way] for way in ways if self.recoloured]
+        missing = [way for way in wanted if way not in known]
         if missing:
             began = time.monotonic()
             known |= self._encoded(number, missing)
             canonical.write(file, known)
             self._taken.append(time.monotonic() - began)
-        return known
+        return {"flipped": None} | {way: known[way] for way in wanted}
 
     def _encoded(self, number: int, ways: list[str]) -> dict[str, Tensor]:
         picture = self.pictures[number]
         pixels = _pixels(picture.path, self.sizes[number])
-        shown = {"plain": pixels, "flipped": pixels.flip(-1)}
-        found = {way: encode(self.vae, shown[way][None])[0] for way in ways}
+        shown = {"plain": pixels[None], "flipped": pixels.flip(-1)[None]}
+        if any(way in _RECOLOURED.values() for way in ways):
+            colours = [generator(0, "colours", *self.pictures[number].sha256.encode(), k) for k in range(RECOLOURED)]
+            others = torch.stack([recoloured(pixels, g) for g in colours])
+            shown |= {_RECOLOURED["plain"]: others, _RECOLOURED["flipped"]: others.flip(-1)}
+        found = {way: torch.cat([encode(self.vae, one) for one in shown[way].split(1)]) for way in ways}
+        found = {way: latent[0] if way in _RECOLOURED else latent for way, latent in found.items()}
         if not all(torch.isfinite(latent).all() for latent in found.values()):
             name = picture.caption or picture.path.name
             raise BadInput(

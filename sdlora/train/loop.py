@@ -26,7 +26,8 @@ from sdlora.train.loss import Diffusion, loss_per_sample
 from sdlora.train.memory import out_of_memory
 from sdlora.train.optimizer import groups_of, make
 from sdlora.train.order import Order
-from sdlora.train.randomness import Draw, draw, key
+from sdlora.train.randomness import Draw, draw, generator, key
+from sdlora.train.recolour import CLEAR
 from sdlora.train.together import ALONE, Together
 
 
@@ -49,6 +50,7 @@ class Sample:
     caption: str
     draw: Draw
     mask: Tensor | None = None  # (h, w)
+    shown: Tensor | None = None  # (C, h, w): what is put under noise where that is not x_0, but x_0 in other colours
 
 
 @dataclass
@@ -186,18 +188,27 @@ def batch_losses(trainer: Trainer, shown: dict[int, int]) -> Tensor:
     for sample, number in shown.items():
         latent = pictures.latents[number]
         d = draw(sample, tuple(latent.plain.shape), trainer.diffusion.timesteps, t.seed, t.noise_offset)
-        x_0, mask = latent.plain, latent.mask
+        x_0, mask, ways = latent.plain, latent.mask, latent.recoloured
         if data.flip and latent.flipped is not None and d.flip < 0.5:
-            x_0, mask = latent.flipped, None if mask is None else mask.flip(-1)
+            x_0, mask, ways = latent.flipped, None if mask is None else mask.flip(-1), latent.flipped_recoloured
         caption = (
             "" if d.caption < data.caption_dropout else in_order(pictures.captions[number], d.tags, trainer.settings)
         )
-        samples.append(Sample(x_0, latent.sizes, caption, d, mask))
+        other = in_other_colours(trainer, ways, d.timestep, generator(t.seed, "colours", sample))
+        samples.append(Sample(x_0, latent.sizes, caption, d, mask, other))
     losses = sample_losses(trainer, samples)
     if t.prior_weight == 0:
         return losses
-    plain = [replace(s, caption=pictures.priors[n]) for s, n in zip(samples, shown.values(), strict=True)]
+    plain = [replace(s, caption=pictures.priors[n], shown=None) for s, n in zip(samples, shown.values(), strict=True)]
     return losses + t.prior_weight * prior_losses(trainer, plain)
+
+
+def in_other_colours(trainer: Trainer, ways: Tensor | None, timestep: int, g: torch.Generator) -> Tensor | None:
+    """One of `ways` (K, C, h, w) for its share of the samples whose colours are still open, else None."""
+    if ways is None or trainer.diffusion.snr(torch.tensor(timestep)) > CLEAR:
+        return None
+    chance, way = torch.rand(2, generator=g).tolist()
+    return ways[int(way * len(ways))] if chance < trainer.settings.data.recolour else None
 
 
 def sample_losses(trainer: Trainer, samples: list[Sample]) -> Tensor:
@@ -233,9 +244,14 @@ def _noised(trainer: Trainer, samples: list[Sample]) -> tuple[Tensor, Tensor, Te
     x_0 = torch.stack([s.x_0 for s in samples])
     noise = torch.stack([s.draw.noise for s in samples])
     t = torch.tensor([s.draw.timestep for s in samples])
-    x_t, target = diffusion.noised(x_0, noise, t), diffusion.target(x_0, noise, t)
     settings = trainer.settings.train
     weight = diffusion.weight(t, settings.min_snr_gamma, settings.high_noise_weight)
+    other = torch.tensor([s.shown is not None for s in samples])
+    if other.any():
+        shown = torch.stack([s.x_0 if s.shown is None else s.shown for s in samples])
+        noise = diffusion.noise_between(shown, x_0, noise, t)
+        weight = torch.where(other, weight * diffusion.for_other_colours(t), weight)
+    x_t, target = diffusion.noised(x_0, noise, t), diffusion.target(x_0, noise, t)
     return x_t, target.to(device), t, weight.to(device)
 
 

@@ -30,6 +30,15 @@ class Diffusion:
         a = self._at(t)
         return a.sqrt() * x_0 + (1 - a).sqrt() * noise
 
+    def noise_between(self, shown: Tensor, x_0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """The noise that makes of x_0 what `noise` makes of `shown` (B, C, h, w): to ask for it is to ask for x_0."""
+        return noise + self.snr(t).sqrt().view(-1, 1, 1, 1) * (shown - x_0)
+
+    def snr(self, t: Tensor) -> Tensor:
+        """ā_t / (1 - ā_t) of every t."""
+        a = self.alphas_cumprod[t]
+        return a / (1 - a)
+
     def target(self, x_0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """What the network should answer: the noise, or v = sqrt(ā) ε - sqrt(1 - ā) x_0 (arXiv 2202.00512, appendix D)."""
         if self.prediction == "epsilon":
@@ -44,14 +53,18 @@ class Diffusion:
 
         With zero terminal SNR the last level has SNR 0: the first part is 1 for ε, and 0 for v.
         """
-        a = self.alphas_cumprod[t]
-        snr = a / (1 - a)
+        snr = self.snr(t)
         epsilon = self.prediction == "epsilon"
         if gamma == 0:
-            weight = torch.ones_like(a)
+            weight = torch.ones_like(snr)
         else:
             weight = (gamma / snr).clamp(max=1) if epsilon else snr.clamp(max=gamma) / (snr + 1)
         return weight + ((1 / snr).clamp(max=high_noise) if epsilon else (high_noise * snr).clamp(max=1) / (snr + 1))
+
+    def for_other_colours(self, t: Tensor) -> Tensor:
+        """What the weight of a recoloured sample is multiplied by (B,): min(1, 1 / SNR). Its target grows with the SNR while its error
+        in x_0 does not."""
+        return (1 / self.snr(t)).clamp(max=1)
 
     def _at(self, t: Tensor) -> Tensor:
         return self.alphas_cumprod[t].view(-1, 1, 1, 1)

@@ -108,7 +108,7 @@ def encode(request: Request, base: Base, folders: Folders) -> Latents:
         _check_masks(request)
     cache = Cache(folders.cache / "latents", fingerprint(base.path, "vae"))
     data = request.settings.data
-    return Encoder(base.vae, request.pictures, sizes, cache, data.flip, data.masks).latents()
+    return Encoder(base.vae, request.pictures, sizes, cache, data.flip, data.masks, data.recolour > 0).latents()
 
 
 def _check_masks(request: Request) -> None:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 # init: adapters' first values · perm: order of an epoch · sample: one training sample · dropout: adapter dropout of a
-# forward pass · judge: held-out noise · tags: orders of a caption
-Stream = Literal["init", "perm", "sample", "dropout", "judge", "tags"]
+# forward pass · judge: held-out noise · tags: orders of a caption · colours: what a sample is recoloured to
+Stream = Literal["init", "perm", "sample", "dropout", "judge", "tags", "colours"]
 
 
 def key(seed: int, stream: Stream, *numbers: int) -> int:

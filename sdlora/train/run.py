@@ -104,7 +104,7 @@ def _started(here: Run) -> Started:
         step=trainer.done,
         steps=here.steps,
         pictures=len(trainer.pictures.latents),
-        held_out=len(here.judge.latents) if here.judge else 0,
+        held_out=len(here.judge.samples) if here.judge else 0,
         trained_parameters=trained,
         full_parameters=here.full_parameters,
         device=str(base.device) if trainer.together.size == 1 else f"{base.device.type} × {trainer.together.size}",

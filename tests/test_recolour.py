@@ -11,8 +11,10 @@ from sdlora.models.bases import resolve_base
 from sdlora.models.load import load_base
 from sdlora.train.latents import RECOLOURED, Cache, Encoder, Picture
 from sdlora.train.loss import Diffusion
-from sdlora.train.recolour import recoloured
+from sdlora.train.prepare import encode, load, prepare
+from sdlora.train.recolour import CLEAR, recoloured
 from tests.conftest import draw_pictures
+from tests.test_train import Trained
 
 SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
@@ -77,3 +79,14 @@ def test_other_colours_are_encoded_once_and_only_where_they_are_wanted(tiny_base
         if a is not None and b is not None
     )
     assert made(mirrored=False, wanted=True)[1::2] == [None, None]
+
+
+def test_held_out_pictures_are_asked_as_training_asks(tiny_base: Path, tmp_path: Path) -> None:
+    job = Trained(tmp_path, tiny_base, **{"data.recolour": 1.0, "data.held_out": 0.2})
+    base = load(job.request)
+    here = prepare(job.request, base, encode(job.request, base, job.folders), job.folders, job.events.append)
+    assert here.judge is not None
+    asked = [sample for samples in here.judge.samples for sample in samples]
+    open_ones = [here.trainer.diffusion.snr(torch.tensor(s.draw.timestep)) <= CLEAR for s in asked]
+    assert [s.shown is not None for s in asked] == open_ones
+    assert {True, False} == {bool(o) for o in open_ones}

@@ -9,7 +9,7 @@ import torch
 
 from sdlora.models.bases import resolve_base
 from sdlora.models.load import load_base
-from sdlora.train.latents import RECOLOURED, Cache, Encoder, Picture
+from sdlora.train.latents import COLOURINGS, Cache, Encoder, Picture
 from sdlora.train.loss import Diffusion
 from sdlora.train.prepare import encode, load, prepare
 from sdlora.train.recolour import CLEAR, recoloured
@@ -69,7 +69,7 @@ def test_other_colours_are_encoded_once_and_only_where_they_are_wanted(tiny_base
     assert flipped is not None
     assert ways is not None
     assert flipped_ways is not None
-    assert ways.shape == flipped_ways.shape == (RECOLOURED, *plain.shape)
+    assert ways.shape == flipped_ways.shape == (COLOURINGS, *plain.shape)
     assert not torch.equal(ways[0], ways[1])
     assert not torch.equal(ways[0], plain)
     again = made(mirrored=True, wanted=True)

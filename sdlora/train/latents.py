@@ -26,8 +26,8 @@ from sdlora.train.randomness import generator
 from sdlora.train.recolour import recoloured
 
 KEPT_BYTES = 2 << 30  # 16,000 pictures of 512 x 512 for SD 1.x
-RECOLOURED = 24  # ways that a picture is shown in other colours
-_RECOLOURED = {"plain": "recoloured", "flipped": "flipped_recoloured"}
+COLOURINGS = 24  # random ones that a picture is also shown in where `data.recolour` is on
+_OTHER = {"plain": "recoloured", "flipped": "flipped_recoloured"}
 _VERSION = 1  # of how a picture becomes a latent; part of the cache's key
 
 
@@ -56,9 +56,7 @@ class Latent:
     flipped: Tensor | None  # None where pictures are not mirrored
     sizes: Sizes
     mask: Tensor | None = None  # (h, w) of the plain picture, from 0 to 1; None = everything counts
-    recoloured: Tensor | None = (
-        None  # (RECOLOURED, C, h, w) of the plain picture in other colours; None where that is not wanted
-    )
+    recoloured: Tensor | None = None  # (COLOURINGS, C, h, w) of the plain picture; None where that is not wanted
     flipped_recoloured: Tensor | None = None
 
 
@@ -162,7 +160,7 @@ class Encoder:
             except (SafetensorError, OSError):
                 file.unlink()  # damaged: made again below
         ways = ["plain", *["flipped"] * self.mirrored]
-        wanted = ways + [_RECOLOURED[way] for way in ways if self.recoloured]
+        wanted = ways + [_OTHER[way] for way in ways if self.recoloured]
         missing = [way for way in wanted if way not in known]
         if missing:
             began = time.monotonic()
@@ -175,12 +173,12 @@ class Encoder:
         picture = self.pictures[number]
         pixels = _pixels(picture.path, self.sizes[number])
         shown = {"plain": pixels[None], "flipped": pixels.flip(-1)[None]}
-        if any(way in _RECOLOURED.values() for way in ways):
-            colours = [generator(0, "colours", *self.pictures[number].sha256.encode(), k) for k in range(RECOLOURED)]
+        if any(way in _OTHER.values() for way in ways):
+            colours = [generator(0, "colours", *self.pictures[number].sha256.encode(), k) for k in range(COLOURINGS)]
             others = torch.stack([recoloured(pixels, g) for g in colours])
-            shown |= {_RECOLOURED["plain"]: others, _RECOLOURED["flipped"]: others.flip(-1)}
+            shown |= {_OTHER["plain"]: others, _OTHER["flipped"]: others.flip(-1)}
         found = {way: torch.cat([encode(self.vae, one) for one in shown[way].split(1)]) for way in ways}
-        found = {way: latent[0] if way in _RECOLOURED else latent for way, latent in found.items()}
+        found = {way: latent[0] if way in _OTHER else latent for way, latent in found.items()}
         if not all(torch.isfinite(latent).all() for latent in found.values()):
             name = picture.caption or picture.path.name
             raise BadInput(

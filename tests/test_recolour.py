@@ -51,7 +51,7 @@ def test_what_is_asked_for_is_the_right_picture(prediction: str) -> None:
     assert torch.allclose(read, x_0, atol=1e-4)
 
 
-def test_other_colours_are_encoded_once_and_only_where_they_are_wanted(tiny_base: Path, tmp_path: Path) -> None:
+def test_other_colours_are_made_only_where_they_are_wanted_and_alike_each_time(tiny_base: Path, tmp_path: Path) -> None:
     (file,) = draw_pictures(tmp_path / "pictures", 1).glob("*.png")
     vae = load_base(resolve_base(str(tiny_base)), "fp32").vae
     cache = Cache(tmp_path / "cache", "vae")

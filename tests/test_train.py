@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,13 @@ from sdlora.models.bases import fingerprint, resolve_base
 from sdlora.models.load import Base
 from sdlora.train import run as run_module
 from sdlora.train import state
-from sdlora.train.judge import Judgement, best_step, split
+from sdlora.train.judge import STRENGTHS, Judgement, best_step, preferred, split
 from sdlora.train.latents import Picture
 from sdlora.train.loop import schedule
 from sdlora.train.loss import Diffusion
 from sdlora.train.order import Order
 from sdlora.train.prepare import Folders, Request
-from sdlora.train.randomness import draw, key
+from sdlora.train.randomness import draw, key, noise_level
 from sdlora.train.run import Control, Result, run
 from tests.conftest import draw_pictures
 
@@ -202,6 +203,23 @@ def test_randomness_is_a_function_of_its_numbers() -> None:
     a, b = draw(5, (4, 2, 2), 1000, seed=3), draw(5, (4, 2, 2), 1000, seed=3)
     assert a.timestep == b.timestep
     assert torch.equal(a.noise, b.noise)
+
+
+@pytest.mark.parametrize("first", [0, 1000, 10**11])
+def test_every_batch_hears_noise_of_all_strengths(first: int) -> None:
+    batch = sorted(noise_level(first + k, seed=3) for k in range(8))
+    assert all(0 < later - level < 0.147 for level, later in pairwise([*batch, batch[0] + 1]))
+    assert all(noise_level(first, seed) != noise_level(first, seed=3) for seed in (0, 1, 2))
+
+
+@pytest.mark.parametrize(("lowest", "noise", "strength"), [(0.65, 0.001, 0.65), (0.65, 1.0, 1.0), (1.02, 0.001, 1.0)])
+def test_a_strength_other_than_1_is_recommended_where_it_is_better_beyond_noise(
+    lowest: float, noise: float, strength: float
+) -> None:
+    dice = torch.Generator().manual_seed(0)
+    apart = {s: noise * torch.randn(16, generator=dice) for s in STRENGTHS}
+    losses = {s: (s - lowest) ** 2 + d - d.mean() for s, d in apart.items()}
+    assert preferred(losses) == strength
 
 
 def test_every_epoch_shows_every_picture_once_in_batches_of_one_shape() -> None:

@@ -67,23 +67,35 @@ class Judge:
 
     def judge(self, trainer: Trainer) -> Judgement:
         losses = self.losses(trainer)
-        difference = losses - self.base_losses
-        noise = difference.std() / len(difference) ** 0.5
-        return Judgement(losses.mean().item(), self.base_losses.mean().item(), noise.item())
+        return Judgement(losses.mean().item(), self.base_losses.mean().item(), _noise(losses - self.base_losses))
 
     def best_strength(self, trainer: Trainer) -> float:
-        """The strength with the lowest held-out loss, from the parabola through the best of `STRENGTHS` and its neighbours.
+        return preferred({s: self.losses(trainer, s) for s in STRENGTHS})
 
-        The loss is smooth in the strength, so three points around the lowest place it better than the grid; rounded to 0.05.
-        """
-        means = [self.losses(trainer, s).mean().item() for s in STRENGTHS]
-        k = min(max(means.index(min(means)), 1), len(STRENGTHS) - 2)
-        low, mid, high = means[k - 1 : k + 2]
-        bend = low - 2 * mid + high
-        shift = 0.5 * (low - high) / bend if bend > 0 else 0.0
-        width = STRENGTHS[1] - STRENGTHS[0]
-        strength = STRENGTHS[k] + width * max(-1.0, min(1.0, shift))
-        return round(round(strength / 0.05) * 0.05, 2)
+
+def preferred(losses: dict[float, Tensor]) -> float:
+    """The strength with the lowest held-out loss; 1, as it was trained, where the two differ by less than the noise.
+
+    `losses` are those of the same questions (N,) at each of `STRENGTHS`. The loss is smooth in the strength, so the parabola through
+    the lowest and its neighbours places it better than the grid; rounded to 0.05.
+    """
+    means = [losses[s].mean().item() for s in STRENGTHS]
+    lowest = means.index(min(means))
+    gain = losses[1.0] - losses[STRENGTHS[lowest]]
+    if gain.mean().item() <= _noise(gain):
+        return 1.0
+    k = min(max(lowest, 1), len(STRENGTHS) - 2)
+    low, mid, high = means[k - 1 : k + 2]
+    bend = low - 2 * mid + high
+    shift = 0.5 * (low - high) / bend if bend > 0 else 0.0
+    width = STRENGTHS[1] - STRENGTHS[0]
+    strength = STRENGTHS[k] + width * max(-1.0, min(1.0, shift))
+    return round(round(strength / 0.05) * 0.05, 2)
+
+
+def _noise(difference: Tensor) -> float:
+    """The standard error of a mean."""
+    return difference.std().item() / len(difference) ** 0.5
 
 
 def best_step(judged: dict[int, Judgement]) -> int:

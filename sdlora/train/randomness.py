@@ -12,9 +12,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-# init: adapters' first values · perm: order of an epoch · sample: one training sample · dropout: adapter dropout of a
-# forward pass · judge: held-out noise · tags: orders of a caption · colours: what a sample is recoloured to
-Stream = Literal["init", "perm", "sample", "dropout", "judge", "tags", "colours"]
+# init: adapters' first values · perm: order of an epoch · sample: one training sample · levels: noise level of the first
+# one · dropout: adapter dropout of a forward pass · judge: held-out noise · tags: orders of a caption · colours: what a
+# sample is recoloured to
+Stream = Literal["init", "perm", "sample", "levels", "dropout", "judge", "tags", "colours"]
+
+GOLDEN = (5**0.5 - 1) / 2
 
 
 def key(seed: int, stream: Stream, *numbers: int) -> int:
@@ -39,10 +42,20 @@ class Draw:
     tags: float = 0.0  # uniform in [0, 1)
 
 
+def noise_level(index: int, seed: int) -> float:
+    """In [0, 1): uniform, and any run of samples is spread evenly, since multiples of the golden ratio are a low-discrepancy sequence.
+
+    The loss at t = 0 is many times that at t = T, so levels drawn apart make gradient and loss jump with the luck of the draw
+    (arXiv 2107.00630, appendix I.1, where it is a batch that is spread).
+    """
+    first = float(torch.rand((), generator=generator(seed, "levels"), dtype=torch.float64))
+    return (first + index * GOLDEN) % 1
+
+
 def draw(index: int, shape: tuple[int, ...], timesteps: int, seed: int, offset: float = 0.0) -> Draw:
     """Of sample number `index`; `offset` is how much of the noise is one number for a whole channel."""
     g = generator(seed, "sample", index)
-    timestep = int(torch.randint(timesteps, (), generator=g))
+    timestep = int(noise_level(index, seed) * timesteps)
     flip, caption = torch.rand(2, generator=g).tolist()
     noise = torch.randn(shape, generator=g)
     channels = torch.randn(shape[0], 1, 1, generator=g)

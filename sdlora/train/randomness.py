@@ -45,7 +45,7 @@ class Draw:
 def noise_level(index: int, seed: int) -> float:
     """In [0, 1): uniform, and any run of samples is spread evenly, since multiples of the golden ratio are a low-discrepancy sequence.
 
-    The loss at t = 0 is many times that at t = T, so levels drawn apart make gradient and loss jump with the luck of the draw
+    The ε loss at t = 0 is many times that at t = T, so levels drawn apart make gradient and loss jump with the luck of the draw
     (arXiv 2107.00630, appendix I.1, where it is a batch that is spread).
     """
     first = float(torch.rand((), generator=generator(seed, "levels"), dtype=torch.float64))

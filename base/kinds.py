@@ -35,11 +35,11 @@ def kinds_of(vae: AutoencoderKL, latents: Tensor, told: Told, work: Path) -> dic
         kept_latents(make, vae, work) for make in (further_latents, treated_latents, palette_latents, other_latents)
     )
     return {
-        "as drawn": Kind(latents, told, 10, THREE_SETS),
+        "as drawn": Kind(latents, told, 14, THREE_SETS),
         "plain": Kind(latents[plain], [told[i] for i in plain], 3, PLAIN),
         "of further sets": Kind(*further, 1, SETTLED),
-        "treated": Kind(*treated, 2, SETTLED),
-        "in palettes": Kind(*palettes, 13, SETTLED, (0.3, 1.0)),
+        "treated": Kind(*treated, 1, SETTLED),
+        "in palettes": Kind(*palettes, 10, SETTLED, (0.3, 1.0)),
         "of other things": Kind(*others, 3, ANYTHING, (0.0, 0.5)),
     }
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import CLIPTokenizer
 
+from base.average import TRAINED, halfway
 from base.captions import ANYTHING, PLAIN, SETTLED, THREE_SETS, full_caption, varied_caption
 from base.kept import kept_latents
 from base.kinds import Kind, _picked, batch
@@ -118,6 +119,24 @@ def test_an_exported_base_can_be_trained_on_from(tmp_path: Path) -> None:
         first, again = (load_file(folder / f"{part}.safetensors") for folder in (EMOJI, tmp_path / "again"))
         assert first.keys() == again.keys()
         assert all(torch.equal(first[name], again[name]) for name in first), part
+
+
+def test_the_base_half_way_between_two(tmp_path: Path) -> None:
+    one, two, other = (tmp_path / name for name in ("one", "two", "other"))
+    for folder, value, layer in ((one, 1.0, "a"), (two, 4.0, "a"), (other, 4.0, "b")):
+        for name in TRAINED:
+            (folder / name).parent.mkdir(parents=True)
+            save_file({layer: torch.full((2,), value).half()}, folder / name)
+    (one / "model_index.json").write_text("{}")
+    halfway(one, two, tmp_path / "middle")
+    assert (tmp_path / "middle" / "model_index.json").read_text() == "{}"
+    for name in TRAINED:
+        mean = load_file(tmp_path / "middle" / name)["a"]
+        assert mean.dtype == torch.float16
+        assert mean.tolist() == [2.5, 2.5]
+    with pytest.raises(SystemExit, match="do not have the same layers"):
+        halfway(one, other, tmp_path / "nowhere")
+    assert not (tmp_path / "nowhere").exists()
 
 
 def test_a_batch_follows_from_its_step_and_holds_every_kind() -> None:

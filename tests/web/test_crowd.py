@@ -31,4 +31,4 @@ def test_a_browser_asks_as_often_as_it_is_told(app: App, open_page: Callable[...
     page.wait_for_timeout(2500)  # it hears of it with its next question
     asked.clear()
     page.wait_for_timeout(9000)
-    assert len(asked) in (2, 4)
+    assert 2 <= len(asked) <= 4  # each of the two once in 6 seconds, in a phase of its own

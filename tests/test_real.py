@@ -21,7 +21,7 @@ from tests.browser import ROOT, App, started_app
 
 ARTEFACTS = Path(os.environ.get("SDLORA_TEST_ARTEFACTS", ROOT / "test-artefacts"))
 PROMPT = "red apple, fxemoji style"
-STEPS = 60
+STEPS = 30
 
 pytestmark = pytest.mark.real
 

@@ -89,6 +89,7 @@ def test_pictures_in_a_style_out(app: App, browser: Browser, emoji: Path, tmp_pa
     page = opened(app, browser)
     expect(page.locator("#progress")).to_contain_text("Done", timeout=1_800_000)
     expect(page.locator("#samples img").first).to_be_visible()
+    expect(page.locator("#library-shelf li")).to_have_count(1, timeout=60_000)  # it appears there by itself
     shot(page, "3-train")
 
     # 4 Try it

@@ -132,8 +132,10 @@ def test_a_worker_that_ends_without_a_mark_is_seen(place: Workspace, running: Jo
     held = lock.acquire(paths.lock)
     assert held is not None
     assert [j.status for j in seen.jobs()] == ["running", "running"]
+    version = seen.version
     os.close(held)
     assert [j.status for j in seen.jobs()] == ["interrupted", "running"]
+    assert seen.version != version, "a page that has seen it running asks for it anew"
 
 
 def test_one_more_edit_reads_no_set_and_no_picture_again(place: Workspace) -> None:

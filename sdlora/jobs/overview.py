@@ -65,8 +65,8 @@ class Overview:
             elif job := runner.look_at(self.workspace, name, known[2].spec if known else None):
                 self._seen[name] = (changed, abs(time.time_ns() - changed) > SETTLED_NS, job)
         if {n: (c, j) for n, (c, _, j) in self._seen.items()} != {n: (c, j) for n, (c, _, j) in before.items()}:
-            times = sorted((name, changed) for name, (changed, _, _) in self._seen.items())
-            self.version = hashlib.sha256(repr(times).encode()).hexdigest()
+            states = sorted((name, changed, job.status) for name, (changed, _, job) in self._seen.items())
+            self.version = hashlib.sha256(repr(states).encode()).hexdigest()
             self._jobs = runner.placed([job for _, _, job in self._seen.values()])
 
     def _folders(self) -> list[tuple[str, int]]:

@@ -51,6 +51,7 @@ class Sample:
     draw: Draw
     mask: Tensor | None = None  # (h, w)
     shown: Tensor | None = None  # (C, h, w): what is put under noise where that is not x_0, but x_0 in other colours
+    hold: float = 0.0  # how far the base's own shapes are asked for, from not at all to 1
 
 
 @dataclass
@@ -195,7 +196,8 @@ def batch_losses(trainer: Trainer, shown: dict[int, int]) -> Tensor:
             "" if d.caption < data.caption_dropout else in_order(pictures.captions[number], d.tags, trainer.settings)
         )
         other = in_other_colours(trainer, ways, d.timestep, generator(t.seed, "colours", sample))
-        samples.append(Sample(x_0, latent.sizes, caption, d, mask, other))
+        hold = t.hold_shapes * trainer.diffusion.hides_shapes(d.timestep)
+        samples.append(Sample(x_0, latent.sizes, caption, d, mask, other, hold))
     losses = sample_losses(trainer, samples)
     if t.prior_weight == 0:
         return losses
@@ -214,7 +216,24 @@ def in_other_colours(trainer: Trainer, ways: Tensor | None, timestep: int, g: to
 def sample_losses(trainer: Trainer, samples: list[Sample]) -> Tensor:
     """Loss of each sample (B,), weighted by noise level; all of one shape."""
     x_t, target, t, weight = _noised(trainer, samples)
+    target = _with_shapes_held(trainer, x_t, target, t, samples)
     return loss_per_sample(_predict(trainer, x_t, t, samples), target, _mask(samples, target)) * weight
+
+
+def _with_shapes_held(trainer: Trainer, x_t: Tensor, target: Tensor, t: Tensor, samples: list[Sample]) -> Tensor:
+    """The target (B, C, h, w) drawn, by each sample's `hold`, towards the base's own answer with the target's mean in every channel: the
+    base's shapes in the picture's average colour. Both ε and v are affine in x_0, so a mean of answers is one of pictures."""
+    held = [row for row, s in enumerate(samples) if s.hold]
+    if not held:
+        return target
+    trainer.adapters.set_strength(0.0)
+    with torch.no_grad():
+        kept = _predict(trainer, x_t[held], t[held], [samples[row] for row in held])
+    trainer.adapters.set_strength(1.0)
+    kept = kept.to(target.dtype)
+    kept += (target[held] - kept).mean((2, 3), keepdim=True)
+    share = torch.tensor([samples[row].hold for row in held], device=target.device).view(-1, 1, 1, 1)
+    return target.index_copy(0, torch.tensor(held, device=target.device), torch.lerp(target[held], kept, share))
 
 
 def _mask(samples: list[Sample], like: Tensor) -> Tensor | None:

@@ -61,6 +61,10 @@ class Diffusion:
             weight = (gamma / snr).clamp(max=1) if epsilon else snr.clamp(max=gamma) / (snr + 1)
         return weight + ((1 / snr).clamp(max=high_noise) if epsilon else (high_noise * snr).clamp(max=1) / (snr + 1))
 
+    def hides_shapes(self, t: int) -> float:
+        """How far noise of level t hides all but where things are: 0 up to six tenths of the levels, rising to 1 at eight tenths."""
+        return min(max(5 * t / self.timesteps - 3, 0.0), 1.0)
+
     def for_other_colours(self, t: Tensor) -> Tensor:
         """What the weight of a recoloured sample is multiplied by (B,): min(1, 1 / SNR). Its target grows with the SNR while its error
         in x_0 does not."""

@@ -1,4 +1,4 @@
-"""Holding shapes: where noise is strong, the base's own answer is asked for, with the picture's average colour."""
+"""Holding shapes: where noise is strong, the base's own guess is asked for, in the picture's colours."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 
 from sdlora.train.loop import Sample, sample_losses
-from sdlora.train.loss import Diffusion
+from sdlora.train.loss import Diffusion, loss_per_sample
 from sdlora.train.prepare import Run
 from sdlora.train.randomness import draw
+from sdlora.train.recolour import in_colours_of
 from tests.families import ready
 
 SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
@@ -35,20 +35,54 @@ def test_shapes_are_held_where_noise_hides_them() -> None:
     assert [round(diffusion.hides_shapes(t), 3) for t in (0, 600, 700, 800, 999)] == [0, 0, 0.5, 1, 1]
 
 
+def test_the_same_shapes_take_the_pictures_colours() -> None:
+    """A white ground that became blue, a dark figure that became white."""
+    g = torch.Generator().manual_seed(0)
+    figure = (torch.rand(1, 1, 16, 16, generator=g) < 0.3).float()
+    shapes = 1 - figure * torch.tensor([1.5, 1.8, 1.0, 0.2]).view(1, 4, 1, 1)
+    x_0 = torch.tensor([-1.0, 0.3, 0.8, 0.1]).view(1, 4, 1, 1) + figure * torch.tensor([2.0, 1, -1, 0.4]).view(
+        1, 4, 1, 1
+    )
+    assert (in_colours_of(x_0, shapes) - x_0).abs().max() < 0.1
+    assert torch.allclose(in_colours_of(x_0, shapes).mean((2, 3)), x_0.mean((2, 3)), atol=1e-5)
+
+
+def test_other_shapes_give_their_average_colour_only() -> None:
+    x_0, shapes = torch.randn(2, 1, 4, 16, 16, generator=torch.Generator().manual_seed(0)).unbind()
+    only_mean = shapes + (x_0 - shapes).mean((2, 3), keepdim=True) * torch.ones_like(shapes)
+    done = in_colours_of(x_0, shapes)
+    assert torch.allclose(done.mean((2, 3)), x_0.mean((2, 3)), atol=1e-5)
+    # noise beside noise is half explained (by going to nothing), and a half squared is a quarter
+    assert (done - only_mean).square().mean() < 0.1 * (x_0 - shapes).square().mean()
+    flat = in_colours_of(x_0, torch.zeros_like(shapes))
+    assert torch.allclose(flat, x_0.mean((2, 3), keepdim=True).expand_as(flat), atol=1e-5), "a guess without shapes"
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_what_is_asked_for_is_what_an_answer_is_read_as(prediction: str) -> None:
+    diffusion = Diffusion.of(SCHEDULE, prediction)
+    x_0, other, noise = torch.randn(3, 2, 4, 8, 8).unbind()
+    t = torch.tensor([300, 900])
+    x_t = diffusion.noised(x_0, noise, t)
+    assert torch.allclose(diffusion.read(x_t, diffusion.target(x_0, noise, t), t), x_0, atol=1e-3)
+    assert torch.allclose(diffusion.read(x_t, diffusion.asking_for(other, x_t, t), t), other, atol=1e-3)
+
+
 @pytest.mark.parametrize("family", ["sd1", "sd2"])  # noise and velocity
-def test_an_untrained_lora_is_off_by_the_average_colour_alone(layouts: Path, tmp_path: Path, family: str) -> None:
-    """It answers as the base does, so with its shapes held only the mean of each channel differs."""
+def test_an_untrained_lora_is_off_by_colour_alone(layouts: Path, tmp_path: Path, family: str) -> None:
+    """It answers as the base does: its loss is what the colours of the picture change in that answer."""
     here = ready(family, layouts, tmp_path, **ALONE)
     t, diffusion, sample = torch.tensor([900]), here.trainer.diffusion, asked(here, 900, 1.0)
     x_0, noise = sample.x_0[None], sample.draw.noise[None]
-    x_t, target = diffusion.noised(x_0, noise, t), diffusion.target(x_0, noise, t)
+    x_t = diffusion.noised(x_0, noise, t)
+    assert here.trainer.pictures.texts is not None
+    states = here.trainer.pictures.texts[sample.caption].states[None]
     with torch.no_grad():
-        states = here.trainer.pictures.texts[sample.caption].states[None] if here.trainer.pictures.texts else None
         answer = here.trainer.base.unet(x_t, t, encoder_hidden_states=states, return_dict=False)[0]
-    loss = sample_losses(here.trainer, [sample])
+    wanted = diffusion.asking_for(in_colours_of(x_0, diffusion.read(x_t, answer, t)), x_t, t)
     weight = diffusion.weight(t, here.trainer.settings.train.min_snr_gamma)
-    mean: Tensor = (target - answer).mean((2, 3)).square().mean(1)
-    assert torch.allclose(loss, mean * weight, rtol=1e-3)
-    assert sample_losses(here.trainer, [replace(sample, hold=0.0)]).item() > 2 * loss.item()
+    loss = sample_losses(here.trainer, [sample])
+    assert torch.allclose(loss, loss_per_sample(answer, wanted) * weight, rtol=1e-3)
+    assert sample_losses(here.trainer, [replace(sample, hold=0.0)]).item() != loss.item()
     loss.sum().backward()
     assert any(p.grad is not None and p.grad.any() for p in here.trainer.adapters.matrices().values()), "it learns"

@@ -27,7 +27,7 @@ from sdlora.train.memory import out_of_memory
 from sdlora.train.optimizer import groups_of, make
 from sdlora.train.order import Order
 from sdlora.train.randomness import Draw, draw, generator, key
-from sdlora.train.recolour import CLEAR
+from sdlora.train.recolour import CLEAR, in_colours_of
 from sdlora.train.together import ALONE, Together
 
 
@@ -221,18 +221,18 @@ def sample_losses(trainer: Trainer, samples: list[Sample]) -> Tensor:
 
 
 def _with_shapes_held(trainer: Trainer, x_t: Tensor, target: Tensor, t: Tensor, samples: list[Sample]) -> Tensor:
-    """The target (B, C, h, w) drawn, by each sample's `hold`, towards the base's own answer with the target's mean in every channel: the
-    base's shapes in the picture's average colour. Both ε and v are affine in x_0, so a mean of answers is one of pictures."""
+    """The target (B, C, h, w) drawn, by each sample's `hold`, towards what the base itself makes of x_t, in the picture's colours."""
     held = [row for row, s in enumerate(samples) if s.hold]
     if not held:
         return target
+    x_t, t, mine = x_t[held], t[held], [samples[row] for row in held]
     trainer.adapters.set_strength(0.0)
     with torch.no_grad():
-        kept = _predict(trainer, x_t[held], t[held], [samples[row] for row in held])
+        answer = _predict(trainer, x_t, t, mine).float().cpu()
     trainer.adapters.set_strength(1.0)
-    kept = kept.to(target.dtype)
-    kept += (target[held] - kept).mean((2, 3), keepdim=True)
-    share = torch.tensor([samples[row].hold for row in held], device=target.device).view(-1, 1, 1, 1)
+    guess = in_colours_of(torch.stack([s.x_0 for s in mine]), trainer.diffusion.read(x_t, answer, t))
+    kept = trainer.diffusion.asking_for(guess, x_t, t).to(target.device)
+    share = torch.tensor([s.hold for s in mine], device=target.device).view(-1, 1, 1, 1)
     return target.index_copy(0, torch.tensor(held, device=target.device), torch.lerp(target[held], kept, share))
 
 

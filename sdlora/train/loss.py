@@ -46,6 +46,18 @@ class Diffusion:
         a = self._at(t)
         return a.sqrt() * noise - (1 - a).sqrt() * x_0
 
+    def read(self, x_t: Tensor, answer: Tensor, t: Tensor) -> Tensor:
+        """x_0 (B, C, h, w) by an answer to x_t."""
+        a = self._at(t)
+        if self.prediction == "epsilon":
+            return (x_t - (1 - a).sqrt() * answer) / a.sqrt()
+        return a.sqrt() * x_t - (1 - a).sqrt() * answer
+
+    def asking_for(self, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """The answer to x_t by which x_0 is read."""
+        a = self._at(t)
+        return self.target(x_0, (x_t - a.sqrt() * x_0) / (1 - a).sqrt(), t)
+
     def weight(self, t: Tensor, gamma: float, high_noise: float = 0.0) -> Tensor:
         """Min-SNR-γ weights (B,), min(SNR, γ) / SNR for ε, / (SNR + 1) for v (arXiv 2303.09556, section 3.4; γ = 0: all 1),
         plus min(1 / SNR, `high_noise`) for ε: the loss in x_0, as far as the noise lets it be told. For v the same error

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 CLEAR = 5.0  # the signal-to-noise ratio from which on colours are settled
+RIDGE = 0.02  # of a latent's variance: keeps the fit of one colour to another from exploding where a guess is all one colour
 LEAST = 0.4  # of the way to a random colour that a corner of the colour cube goes; the most is all of it
 
 
@@ -25,3 +26,19 @@ def recoloured(pixels: Tensor, g: torch.Generator) -> Tensor:
     for part in (pixels + 1) / 2:  # the first of the cube's axes that is left goes
         done = torch.lerp(done[0], done[1], part)
     return done * 2 - 1
+
+
+def in_colours_of(x_0: Tensor, shapes: Tensor) -> Tensor:
+    """`shapes`, the base's guess of a picture, in the colours of the picture x_0, both (B, C, h, w): each channel's mean becomes the picture's, and
+    the rest is mapped linearly as least squares fit it, times the fit's R² squared. Where both have the same shapes the fit finds what became
+    of each colour, a white ground that is blue now; where they differ it would only wash the guess out, and explains little."""
+    guess, off = shapes.flatten(2), (x_0 - shapes).flatten(2)
+    mean = off.mean(2, keepdim=True)
+    guess, off = guess - guess.mean(2, keepdim=True), off - mean
+    even = RIDGE * torch.eye(guess.shape[1])
+    map_ = torch.linalg.solve(guess @ guess.mT / guess.shape[2] + even, guess @ off.mT / guess.shape[2])
+    fitted = map_.mT @ guess
+    explained = 1 - (off - fitted).square().sum((1, 2), keepdim=True) / off.square().sum((1, 2), keepdim=True).clamp(
+        min=1e-9
+    )
+    return shapes + (mean + explained.clamp(0, 1) ** 2 * fitted).view_as(shapes)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sdlora.train.loop import Sample, sample_losses
+from sdlora.train.loop import Sample, gradient, sample_losses
 from sdlora.train.loss import Diffusion, loss_per_sample
 from sdlora.train.prepare import Run
 from sdlora.train.randomness import draw
@@ -86,3 +86,22 @@ def test_an_untrained_lora_is_off_by_colour_alone(layouts: Path, tmp_path: Path,
     assert sample_losses(here.trainer, [replace(sample, hold=0.0)]).item() != loss.item()
     loss.sum().backward()
     assert any(p.grad is not None and p.grad.any() for p in here.trainer.adapters.matrices().values()), "it learns"
+
+
+def test_a_batch_in_pieces_asks_the_same(layouts: Path, tmp_path: Path) -> None:
+    """Some rows of a piece are held, all have dropout: together or one by one, the gradient is the same."""
+    changes = {**ALONE, "train.hold_shapes": 1.0, "lora.dropout": 0.3, "train.batch_size": 4, "data.buckets": False}
+    found = []
+    for pieces in (1, 2):
+        here = ready("sd1", layouts, tmp_path / str(pieces), **changes)
+        held = [
+            here.trainer.diffusion.hides_shapes(draw(k, (4, 8, 8), 1000, here.trainer.settings.train.seed).timestep)
+            for k in range(4)
+        ]
+        assert 0 < sum(h > 0 for h in held) < 4
+        here.trainer.pieces = pieces
+        gradient(here.trainer, 0, lambda number: [0, 1, 0, 1])
+        found.append({n: p.grad.clone() for n, p in here.trainer.adapters.matrices().items() if p.grad is not None})
+    assert found[0]
+    for name, one in found[0].items():
+        torch.testing.assert_close(one, found[1][name], rtol=1e-3, atol=1e-6)

@@ -137,6 +137,7 @@ def test_a_run_tells_what_it_does(tiny_base: Path, tmp_path: Path) -> None:
             "train.schedule": "linear",
             "data.recolour": 0.7,
             "train.hold_shapes": 0.5,
+            "lora.dropout": 0.2,
         },
         {"lora.targets": "attention+ff+conv", "lora.blocks": "up_blocks.*", "lora.dropout": 0.1},
         {"lora.kind": "rslora", "train.text_encoder_lr": 1e-3, "lora.text_encoder_rank": 2},

@@ -88,19 +88,28 @@ class Trainer:
 @contextmanager
 def evaluating(trainer: Trainer, strength: float = 1.0) -> Iterator[None]:
     """The weights that are saved (their average with EMA), no dropout, at `strength` inside; training as it was after."""
-    modes = [module.training for module in trainer.modules]
-    for module in trainer.modules:
-        module.eval()
-    trainer.adapters.set_strength(strength)
     with trainer.changing:
         trainer.aside = {name: p.detach().clone() for name, p in trainer.adapters.matrices().items() if trainer.average}
         trainer.adapters.load(trainer.average)
     try:
-        yield
+        with _at(trainer, strength):
+            yield
     finally:
         with trainer.changing:
             trainer.adapters.load(trainer.aside)
             trainer.aside = {}
+
+
+@contextmanager
+def _at(trainer: Trainer, strength: float) -> Iterator[None]:
+    """The adapters at `strength` inside, and nothing dropped; training as it was after."""
+    modes = [module.training for module in trainer.modules]
+    for module in trainer.modules:
+        module.eval()
+    trainer.adapters.set_strength(strength)
+    try:
+        yield
+    finally:
         trainer.adapters.set_strength(1.0)
         for module, mode in zip(trainer.modules, modes, strict=True):
             module.train(mode)
@@ -226,10 +235,8 @@ def _with_shapes_held(trainer: Trainer, x_t: Tensor, target: Tensor, t: Tensor, 
     if not held:
         return target
     x_t, t, mine = x_t[held], t[held], [samples[row] for row in held]
-    trainer.adapters.set_strength(0.0)
-    with torch.no_grad():
+    with torch.no_grad(), _at(trainer, 0.0):  # draws nothing, however many samples are held
         answer = _predict(trainer, x_t, t, mine).float().cpu()
-    trainer.adapters.set_strength(1.0)
     guess = in_colours_of(torch.stack([s.x_0 for s in mine]), trainer.diffusion.read(x_t, answer, t))
     kept = trainer.diffusion.asking_for(guess, x_t, t).to(target.device)
     share = torch.tensor([s.hold for s in mine], device=target.device).view(-1, 1, 1, 1)
@@ -250,10 +257,11 @@ def prior_losses(trainer: Trainer, samples: list[Sample]) -> Tensor:
     The base is its own teacher: no pictures of the class are needed, as in DreamBooth (arXiv 2208.12242, section 3.3).
     """
     x_t, _, t, weight = _noised(trainer, samples)
-    trainer.adapters.set_strength(0.0)
-    with torch.no_grad():
+    with (
+        torch.no_grad(),
+        _at(trainer, 0.0),
+    ):  # left before the second pass: checkpointing repeats that one on the way back
         kept = _predict(trainer, x_t, t, samples)
-    trainer.adapters.set_strength(1.0)  # before the second pass: checkpointing repeats that one on the way back
     return loss_per_sample(_predict(trainer, x_t, t, samples), kept) * weight
 
 

@@ -61,7 +61,6 @@ WEIGHTS: dict[str, tuple[dict[str, Any], Any]] = {
     "train.noise_offset": ({}, 0.3),
     "train.min_snr_gamma": ({}, 0.05),
     "train.high_noise_weight": ({}, 8.0),
-    "train.hold_shapes": ({}, 1.0),
     "train.prior_weight": ({"data.trigger": "zz"}, 1.0),
     "data.class_prompt": ({"data.trigger": "zz", "train.prior_weight": 1.0}, "a thing"),
     "train.weight_decay": ({}, 0.9),

@@ -90,7 +90,7 @@ def test_an_untrained_lora_is_off_by_colour_alone(layouts: Path, tmp_path: Path,
 
 def test_a_batch_in_pieces_asks_the_same(layouts: Path, tmp_path: Path) -> None:
     """Some rows of a piece are held, all have dropout: together or one by one, the gradient is the same."""
-    changes = {**ALONE, "train.hold_shapes": 1.0, "lora.dropout": 0.3, "train.batch_size": 4, "data.buckets": False}
+    changes = {**ALONE, "data.recolour": 1.0, "lora.dropout": 0.3, "train.batch_size": 4, "data.buckets": False}
     found = []
     for pieces in (1, 2):
         here = ready("sd1", layouts, tmp_path / str(pieces), **changes)

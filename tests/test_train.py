@@ -136,7 +136,6 @@ def test_a_run_tells_what_it_does(tiny_base: Path, tmp_path: Path) -> None:
             "lora.targets": "attention",
             "train.schedule": "linear",
             "data.recolour": 0.7,
-            "train.hold_shapes": 0.5,
             "lora.dropout": 0.2,
         },
         {"lora.targets": "attention+ff+conv", "lora.blocks": "up_blocks.*", "lora.dropout": 0.1},

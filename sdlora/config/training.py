@@ -115,16 +115,6 @@ class TrainSettings(Section):
         ge=0.0,
         le=100.0,
     )
-    hold_shapes: float = setting(
-        0.0,
-        Text("Hold shapes", "形の保持"),
-        Text(
-            "How far the base's own shapes, in the picture's colours, are asked for where noise is so strong that shapes are only being decided. The LoRA learns surface, line and colour without garbling what the base draws. For small bases and styles; a step takes a tenth longer. 1 suits the bundled base, 0 turns it off.",
-            "形が決まる段階の強いノイズで、色は学習画像に合わせながら、形を基礎モデルのものにどこまで保つかを指定します。形を崩さずに質感・線・色を学べます。小さな基礎モデルでの画風学習向けで、1 ステップが 1 割ほど長くなります。付属の基礎モデルでは 1、0 で無効。",
-        ),
-        ge=0.0,
-        le=1.0,
-    )
     prior_weight: float = setting(
         0.0,
         Text("Prior preservation", "事前知識の保持"),

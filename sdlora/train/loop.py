@@ -205,7 +205,7 @@ def batch_losses(trainer: Trainer, shown: dict[int, int]) -> Tensor:
             "" if d.caption < data.caption_dropout else in_order(pictures.captions[number], d.tags, trainer.settings)
         )
         other = in_other_colours(trainer, ways, d.timestep, generator(t.seed, "colours", sample))
-        hold = t.hold_shapes * trainer.diffusion.hides_shapes(d.timestep)
+        hold = data.recolour * trainer.diffusion.hides_shapes(d.timestep)
         samples.append(Sample(x_0, latent.sizes, caption, d, mask, other, hold))
     losses = sample_losses(trainer, samples)
     if t.prior_weight == 0:

@@ -106,7 +106,7 @@ class DataSettings(Section):
         Text("Recolouring", "色の付け替え"),
         Text(
             "Share of the samples that are shown in random other colours while the answer asked for keeps the right ones: the LoRA learns to bring its own colours back, and, where noise hides shapes, to keep the base's. For styles that live from their colours; each picture is encoded 24 times more, once. 1 suits the bundled base, 0 turns it off.",
-            "この割合のサンプルを、正解はそのままに色だけランダムに変えて見せます。LoRA は本来の色に戻すことを学び、形は崩れにくくなります。色づかいが特徴の画風向けで、初回のみ各画像を 24 回多くエンコードします。付属の基礎モデルでは 1、0 で無効。",
+            "この割合のサンプルを、正解はそのままに色だけランダムに変えて見せます。LoRA は本来の色に戻し、ノイズで形が隠れる段階では基礎モデルの形を保つことを学びます。色づかいが特徴の画風向けで、初回のみ各画像を 24 回多くエンコードします。付属の基礎モデルでは 1、0 で無効。",
         ),
         ge=0.0,
         le=1.0,

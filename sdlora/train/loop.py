@@ -257,10 +257,8 @@ def prior_losses(trainer: Trainer, samples: list[Sample]) -> Tensor:
     The base is its own teacher: no pictures of the class are needed, as in DreamBooth (arXiv 2208.12242, section 3.3).
     """
     x_t, _, t, weight = _noised(trainer, samples)
-    with (
-        torch.no_grad(),
-        _at(trainer, 0.0),
-    ):  # left before the second pass: checkpointing repeats that one on the way back
+    # Left before the second pass: checkpointing repeats that one on the way back.
+    with torch.no_grad(), _at(trainer, 0.0):
         kept = _predict(trainer, x_t, t, samples)
     return loss_per_sample(_predict(trainer, x_t, t, samples), kept) * weight
 

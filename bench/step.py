@@ -22,7 +22,8 @@ from sdlora.models.family import FAMILIES
 from sdlora.models.load import Base, pick_device, pick_dtype
 from sdlora.models.prompt import Embedding
 from sdlora.train.latents import Latent
-from sdlora.train.loop import Trainer, TrainingSet, train
+from sdlora.train.loop import train
+from sdlora.train.trainer import Trainer, TrainingSet
 
 PICTURES, LATENT, TEXT = 24, (4, 32, 32), (77, 768)  # 256 px
 

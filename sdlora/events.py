@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -115,6 +116,7 @@ class Warned:
 
 
 Event = Phase | Foreseen | Started | Stepped | Saved | Sampled | Judged | Warned
+Emit = Callable[[Event], None]
 _KINDS: dict[str, type] = {c.__name__: c for c in (Phase, Foreseen, Started, Stepped, Saved, Sampled, Judged, Warned)}
 
 

@@ -17,7 +17,7 @@ from sdlora.lora.metadata import metadata
 from sdlora.models.prompt import encode
 from sdlora.render import Picture as Drawing
 from sdlora.render import Renderer
-from sdlora.train.loop import Sample, sample_losses
+from sdlora.train.batch import Sample, sample_losses
 from sdlora.train.loss import Diffusion
 from sdlora.train.randomness import draw
 from tests.families import FAMILIES, assert_resumes_exactly, base_of, folder_of, ready, steps

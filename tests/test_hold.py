@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from sdlora.train.loop import Sample, gradient, sample_losses
+from sdlora.train.batch import Sample, sample_losses
+from sdlora.train.loop import gradient
 from sdlora.train.loss import Diffusion, loss_per_sample
 from sdlora.train.prepare import Run
 from sdlora.train.randomness import draw

@@ -10,7 +10,7 @@ import torch
 from sdlora import config
 from sdlora.data.captions import without_trigger
 from sdlora.errors import BadInput
-from sdlora.train.loop import Sample, batch_losses, prior_losses, sample_losses
+from sdlora.train.batch import Sample, batch_losses, prior_losses, sample_losses
 from sdlora.train.prepare import Run
 from sdlora.train.randomness import draw
 from tests.families import ready, steps

@@ -20,7 +20,7 @@ from sdlora.jobs.overview import Overview
 from sdlora.jobs.paths import Workspace
 from sdlora.jobs.queue import Queue
 from sdlora.jobs.spec import JobSpec, Outcome
-from sdlora.train import latents, loop, prepare
+from sdlora.train import batch, latents, prepare
 from sdlora.train.judge import MOST, split
 from sdlora.web import checkup, live, pictures
 from sdlora.web.context import Page, Site
@@ -188,5 +188,5 @@ def test_texts_that_are_too_many_to_keep_train_the_same(tmp_path: Path, monkeypa
     encoded = ready("sd1", tmp_path, tmp_path, **{"train.text_encoder_lr": 0.0})
     assert kept.trainer.pictures.texts
     assert encoded.trainer.pictures.texts is None
-    losses = [loop.batch_losses(here.trainer, {0: 0, 1: 1}) for here in (kept, encoded)]
+    losses = [batch.batch_losses(here.trainer, {0: 0, 1: 1}) for here in (kept, encoded)]
     torch.testing.assert_close(*losses)

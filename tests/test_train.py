@@ -183,7 +183,7 @@ def test_a_stopped_run_leaves_a_usable_file(tiny_base: Path, tmp_path: Path) -> 
 
 def test_divergence_stops_with_advice(tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "sdlora.train.loop.sample_losses", lambda *_: torch.full((2,), float("nan"), requires_grad=True)
+        "sdlora.train.batch.sample_losses", lambda *_: torch.full((2,), float("nan"), requires_grad=True)
     )
     trained = Trained(tmp_path, tiny_base)
     with pytest.raises(Diverged, match="learning rate"):

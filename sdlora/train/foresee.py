@@ -23,8 +23,9 @@ from sdlora.events import Foreseen
 from sdlora.render import Picture
 from sdlora.train import outputs
 from sdlora.train.judge import STRENGTHS
-from sdlora.train.loop import Trainer, evaluating, update, whole_gradient
+from sdlora.train.loop import update, whole_gradient
 from sdlora.train.prepare import Run, prompts
+from sdlora.train.trainer import Trainer, evaluating
 
 FEWEST = 20  # steps of a run from which on a forecast is worth what measuring it costs
 STEPS = 2  # on the largest batch; more while they take less than SECONDS together

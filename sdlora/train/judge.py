@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sdlora.train.batch import Sample, in_other_colours, sample_losses
 from sdlora.train.latents import Latent
-from sdlora.train.loop import Sample, Trainer, evaluating, in_other_colours, sample_losses
 from sdlora.train.randomness import Draw, generator
+from sdlora.train.trainer import Trainer, evaluating
 
 TIMESTEPS = 8  # noise levels each held-out picture is judged at
 FEWEST = 8  # pictures in a set from which on some are held out

@@ -5,19 +5,17 @@ from __future__ import annotations
 import gc
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from sdlora.errors import OutOfMemory
-from sdlora.events import Event, Warned
+from sdlora.events import Emit, Warned
 from sdlora.text import Text
-
-if TYPE_CHECKING:
-    from sdlora.train.loop import Trainer
+from sdlora.train.trainer import Trainer
 
 
-def out_of_memory(trainer: Trainer, emit: Callable[[Event], None], gradient: Callable[[], float]) -> float:
+def out_of_memory(trainer: Trainer, emit: Emit, gradient: Callable[[], float]) -> float:
     """Compute a gradient, this process' share of it; returns the loss over all. After an out-of-memory, again: with gradient checkpointing, then in halves, quarters, …
 
     What was changed is told as an event and stays for the rest of the run.
@@ -56,7 +54,7 @@ def _release(trainer: Trainer) -> None:
         torch.cuda.empty_cache()
 
 
-def _use_less(trainer: Trainer, emit: Callable[[Event], None], reason: str) -> None:
+def _use_less(trainer: Trainer, emit: Emit, reason: str) -> None:
     unet: Any = trainer.base.unet
     if not unet.is_gradient_checkpointing:
         unet.enable_gradient_checkpointing()

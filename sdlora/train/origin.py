@@ -10,10 +10,9 @@ import torch
 
 from sdlora.config import values_of
 from sdlora.errors import BadInput
-from sdlora.events import Warned
+from sdlora.events import Emit, Warned
 from sdlora.models.bases import fingerprint
 from sdlora.text import Text
-from sdlora.train.loop import Emit
 from sdlora.train.prepare import Run
 from sdlora.train.state import State
 

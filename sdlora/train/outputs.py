@@ -21,10 +21,10 @@ from sdlora.lora.metadata import About
 from sdlora.render import Picture
 from sdlora.text import Text
 from sdlora.train import state
-from sdlora.train.loop import evaluating
 from sdlora.train.prepare import Run, prompts, resolution
 from sdlora.train.snapshot import capture
 from sdlora.train.state import State
+from sdlora.train.trainer import evaluating
 
 SAMPLE_STRENGTHS = (0.0, 0.5, 1.0)
 SAVES, SAMPLES = 10, 5  # over a run whose settings name no interval

@@ -14,7 +14,7 @@ from sdlora.config import Config
 from sdlora.data.buckets import bucket
 from sdlora.data.captions import without_trigger
 from sdlora.errors import BadInput, BaseUnusable
-from sdlora.events import Phase
+from sdlora.events import Emit, Phase
 from sdlora.lora import kohya
 from sdlora.lora.inject import inject
 from sdlora.lora.targets import Part, Shape
@@ -27,9 +27,9 @@ from sdlora.text import Text
 from sdlora.train.captions import orders
 from sdlora.train.judge import Judge, Judgement, split
 from sdlora.train.latents import Cache, Encoder, Latent, Latents, Picture
-from sdlora.train.loop import Emit, Trainer, TrainingSet
 from sdlora.train.randomness import key
 from sdlora.train.together import ALONE, Together
+from sdlora.train.trainer import Trainer, TrainingSet
 
 MOST_TEXTS = 5_000  # whose embeddings are kept: 1.2 GB for SD 1.x, 1.6 GB for SDXL in bf16
 SAMPLE_PROMPTS = 2  # drawn where the settings name none

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sdlora.certificate import certify
-from sdlora.events import Phase, Started
+from sdlora.events import Emit, Phase, Started
 from sdlora.files import sha256_of
 from sdlora.lora import kohya
 from sdlora.text import Text
 from sdlora.train import state
 from sdlora.train.foresee import FEWEST, foresee
 from sdlora.train.judge import Judgement, best_step
-from sdlora.train.loop import Emit, train
+from sdlora.train.loop import train
 from sdlora.train.origin import check, origin, use_threads_of
 from sdlora.train.outputs import after_step, catch_up, checkpoint, finished, save_state
 from sdlora.train.prepare import Folders, Request, Run, encode, load, prepare

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sdlora.train.loop import Trainer
 from sdlora.train.optimizer import memory_of, numbers_of, remember
 from sdlora.train.state import State
+from sdlora.train.trainer import Trainer
 
 
 def capture(trainer: Trainer) -> State:

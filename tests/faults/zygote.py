@@ -126,29 +126,29 @@ def plan_threads(count: int) -> None:
 
 def plan_out_of_memory(largest_batch: int) -> None:
     """More than this many pictures at once, or any without gradient checkpointing, do not fit."""
-    from sdlora.train import loop
+    from sdlora.train import batch
 
-    losses = loop.sample_losses
+    losses = batch.sample_losses
 
     def greedy(trainer: Any, x_0: torch.Tensor, *rest: Any) -> torch.Tensor:
         if torch.is_grad_enabled() and (len(x_0) > largest_batch or not trainer.base.unet.is_gradient_checkpointing):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return losses(trainer, x_0, *rest)
 
-    loop.sample_losses = greedy
+    batch.sample_losses = greedy
 
 
 def plan_not_finite(steps: list[int]) -> None:
     """The loss of these steps is not a number."""
-    from sdlora.train import loop
+    from sdlora.train import batch
 
-    losses = loop.sample_losses
+    losses = batch.sample_losses
 
     def broken(trainer: Any, *rest: Any) -> torch.Tensor:
         found = losses(trainer, *rest)
         return found * float("nan") if torch.is_grad_enabled() and trainer.done in steps else found
 
-    loop.sample_losses = broken
+    batch.sample_losses = broken
 
 
 def plan_broken_weights(step: int) -> None:
@@ -168,23 +168,23 @@ def plan_broken_weights(step: int) -> None:
 
 def plan_gpu_lost(step: int) -> None:
     """The device answers no more from this step on."""
-    from sdlora.train import loop
+    from sdlora.train import batch
 
-    losses = loop.sample_losses
+    losses = batch.sample_losses
 
     def lost(trainer: Any, *rest: Any) -> torch.Tensor:
         if trainer.done >= step:
             raise RuntimeError("CUDA error: unspecified launch failure")
         return losses(trainer, *rest)
 
-    loop.sample_losses = lost
+    batch.sample_losses = lost
 
 
 def plan_long_kernel(step: int) -> None:
     """One call into native code that takes far longer than anybody waits; like a kernel, it lets other threads run."""
-    from sdlora.train import loop
+    from sdlora.train import batch
 
-    losses = loop.sample_losses
+    losses = batch.sample_losses
 
     def slow(trainer: Any, *rest: Any) -> torch.Tensor:
         if torch.is_grad_enabled() and trainer.done == step:
@@ -194,7 +194,7 @@ def plan_long_kernel(step: int) -> None:
                 big = (big @ big) * 1e-4
         return losses(trainer, *rest)
 
-    loop.sample_losses = slow
+    batch.sample_losses = slow
 
 
 def plan_nan_latents(name: str) -> None:

@@ -1,0 +1,92 @@
+"""A base with adapters inside and all that lives through a run: what is trained, on what, and how it stands."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from sdlora.config import Config
+from sdlora.lora.inject import Adapters
+from sdlora.models.load import Base
+from sdlora.models.prompt import Embedding
+from sdlora.train.latents import Latents
+from sdlora.train.loss import Diffusion
+from sdlora.train.optimizer import groups_of, make
+from sdlora.train.order import Order
+from sdlora.train.together import ALONE, Together
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """What the loop shows. `texts` holds each caption's embedding where the text encoders are frozen and those are not too many."""
+
+    latents: Latents
+    captions: list[str]
+    priors: list[str]  # each caption without the trigger word: what prior preservation asks
+    texts: dict[str, Embedding] | None
+
+
+@dataclass
+class Trainer:
+    """A base with adapters inside, their optimizer, and what has happened to them: all that lives through a run."""
+
+    base: Base
+    adapters: Adapters
+    pictures: TrainingSet
+    settings: Config
+    together: Together = ALONE
+    done: int = 0  # updates made
+    pieces: int = 1  # that each batch is cut into since memory ran out
+    skipped: list[int] = field(default_factory=list)  # steps whose gradient was not finite
+    aside: dict[str, Tensor] = field(default_factory=dict)  # the live weights while their average stands in for them
+    changing: threading.Lock = field(default_factory=threading.Lock)  # held while weights change or a state is written
+
+    def __post_init__(self) -> None:
+        t = self.settings.train
+        groups, self.rates = groups_of(self.adapters, t)
+        self.fused = self.base.device.type != "mps"
+        self.optimizer = make(groups, t, self.fused)
+        self.diffusion = Diffusion.of(self.base.scheduler, self.base.prediction)
+        self.scaler = torch.amp.GradScaler(self.base.device.type, enabled=self.base.dtype == torch.float16)
+        self.order = Order(self.pictures.latents.shapes, t.batch_size, t.seed)
+        matrices = self.adapters.matrices()
+        self.average = {name: p.detach().clone() for name, p in matrices.items()} if t.ema else {}
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        return [*self.base.parts.values()]
+
+
+@contextmanager
+def evaluating(trainer: Trainer, strength: float = 1.0) -> Iterator[None]:
+    """The weights that are saved (their average with EMA), no dropout, at `strength` inside; training as it was after."""
+    with trainer.changing:
+        trainer.aside = {name: p.detach().clone() for name, p in trainer.adapters.matrices().items() if trainer.average}
+        trainer.adapters.load(trainer.average)
+    try:
+        with at_strength(trainer, strength):
+            yield
+    finally:
+        with trainer.changing:
+            trainer.adapters.load(trainer.aside)
+            trainer.aside = {}
+
+
+@contextmanager
+def at_strength(trainer: Trainer, strength: float) -> Iterator[None]:
+    """The adapters at `strength` inside, and nothing dropped; training as it was after."""
+    modes = [module.training for module in trainer.modules]
+    for module in trainer.modules:
+        module.eval()
+    trainer.adapters.set_strength(strength)
+    try:
+        yield
+    finally:
+        trainer.adapters.set_strength(1.0)
+        for module, mode in zip(trainer.modules, modes, strict=True):
+            module.train(mode)

@@ -130,10 +130,12 @@ def plan_out_of_memory(largest_batch: int) -> None:
 
     losses = batch.sample_losses
 
-    def greedy(trainer: Any, x_0: torch.Tensor, *rest: Any) -> torch.Tensor:
-        if torch.is_grad_enabled() and (len(x_0) > largest_batch or not trainer.base.unet.is_gradient_checkpointing):
+    def greedy(trainer: Any, samples: list[Any]) -> torch.Tensor:
+        if torch.is_grad_enabled() and (
+            len(samples) > largest_batch or not trainer.base.unet.is_gradient_checkpointing
+        ):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        return losses(trainer, x_0, *rest)
+        return losses(trainer, samples)
 
     batch.sample_losses = greedy
 

@@ -16,13 +16,13 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI
 
-from sdlora.errors import BadInput, SdloraError
+from sdlora.core.errors import BadInput, SdloraError
+from sdlora.core.text import Text
 from sdlora.jobs import runner
 from sdlora.jobs.paths import Workspace, default_workspace
 from sdlora.jobs.users import Users
-from sdlora.text import Text
-from sdlora.web.build import make_app
-from sdlora.web.guard import is_loopback
+from sdlora.web.security.guard import is_loopback
+from sdlora.web.server import make_app
 
 CONNECTIONS = 800  # at once, further ones get 503: an open page holds up to six, a process often has 1,024 descriptors
 

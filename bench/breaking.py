@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sdlora.errors import BadInput
+from sdlora.core.errors import BadInput
 from sdlora.jobs import runner
 from sdlora.jobs.paths import JobPaths, Workspace
 from sdlora.jobs.queue import Queue
@@ -168,7 +168,9 @@ class Breaking:
 
 def workers(place: Workspace) -> list[int]:
     """Pids of the workers of this workspace."""
-    return [pid for pid, words in _processes("cmdline") if "sdlora.worker" in words and str(place.jobs) in words]
+    return [
+        pid for pid, words in _processes("cmdline") if "sdlora.processes.worker" in words and str(place.jobs) in words
+    ]
 
 
 def relatives(place: Workspace) -> list[int]:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from sdlora.events import Follower
+from sdlora.core.events import Follower
 from tests.browser import App, started_app
 from tests.conftest import draw_pictures
 from tests.web.asking import timer_event

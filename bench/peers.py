@@ -24,7 +24,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from bench.work import RANK, SIDE, tokenizers
-from sdlora.jobs.environment import child_environment
+from sdlora.core.environment import child_environment
 
 HERE = Path(__file__).parent
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}

@@ -18,10 +18,10 @@ from typing import Any
 from PIL import Image
 
 from sdlora import config
+from sdlora.core.environment import child_environment
+from sdlora.core.events import Follower
 from sdlora.data import import_pictures
-from sdlora.events import Follower
 from sdlora.jobs import store
-from sdlora.jobs.environment import child_environment
 from sdlora.jobs.paths import JobPaths, Workspace
 from sdlora.jobs.spec import Outcome
 from sdlora.models.bases import EXAMPLE
@@ -59,7 +59,7 @@ def run(workspace: Workspace, pictures: Path, base: str, values: dict[str, Any])
     paths: JobPaths = workspace.job(store.create(workspace, dataset, settings, "bench", "").id)
     with open(paths.folder / "bench.log", "wb") as log:
         worker = subprocess.Popen(
-            [sys.executable, "-m", "sdlora.worker", str(paths.folder)],
+            [sys.executable, "-m", "sdlora.processes.worker", str(paths.folder)],
             env={**os.environ, **child_environment()},
             stdout=log,
             stderr=log,

@@ -26,14 +26,14 @@ import torch
 from PIL import Image, ImageOps
 
 from sdlora import config
+from sdlora.core.events import Event, Stepped
 from sdlora.data import import_pictures
-from sdlora.events import Event, Stepped
 from sdlora.models.bases import EXAMPLE, resolve_base
-from sdlora.train import batch
+from sdlora.train import batches
 from sdlora.train.latents import Picture
 from sdlora.train.loop import train
-from sdlora.train.prepare import Folders, Request, Run, encode, load, prepare
-from sdlora.train.randomness import Draw, draw, key
+from sdlora.train.rng import Draw, draw, key
+from sdlora.train.setup import Folders, Request, Run, encode, load, prepare
 from sdlora.train.trainer import Trainer
 
 PLAIN: dict[str, Any] = {
@@ -76,7 +76,7 @@ def timesteps(bend: float) -> Twist:
             d = draw(index, shape, timesteps, seed, offset)
             return replace(d, timestep=int((d.timestep / timesteps) ** bend * timesteps))
 
-        with mock.patch.object(batch, "draw", bent):
+        with mock.patch.object(batches, "draw", bent):
             yield
 
     return twist
@@ -155,14 +155,14 @@ def by_timestep(run: Run) -> Iterator[None]:
         now = levels / trainer.diffusion.timesteps
         return plain(t, x_t, levels, samples)
 
-    plain = batch._predict
+    plain = batches._predict
     hooks = [
         module.register_forward_hook(masked)
         for layers in trainer.adapters.parts.values()
         for layer in layers.values()
         for module in layer.lora_A.values()  # type: ignore[attr-defined, unused-ignore]
     ]
-    with mock.patch.object(batch, "_predict", predict):
+    with mock.patch.object(batches, "_predict", predict):
         yield
     for hook in hooks:
         hook.remove()

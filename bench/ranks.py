@@ -19,14 +19,14 @@ import torch
 from torch import Tensor, nn
 
 from sdlora import config
+from sdlora.adapters.spec import Part, Shape, pattern
+from sdlora.core.events import Event, Stepped
 from sdlora.data import import_pictures
-from sdlora.events import Event, Stepped
-from sdlora.lora.targets import Part, Shape, pattern
 from sdlora.models.bases import EXAMPLE, resolve_base
-from sdlora.train.judge import Judgement
+from sdlora.train.evaluate import Judgement
 from sdlora.train.latents import Picture
 from sdlora.train.loop import train
-from sdlora.train.prepare import Folders, Request, encode, load, prepare
+from sdlora.train.setup import Folders, Request, encode, load, prepare
 
 RANKS, RATE = (1, 2, 4, 8, 16, 32, 64), 1e-3
 FULL_RATES = (3e-5, 1e-4, 3e-4)
@@ -91,7 +91,7 @@ def measure(root: Path, rank: int, rate: float, steps: int) -> tuple[int, dict[i
     if rank:
         here = prepare(request, base, latents, folders, told.append)
     else:
-        with mock.patch("sdlora.train.prepare.inject", Whole):
+        with mock.patch("sdlora.train.setup.inject", Whole):
             here = prepare(request, base, latents, folders, told.append)
     judge, judged = here.judge, dict[int, Judgement]()
     assert judge is not None

@@ -22,7 +22,8 @@ import numpy as np
 from PIL import Image
 
 from bench.load import call, memory
-from sdlora import config, events
+from sdlora import config
+from sdlora.core import events
 from sdlora.data import Dataset, check, copy_dataset, import_pictures, limits, open_dataset
 from sdlora.jobs import lock, runner, store
 from sdlora.jobs.paths import JobPaths, Workspace
@@ -90,8 +91,8 @@ def measure_training(root: Path, count: int, cached: int) -> Row:
     from sdlora.models.load import load_base
     from sdlora.train import latents as module
     from sdlora.train.order import Order
-    from sdlora.train.prepare import Folders, Request, encode
-    from sdlora.train.randomness import draw
+    from sdlora.train.rng import draw
+    from sdlora.train.setup import Folders, Request, encode
 
     torch.set_num_threads(1)
     (folder,) = (root / "workspace" / "datasets").iterdir()
@@ -186,7 +187,7 @@ def _write_job(paths: JobPaths, spec: JobSpec, model: JobPaths, done: bool) -> N
 def small_lora(file: Path) -> None:
     import torch
 
-    from sdlora.lora import canonical
+    from sdlora.core.safetensors_io import writer
 
     name = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
     tensors = {
@@ -194,7 +195,7 @@ def small_lora(file: Path) -> None:
         f"{name}.lora_up.weight": torch.ones(32, 4),
         f"{name}.alpha": torch.tensor(4.0),
     }
-    canonical.write(file, tensors, {"ss_network_dim": "4"})
+    writer.write(file, tensors, {"ss_network_dim": "4"})
 
 
 def in_this_process(workspace: Workspace, dataset: Dataset) -> Row:

@@ -21,13 +21,13 @@ from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from sdlora import config
-from sdlora.events import Event, Stepped
+from sdlora.core.events import Event, Stepped
+from sdlora.families.spec import FAMILIES
 from sdlora.models.bases import BaseRef
-from sdlora.models.family import FAMILIES
 from sdlora.models.load import Base, pick_device
 from sdlora.train.latents import Latent, Picture, encode
 from sdlora.train.loop import train
-from sdlora.train.prepare import Folders, Request, Run, prepare
+from sdlora.train.setup import Folders, Request, Run, prepare
 from tests.tiny import make_tokenizer
 
 PICTURES = 4

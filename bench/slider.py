@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from sdlora.jobs.environment import child_environment
+from sdlora.core.environment import child_environment
 from sdlora.models.bases import EXAMPLE, resolve_base
 from sdlora.web.previews import Drawn, Previews, Wish
 

@@ -25,12 +25,12 @@ from typing import Any
 
 from bench.breaking import App, Breaking, relatives, workers
 from sdlora import config
+from sdlora.core.errors import BadInput
+from sdlora.core.safetensors_io.writer import data_of
 from sdlora.data import import_pictures
-from sdlora.errors import BadInput
 from sdlora.jobs import runner, store
 from sdlora.jobs.paths import JobPaths, Workspace
 from sdlora.jobs.spec import Outcome
-from sdlora.lora.canonical import data_of
 from tests.conftest import draw_pictures
 from tests.tiny import make_base
 

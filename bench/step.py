@@ -16,9 +16,9 @@ import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 
 from sdlora import config
-from sdlora.lora.inject import inject
-from sdlora.lora.targets import Shape
-from sdlora.models.family import FAMILIES
+from sdlora.adapters.inject import inject
+from sdlora.adapters.spec import Shape
+from sdlora.families.spec import FAMILIES
 from sdlora.models.load import Base, pick_device, pick_dtype
 from sdlora.models.prompt import Embedding
 from sdlora.train.latents import Latent

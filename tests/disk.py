@@ -1,4 +1,4 @@
-"""A disk that fails: stands where `sdlora.files` has `os`, counts its operations and breaks one of them.
+"""A disk that fails: stands where `sdlora.core.files` has `os`, counts its operations and breaks one of them.
 
 Three ways to break, as SQLite tests its own: *error* (the operation raises), *kill* (the process is gone after it), *power*
 (the machine is: bytes and names that were not fsynced are lost).

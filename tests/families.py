@@ -14,7 +14,7 @@ from sdlora.models.bases import resolve_base
 from sdlora.models.load import Base, load_base
 from sdlora.train.latents import Latent, Latents, Picture
 from sdlora.train.loop import train
-from sdlora.train.prepare import Folders, Request, Run, prepare
+from sdlora.train.setup import Folders, Request, Run, prepare
 from sdlora.train.snapshot import capture, restore
 from sdlora.train.state import State
 from tests.layouts import make_folder
@@ -50,7 +50,7 @@ def base_of(family: str, root: Path) -> Base:
 
 
 def ready(family: str, root: Path, out: Path, **changes: Any) -> Run:
-    """A run just before its first step: four random latents, everything else as `sdlora.train.prepare` makes it."""
+    """A run just before its first step: four random latents, everything else as `sdlora.train.setup` makes it."""
     g = torch.Generator().manual_seed(3)
     shapes = [(4, 8, 8), (4, 8, 8), (4, 8, 12), (4, 8, 12)]
     latents = [

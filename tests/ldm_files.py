@@ -10,7 +10,7 @@ from diffusers import AutoencoderKL
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from sdlora import ldm
+from sdlora.families import ldm_names
 from tests.layouts import Models
 
 _VAE = [
@@ -49,7 +49,7 @@ def write_checkpoint(
 ) -> Path:
     family, found = models.family, dict(extra or {})
     for name, tensor in models.parts["unet"].state_dict().items():
-        found["model.diffusion_model." + ldm.to_ldm(name, family == "sdxl")] = tensor
+        found["model.diffusion_model." + ldm_names.to_ldm(name, family == "sdxl")] = tensor
     for name, tensor in vae.state_dict().items():
         found["first_stage_model." + _vae_name(name)] = _as_conv(name, tensor)
     first = {k.removeprefix("text_model."): v for k, v in models.parts["text_encoder"].state_dict().items()}

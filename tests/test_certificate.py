@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from sdlora.render.verify import certify
 from torch import Tensor
 
-from sdlora.certificate import certify
-from sdlora.errors import Unloadable
-from sdlora.lora import formats, kohya
-from sdlora.lora.inject import eject
+from sdlora.adapters.inject import eject
+from sdlora.core.errors import Unloadable
+from sdlora.lora_files import kohya, write
 from sdlora.models.load import Base, Precision
 from sdlora.train import run as run_module
 from tests.test_lora import adapted, fill, load
@@ -29,7 +29,7 @@ def written(
     adapters = adapted(base, "attention+ff")
     fill(adapters)
     lora = kohya.lora_of(adapters, "sd1").cast(dtype)
-    return formats.write(tmp_path / "x.safetensors", lora, "kohya"), base, adapters
+    return write.write(tmp_path / "x.safetensors", lora, "kohya"), base, adapters
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
@@ -110,7 +110,7 @@ def test_layers_without_effect_are_no_fault(tiny_base: Path, tmp_path: Path) -> 
     for name, p in adapters.matrices().items():
         if "layers.1" in name and name.endswith("lora_B"):
             p.data.zero_()
-    file = formats.write(tmp_path / "x.safetensors", kohya.lora_of(adapters, "sd1"), "kohya")
+    file = write.write(tmp_path / "x.safetensors", kohya.lora_of(adapters, "sd1"), "kohya")
     assert certify(file, base, adapters).layers
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sdlora import config
-from sdlora.errors import BadInput
+from sdlora.core.errors import BadInput
 
 
 @pytest.mark.parametrize(

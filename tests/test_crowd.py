@@ -5,14 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sdlora.jobs.overview import Overview
+from sdlora.jobs.job_list import Overview
 from sdlora.jobs.paths import Workspace
 from sdlora.web import live
+from sdlora.web.adaptive_polling import GONE, LONGEST, MOST, Crowd
 from sdlora.web.context import Page, Site
-from sdlora.web.crowd import GONE, LONGEST, MOST, Crowd
-from sdlora.web.media import Media
+from sdlora.web.event_cache import Watch
 from sdlora.web.previews import Previews
-from sdlora.web.watch import Watch
+from sdlora.web.security.media import Media
 
 
 class Clock:

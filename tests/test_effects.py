@@ -16,15 +16,15 @@ from safetensors import safe_open
 
 from sdlora import config
 from sdlora.config import values_of
-from sdlora.config.idle import faults
+from sdlora.config.inactive import faults
+from sdlora.core.errors import BadInput, Unmoved
+from sdlora.core.events import Sampled, Saved
 from sdlora.data.captions import with_trigger
-from sdlora.errors import BadInput, Unmoved
-from sdlora.events import Sampled, Saved
 from sdlora.train import state
 from sdlora.train.captions import orders
 from sdlora.train.loop import train
-from sdlora.train.prepare import encode, load, prepare
-from sdlora.train.randomness import draw
+from sdlora.train.rng import draw
+from sdlora.train.setup import encode, load, prepare
 from tests.conftest import draw_pictures
 from tests.test_train import Trained
 from tests.tiny import make_base

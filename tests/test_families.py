@@ -12,14 +12,14 @@ from diffusers import DiffusionPipeline
 from PIL import Image, ImageChops
 from safetensors import safe_open
 from safetensors.torch import load_file
+from sdlora.render.renderer import Picture as Drawing
+from sdlora.render.renderer import Renderer
 
-from sdlora.lora.metadata import metadata
+from sdlora.lora_files.metadata import metadata
 from sdlora.models.prompt import encode
-from sdlora.render import Picture as Drawing
-from sdlora.render import Renderer
-from sdlora.train.batch import Sample, sample_losses
-from sdlora.train.loss import Diffusion
-from sdlora.train.randomness import draw
+from sdlora.train.batches import Sample, sample_losses
+from sdlora.train.objective import Diffusion
+from sdlora.train.rng import draw
 from tests.families import FAMILIES, assert_resumes_exactly, base_of, folder_of, ready, steps
 from tests.test_lora import about
 from tests.test_train import Trained

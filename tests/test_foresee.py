@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from sdlora.config import from_values
-from sdlora.events import Follower, Foreseen, Judged, Phase, Sampled, Started, append
-from sdlora.train import foresee as foresee_module
+from sdlora.core.events import Follower, Foreseen, Judged, Phase, Sampled, Started, append
+from sdlora.train import estimate as foresee_module
 from sdlora.train import run as run_module
-from sdlora.train.judge import STRENGTHS
+from sdlora.train.evaluate import STRENGTHS
 from tests.test_train import Trained
 
 LONG: dict[str, Any] = {
@@ -100,8 +100,8 @@ def test_short_and_resumed_runs_do_without(tiny_base: Path, tmp_path: Path) -> N
 )
 def test_the_page_shows_it_beside_the_progress(tmp_path: Path, language: Any, words: str) -> None:
     from sdlora.jobs.runner import Job
-    from sdlora.web import progress
     from sdlora.web.context import Page
+    from sdlora.web.views import progress
 
     site: Any = None
     spec: Any = SimpleNamespace(name="disc", settings=from_values({}))

@@ -13,15 +13,15 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from sdlora import ldm
-from sdlora.errors import BadInput
-from sdlora.lora import formats, kohya
-from sdlora.lora.inject import Adapters, inject
-from sdlora.lora.inspect import inspect_file
-from sdlora.lora.layers import Layer, Lora
-from sdlora.lora.names import kohya_name, parse
-from sdlora.lora.read import read
-from sdlora.lora.targets import Shape, Targets, adapter_parameters
+from sdlora.adapters.inject import Adapters, inject
+from sdlora.adapters.layer_names import kohya_name, parse
+from sdlora.adapters.spec import Shape, Targets, adapter_parameters
+from sdlora.core.errors import BadInput
+from sdlora.families import ldm_names
+from sdlora.lora_files import kohya, write
+from sdlora.lora_files.inspect import inspect_file
+from sdlora.lora_files.layers import Layer, Lora
+from sdlora.lora_files.read import read
 from tests.layouts import Models, models
 
 # PEFT 0.21 asks transformers 5.23 by an old name.
@@ -60,11 +60,11 @@ def test_each_format_in_diffusers_and_peft(tmp_path: Path, family: str, alpha: f
     ours, without = made.outputs(), models(family).outputs()
     lora = kohya.lora_of(adapters, family)
     for format in ("kohya", "diffusers"):
-        file = formats.write(tmp_path / f"{format}.safetensors", lora, format)  # type: ignore[arg-type]
+        file = write.write(tmp_path / f"{format}.safetensors", lora, format)  # type: ignore[arg-type]
         fresh = models(family)
         fresh.pipeline().load_lora_weights(str(tmp_path), weight_name=file.name, adapter_name="independent")
         assert_same(ours, fresh.outputs(), without)
-    folder = formats.write(tmp_path / "peft", lora, "peft")
+    folder = write.write(tmp_path / "peft", lora, "peft")
     fresh = models(family)
     for part in fresh.parts:
         fresh.parts[part] = PeftModel.from_pretrained(fresh.parts[part], folder / part).base_model.model
@@ -75,10 +75,10 @@ def test_each_format_in_diffusers_and_peft(tmp_path: Path, family: str, alpha: f
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_round_trip_of_all_formats_keeps_every_byte(tmp_path: Path, family: str, dtype: torch.dtype) -> None:
     _, adapters = adapted(family, 3.0)
-    first = formats.write(tmp_path / "a.safetensors", kohya.lora_of(adapters, family).cast(dtype), "kohya")
-    second = formats.write(tmp_path / "b.safetensors", read(first), "diffusers")
-    third = formats.write(tmp_path / "c", read(second), "peft")
-    fourth = formats.write(tmp_path / "d.safetensors", read(third), "kohya")
+    first = write.write(tmp_path / "a.safetensors", kohya.lora_of(adapters, family).cast(dtype), "kohya")
+    second = write.write(tmp_path / "b.safetensors", read(first), "diffusers")
+    third = write.write(tmp_path / "c", read(second), "peft")
+    fourth = write.write(tmp_path / "d.safetensors", read(third), "kohya")
     assert tensor_bytes(first) == tensor_bytes(fourth)
     assert first.read_bytes() == fourth.read_bytes()  # the metadata too
     with safe_open(fourth, "pt") as opened:
@@ -94,14 +94,14 @@ def test_ranks_and_alphas_that_differ_survive(tmp_path: Path) -> None:
     ]
     lora = Lora(tuple(layers), "sd1", {})
     fresh = models("sd1")
-    folder = formats.write(tmp_path / "peft", lora, "peft")
+    folder = write.write(tmp_path / "peft", lora, "peft")
     fresh.parts["unet"] = PeftModel.from_pretrained(fresh.parts["unet"], folder / "unet").base_model.model
     by_peft = fresh.outputs()["unet"]
     fresh = models("sd1")
-    formats.write(tmp_path / "d.safetensors", lora, "diffusers")
+    write.write(tmp_path / "d.safetensors", lora, "diffusers")
     fresh.pipeline().load_lora_weights(str(tmp_path), weight_name="d.safetensors", adapter_name="independent")
     torch.testing.assert_close(fresh.outputs()["unet"], by_peft, atol=1e-4, rtol=1e-4)
-    back = read(formats.write(tmp_path / "k.safetensors", read(folder), "kohya"))
+    back = read(write.write(tmp_path / "k.safetensors", read(folder), "kohya"))
     assert [(x.rank, x.alpha) for x in back.layers] == [(x.rank, x.alpha) for x in lora.layers]
     assert back.metadata["ss_network_dim"] == "Dynamic"
 
@@ -153,7 +153,7 @@ def test_names_come_back(family: str) -> None:
             key = parse(kohya_name(layer.part, layer.path, family) + ending)
             assert key is not None
             assert (key.part, key.path, key.role) == (layer.part, layer.path, role)
-    assert ldm.to_diffusers("label_emb.0.2.weight") == "add_embedding.linear_2.weight"
+    assert ldm_names.to_diffusers("label_emb.0.2.weight") == "add_embedding.linear_2.weight"
 
 
 def test_old_diffusers_spellings(tmp_path: Path) -> None:
@@ -237,9 +237,9 @@ def test_other_trainers_are_named(tmp_path: Path, metadata: dict[str, str], trai
 def test_inspect_reads_alpha_and_rank_in_every_format(tmp_path: Path) -> None:
     _, adapters = adapted("sdxl", 3.0, "attention")
     lora = kohya.lora_of(adapters, "sdxl").cast(torch.float16)
-    formats.write(tmp_path / "k.safetensors", lora, "kohya")
-    formats.write(tmp_path / "d", lora, "diffusers")
-    formats.write(tmp_path / "p", lora, "peft")
+    write.write(tmp_path / "k.safetensors", lora, "kohya")
+    write.write(tmp_path / "d", lora, "diffusers")
+    write.write(tmp_path / "p", lora, "peft")
     found = [inspect_file(p) for p in (tmp_path / "k.safetensors", tmp_path / "d", tmp_path / "p")]
     assert [f.format for f in found] == ["kohya", "diffusers", "peft"]
     assert {(f.rank, f.alpha, f.family, f.dtype) for f in found} == {(4, 3.0, "sdxl", "fp16")}
@@ -261,7 +261,7 @@ def test_damaged_and_stray(tmp_path: Path) -> None:
             read(tmp_path / f"{title}.safetensors")
     save_file(down | up, tmp_path / "good.safetensors")
     with pytest.raises(BadInput, match="safetensors"):
-        formats.write(tmp_path / "out.pt", read(tmp_path / "good.safetensors"), "kohya")
+        write.write(tmp_path / "out.pt", read(tmp_path / "good.safetensors"), "kohya")
 
 
 def test_a_split_convolution_is_put_together(tmp_path: Path) -> None:
@@ -284,7 +284,7 @@ def test_the_diffusers_header_is_what_diffusers_writes(tmp_path: Path) -> None:
     unet = models("sd1").parts["unet"]
     assert isinstance(unet, UNet2DConditionModel)
     adapters = inject({"unet": unet}, Shape(4, 2.0, "attention"), seed=0)
-    file = formats.write(tmp_path / "d.safetensors", kohya.lora_of(adapters, "sd1"), "diffusers")
+    file = write.write(tmp_path / "d.safetensors", kohya.lora_of(adapters, "sd1"), "diffusers")
     with safe_open(file, "pt") as opened:
         config = json.loads(opened.metadata()["lora_adapter_metadata"])
     assert (config["unet.r"], config["unet.lora_alpha"]) == (4, 2)

@@ -19,14 +19,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sdlora.core.errors import BadInput
+from sdlora.core.safetensors_io.header import read_header
 from sdlora.data.caption_files import decode_text, read_csv, read_jsonl
 from sdlora.data.captions import clean_caption
 from sdlora.data.limits import Refused
-from sdlora.data.names import clean_name
+from sdlora.data.text_decoding import clean_name
 from sdlora.data.zips import open_zip, safe_members
-from sdlora.errors import BadInput
-from sdlora.header import read_header
-from sdlora.lora.inspect import inspect_file
+from sdlora.lora_files.inspect import inspect_file
 
 EXAMPLES = int(os.environ.get("SDLORA_FUZZ", "150"))
 fuzzed = settings(

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from sdlora.train.batch import Sample, sample_losses
+from sdlora.train.batches import Sample, sample_losses
 from sdlora.train.loop import gradient
-from sdlora.train.loss import Diffusion, loss_per_sample
-from sdlora.train.prepare import Run
-from sdlora.train.randomness import draw
+from sdlora.train.objective import Diffusion, loss_per_sample
 from sdlora.train.recolour import in_colours_of
+from sdlora.train.rng import draw
+from sdlora.train.setup import Run
 from tests.families import ready
 
 SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from sdlora import config, events
+from sdlora import config
+from sdlora.core import events
+from sdlora.core.errors import BadInput
 from sdlora.data import Dataset, delete_dataset, import_pictures
-from sdlora.errors import BadInput
 from sdlora.jobs import lock, runner, store
 from sdlora.jobs.paths import JobPaths, Workspace, checked_id
 from sdlora.jobs.spec import JobSpec, Outcome
@@ -57,7 +58,7 @@ def worker_of(paths: JobPaths) -> int | None:
             words = (folder / "cmdline").read_bytes().split(b"\0")
         except (OSError, NotADirectoryError):
             continue
-        if b"sdlora.worker" in words and str(paths.folder).encode() in words:
+        if b"sdlora.processes.worker" in words and str(paths.folder).encode() in words:
             return int(folder.name)
     return None
 
@@ -113,7 +114,7 @@ def test_killed_seen_and_resumed_to_the_same_bytes(place: Workspace, dataset: Da
 
 def weights_of(paths: JobPaths, outcome: Outcome) -> bytes:
     """The file's data without its header, in which the two jobs' names and times differ."""
-    from sdlora.lora.canonical import data_of
+    from sdlora.core.safetensors_io.writer import data_of
 
     return data_of((paths.folder / outcome.file).read_bytes())
 

@@ -11,20 +11,20 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file
+from sdlora.render.renderer import Picture, Renderer
+from sdlora.render.verify import certify
 from torch import Tensor
 
 from sdlora import config
-from sdlora.certificate import certify
-from sdlora.errors import BadInput, Diverged, Unloadable
-from sdlora.lora import kohya
-from sdlora.lora.inject import Adapters, change, eject, inject
-from sdlora.lora.inspect import inspect_file
-from sdlora.lora.kinds import groups
-from sdlora.lora.read import read
-from sdlora.lora.targets import Kind, Shape, Targets, adapter_parameters, pattern
+from sdlora.adapters.file_tensors import groups
+from sdlora.adapters.inject import Adapters, change, eject, inject
+from sdlora.adapters.spec import Kind, Shape, Targets, adapter_parameters, pattern
+from sdlora.core.errors import BadInput, Diverged, Unloadable
+from sdlora.lora_files import kohya
+from sdlora.lora_files.inspect import inspect_file
+from sdlora.lora_files.read import read
 from sdlora.models.bases import facts, resolve_base
 from sdlora.models.load import Base
-from sdlora.render import Picture, Renderer
 from tests.layouts import unet_config
 from tests.test_lora import about, load
 

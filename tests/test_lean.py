@@ -10,10 +10,10 @@ import torch
 from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
-from sdlora.errors import BadInput, BaseUnusable
+from sdlora.core.errors import BadInput, BaseUnusable
+from sdlora.core.safetensors_io.reader import read
 from sdlora.models import load
 from sdlora.models.bases import resolve_base
-from sdlora.models.lean import read
 from sdlora.models.load import load_base
 
 FILE = "unet/diffusion_pytorch_model.safetensors"

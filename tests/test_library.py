@@ -14,16 +14,17 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sdlora import config
+from sdlora.core.errors import BadInput
 from sdlora.data import import_pictures
-from sdlora.errors import BadInput
-from sdlora.jobs import library, making, publish, store
-from sdlora.jobs.library import Entry
-from sdlora.jobs.overview import Overview
+from sdlora.jobs import store
+from sdlora.jobs.job_list import Overview
 from sdlora.jobs.paths import Workspace
 from sdlora.jobs.spec import Outcome
 from sdlora.jobs.users import User
-from sdlora.lora import formats
-from sdlora.lora.layers import Layer, Lora
+from sdlora.library import catalog, publish, tasks
+from sdlora.library.catalog import Entry
+from sdlora.lora_files import write
+from sdlora.lora_files.layers import Layer, Lora
 from tests.conftest import draw_pictures
 
 Q = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
@@ -37,7 +38,7 @@ def lora_file(file: Path, seed: int = 1, rank: int = 4, width: int = 16, layers:
         for p in paths
     ]
     said = {"ss_output_name": file.stem, "modelspec.trigger_phrase": "zz"}
-    return formats.write(file, Lora(tuple(made), "sd1", said), "kohya")
+    return write.write(file, Lora(tuple(made), "sd1", said), "kohya")
 
 
 @pytest.fixture
@@ -58,85 +59,85 @@ def trained(place: Workspace, tmp_path: Path, tiny_base: Path) -> str:
 
 def waited(entry: Entry, place: Workspace) -> Entry:
     for _ in range(1200):
-        if making.status(entry) != "working":
-            return library.find(place, entry.id)
+        if tasks.status(entry) != "working":
+            return catalog.find(place, entry.id)
         time.sleep(0.1)
     raise AssertionError("it takes too long")
 
 
 def test_files_from_outside(place: Workspace, tmp_path: Path) -> None:
-    first = library.add(place, lora_file(tmp_path / "a.safetensors"), "my style (v2).safetensors")
+    first = catalog.add(place, lora_file(tmp_path / "a.safetensors"), "my style (v2).safetensors")
     assert first.name == "my-style-v2"
     assert first.file.is_file()
     assert not (tmp_path / "a.safetensors").exists()  # moved
-    assert making.status(first) == "ready"
+    assert tasks.status(first) == "ready"
     with pytest.raises(BadInput, match="already, as “my-style-v2”"):
-        library.add(place, lora_file(tmp_path / "again" / "a.safetensors"), "x.safetensors")
+        catalog.add(place, lora_file(tmp_path / "again" / "a.safetensors"), "x.safetensors")
     save_file({"x": torch.zeros(2)}, tmp_path / "c.safetensors")
     with pytest.raises(BadInput, match=r"holiday\.safetensors holds 1 tensors"):
-        library.add(place, tmp_path / "c.safetensors", "holiday.safetensors")
+        catalog.add(place, tmp_path / "c.safetensors", "holiday.safetensors")
     (tmp_path / "d.safetensors").write_bytes(b"\xff" * 100)
     for name, says in (("d.safetensors", "not a whole safetensors"), ("d.ckpt", "no .safetensors file")):
         with pytest.raises(BadInput, match=says):
-            library.add(place, tmp_path / "d.safetensors", name)
-    assert [e.id for e in library.entries(place)] == [first.id]
-    assert {p.name for p in library.folder(place).iterdir()} == {first.id}
+            catalog.add(place, tmp_path / "d.safetensors", name)
+    assert [e.id for e in catalog.entries(place)] == [first.id]
+    assert {p.name for p in catalog.folder(place).iterdir()} == {first.id}
 
 
 def stamp(place: Workspace) -> str:
-    return library.stamp(Overview(place))
+    return catalog.stamp(Overview(place))
 
 
 def test_rename_delete_and_back(place: Workspace, tmp_path: Path, tiny_base: Path) -> None:
     job = trained(place, tmp_path, tiny_base)
-    added = library.add(place, lora_file(tmp_path / "a.safetensors", 2), "a.safetensors")
-    assert [(e.name, e.origin) for e in library.entries(place)] == [("a", "added"), ("discs", "trained")]
+    added = catalog.add(place, lora_file(tmp_path / "a.safetensors", 2), "a.safetensors")
+    assert [(e.name, e.origin) for e in catalog.entries(place)] == [("a", "added"), ("discs", "trained")]
     before = added.file.read_bytes()
     stamps = [stamp(place)]
-    assert library.rename(place, added.id, "水彩 画").name == "水彩-画"
+    assert catalog.rename(place, added.id, "水彩 画").name == "水彩-画"
     stamps.append(stamp(place))
-    assert library.rename(place, job, "round").name == "round"
+    assert catalog.rename(place, job, "round").name == "round"
     stamps.append(stamp(place))
     assert added.file.read_bytes() == before
     with pytest.raises(BadInput, match="Another LoRA is called"):
-        library.rename(place, job, "水彩 画")
+        catalog.rename(place, job, "水彩 画")
     for id in (job, added.id):
         time.sleep(0.02)  # a tick of the file system's clock, which says what was deleted last
-        library.delete(place, id)
+        catalog.delete(place, id)
         stamps.append(stamp(place))
         with pytest.raises(BadInput, match="not in the Library"):
-            library.find(place, id)
-    assert [(d.id, d.name) for d in library.trash(place)] == [(added.id, "水彩-画"), (job, "round")]
+            catalog.find(place, id)
+    assert [(d.id, d.name) for d in catalog.trash(place)] == [(added.id, "水彩-画"), (job, "round")]
     assert len(set(stamps)) == len(stamps)  # the page sees each of these
-    assert library.restore(place, job).name == "round"
+    assert catalog.restore(place, job).name == "round"
     with pytest.raises(BadInput, match="gone for good"):
-        library.restore(place, job)
-    library.empty_trash(place, days=library.KEPT_DAYS)
-    assert [d.id for d in library.trash(place)] == [added.id]
-    library.empty_trash(place)
-    assert not library.trash(place)
-    assert [e.id for e in library.entries(place)] == [job]
+        catalog.restore(place, job)
+    catalog.empty_trash(place, days=catalog.KEPT_DAYS)
+    assert [d.id for d in catalog.trash(place)] == [added.id]
+    catalog.empty_trash(place)
+    assert not catalog.trash(place)
+    assert [e.id for e in catalog.entries(place)] == [job]
     for bad in ("../" + job, "", "file-../x", "file-none"):
         with pytest.raises(BadInput):
-            library.find(place, bad)
+            catalog.find(place, bad)
         with pytest.raises(BadInput):
-            library.restore(place, bad)
+            catalog.restore(place, bad)
 
 
 def test_made_of_others_by_a_process(place: Workspace, tmp_path: Path) -> None:
-    a, b = (library.add(place, lora_file(tmp_path / f"{n}.safetensors", n), f"{n}.safetensors") for n in (1, 2))
-    wanted = library.new(place, "both", "merged", of=(a.name, b.name))
-    entry = making.start(place, wanted, ["merge", f"{a.file}:0.5", f"{b.file}:-1"])
-    assert making.status(entry) == "working"
+    a, b = (catalog.add(place, lora_file(tmp_path / f"{n}.safetensors", n), f"{n}.safetensors") for n in (1, 2))
+    wanted = catalog.new(place, "both", "merged", of=(a.name, b.name))
+    entry = tasks.start(place, wanted, ["merge", f"{a.file}:0.5", f"{b.file}:-1"])
+    assert tasks.status(entry) == "working"
     while_working = stamp(place)
     with pytest.raises(BadInput, match="being made"):
-        making.start(place, library.new(place, "c", "merged"), ["merge", f"{a.file}:1"])
+        tasks.start(place, catalog.new(place, "c", "merged"), ["merge", f"{a.file}:1"])
     with pytest.raises(BadInput, match="still being made"):
-        library.delete(place, entry.id)
+        catalog.delete(place, entry.id)
     entry = waited(entry, place)
-    assert (making.status(entry), entry.name, entry.of) == ("ready", "both", ("1", "2"))
+    assert (tasks.status(entry), entry.name, entry.of) == ("ready", "both", ("1", "2"))
     assert stamp(place) != while_working  # the page sees that it is ready
-    assert making.answer(entry)["rank"] == 8
+    assert tasks.answer(entry)["rank"] == 8
     name = "lora_unet_" + Q.replace(".", "_")
     parts = [load_file(e.file) for e in (a, b, entry)]
     deltas = [
@@ -149,12 +150,12 @@ def test_made_of_others_by_a_process(place: Workspace, tmp_path: Path) -> None:
     torch.testing.assert_close(deltas[2], 0.5 * deltas[0] - deltas[1], atol=1e-4, rtol=1e-4)
 
     peft = waited(
-        making.start(
-            place, library.new(place, "p", "converted", of=("both",)), ["convert", str(entry.file), "--to", "peft"]
+        tasks.start(
+            place, catalog.new(place, "p", "converted", of=("both",)), ["convert", str(entry.file), "--to", "peft"]
         ),
         place,
     )
-    assert (making.status(peft), peft.file.name) == ("ready", "peft")
+    assert (tasks.status(peft), peft.file.name) == ("ready", "peft")
     with zipfile.ZipFile(publish.bundle_entry(peft, tmp_path / "p.zip")) as archive:
         assert {"p/unet/adapter_config.json", "p/unet/adapter_model.safetensors", "p/README.md"} <= set(
             archive.namelist()
@@ -162,38 +163,38 @@ def test_made_of_others_by_a_process(place: Workspace, tmp_path: Path) -> None:
 
 
 def test_a_refused_a_killed_and_a_cancelled_one(place: Workspace, tmp_path: Path) -> None:
-    a = library.add(place, lora_file(tmp_path / "a.safetensors"), "a.safetensors")
+    a = catalog.add(place, lora_file(tmp_path / "a.safetensors"), "a.safetensors")
     failed = waited(
-        making.start(place, library.new(place, "small", "resized"), ["resize", str(a.file), "--rank", "9"]), place
+        tasks.start(place, catalog.new(place, "small", "resized"), ["resize", str(a.file), "--rank", "9"]), place
     )
-    assert making.status(failed) == "failed"
-    assert "rank is 4" in making.reason(failed).en
-    assert "ランクは 4" in making.reason(failed).ja
-    killed = making.start(place, library.new(place, "k", "resized"), ["resize", str(a.file), "--rank", "2"])
+    assert tasks.status(failed) == "failed"
+    assert "rank is 4" in tasks.reason(failed).en
+    assert "ランクは 4" in tasks.reason(failed).ja
+    killed = tasks.start(place, catalog.new(place, "k", "resized"), ["resize", str(a.file), "--rank", "2"])
     os.killpg(json.loads((killed.home / "process.json").read_text())["pid"], signal.SIGKILL)
     killed = waited(killed, place)
-    assert (making.status(killed), making.reason(killed).en[:17]) == ("failed", "The process ended")
-    cancelled = making.start(place, library.new(place, "c", "resized"), ["resize", str(a.file), "--rank", "2"])
-    making.cancel(place, cancelled.id)
+    assert (tasks.status(killed), tasks.reason(killed).en[:17]) == ("failed", "The process ended")
+    cancelled = tasks.start(place, catalog.new(place, "c", "resized"), ["resize", str(a.file), "--rank", "2"])
+    tasks.cancel(place, cancelled.id)
     assert not cancelled.home.exists()
     for entry in (failed, killed):
-        library.delete(place, entry.id)
-    assert [e.id for e in library.entries(place)] == [a.id]
+        catalog.delete(place, entry.id)
+    assert [e.id for e in catalog.entries(place)] == [a.id]
 
 
 def test_progress_is_read_from_what_the_command_tells(place: Workspace, tmp_path: Path) -> None:
-    entry = library.add(place, lora_file(tmp_path / "a.safetensors"), "a.safetensors")
-    assert making.progress(entry) == making.Progress("", 0, 0, None)
+    entry = catalog.add(place, lora_file(tmp_path / "a.safetensors"), "a.safetensors")
+    assert tasks.progress(entry) == tasks.Progress("", 0, 0, None)
     (entry.home / "log.txt").write_text("a library's warning\nmerging: 1 of 9\ncutting: 3 of 12\n")
-    told = making.progress(Entry(**{**vars(entry), "created": time.time() - 30}))
+    told = tasks.progress(Entry(**{**vars(entry), "created": time.time() - 30}))
     assert (told.phase, told.done, told.total) == ("cutting", 3, 12)
     assert told.seconds_left == pytest.approx(90, abs=2)
 
 
 def test_a_zip_of_a_file_from_outside(place: Workspace, tmp_path: Path) -> None:
-    entry = library.add(place, lora_file(tmp_path / "a.safetensors"), "a.safetensors")
-    library.rename(place, entry.id, "b")
-    out = publish.bundle_entry(library.find(place, entry.id), tmp_path / "b.zip")
+    entry = catalog.add(place, lora_file(tmp_path / "a.safetensors"), "a.safetensors")
+    catalog.rename(place, entry.id, "b")
+    out = publish.bundle_entry(catalog.find(place, entry.id), tmp_path / "b.zip")
     with zipfile.ZipFile(out) as archive:
         assert set(archive.namelist()) == {"b/b.safetensors", "b/b.json", "b/README.md"}
         assert archive.read("b/b.safetensors") == entry.file.read_bytes()
@@ -203,18 +204,18 @@ def test_a_zip_of_a_file_from_outside(place: Workspace, tmp_path: Path) -> None:
 
 def test_each_user_has_their_own(place: Workspace, tmp_path: Path) -> None:
     alice, bob, admin = User("alice", False), User("bob", False), User("root", True)
-    entry = library.add(place, lora_file(tmp_path / "a.safetensors"), "a.safetensors", alice)
-    assert [len(library.entries(place, user)) for user in (alice, bob, admin)] == [1, 0, 1]
-    for change in (library.find, library.delete, making.cancel):
+    entry = catalog.add(place, lora_file(tmp_path / "a.safetensors"), "a.safetensors", alice)
+    assert [len(catalog.entries(place, user)) for user in (alice, bob, admin)] == [1, 0, 1]
+    for change in (catalog.find, catalog.delete, tasks.cancel):
         with pytest.raises(BadInput, match="not in the Library"):
             change(place, entry.id, bob)
-    twin = library.add(
+    twin = catalog.add(
         place, lora_file(tmp_path / "b.safetensors"), "a.safetensors", bob
     )  # who may not see it has it too
-    assert (twin.name, library.find(place, twin.id, bob).owner) == ("a-2", "bob")
-    library.delete(place, entry.id, alice)
-    assert [len(library.trash(place, user)) for user in (alice, bob)] == [1, 0]
-    library.empty_trash(place, user=bob)
+    assert (twin.name, catalog.find(place, twin.id, bob).owner) == ("a-2", "bob")
+    catalog.delete(place, entry.id, alice)
+    assert [len(catalog.trash(place, user)) for user in (alice, bob)] == [1, 0]
+    catalog.empty_trash(place, user=bob)
     with pytest.raises(BadInput, match="gone for good"):
-        library.restore(place, entry.id, bob)
-    assert library.restore(place, entry.id, alice).name == "a"
+        catalog.restore(place, entry.id, bob)
+    assert catalog.restore(place, entry.id, alice).name == "a"

@@ -11,19 +11,20 @@ from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from PIL import Image, ImageChops, ImageStat
 from safetensors import safe_open
 from safetensors.torch import load_file
+from sdlora.render.renderer import Picture, Renderer
 
 from sdlora import config
-from sdlora.errors import BadInput, Diverged
-from sdlora.lora import canonical, formats, kohya
-from sdlora.lora.inject import Adapters, inject
-from sdlora.lora.inspect import inspect_file
-from sdlora.lora.layers import Lora
-from sdlora.lora.metadata import About
-from sdlora.lora.names import Format
-from sdlora.lora.targets import Shape, adapter_parameters
+from sdlora.adapters.inject import Adapters, inject
+from sdlora.adapters.layer_names import Format
+from sdlora.adapters.spec import Shape, adapter_parameters
+from sdlora.core.errors import BadInput, Diverged
+from sdlora.core.safetensors_io import writer
+from sdlora.lora_files import kohya, write
+from sdlora.lora_files.inspect import inspect_file
+from sdlora.lora_files.layers import Lora
+from sdlora.lora_files.metadata import About
 from sdlora.models.bases import facts, resolve_base
 from sdlora.models.load import Base, Precision, load_base
-from sdlora.render import Picture, Renderer
 
 CPU = torch.device("cpu")
 
@@ -213,9 +214,9 @@ def test_what_is_not_finite_never_reaches_the_disk(tiny_base: Path, tmp_path: Pa
 
 def test_canonical_bytes(tmp_path: Path) -> None:
     tensors = {"b": torch.ones(3, dtype=torch.bfloat16), "a": torch.arange(6.0).reshape(2, 3).T, "n": torch.tensor(7)}
-    once = canonical.to_bytes(tensors, {"y": "2", "x": "１"})
-    assert once == canonical.to_bytes(dict(reversed(tensors.items())), {"x": "１", "y": "2"})
-    canonical.write(tmp_path / "t.safetensors", tensors, {"x": "１"})
+    once = writer.to_bytes(tensors, {"y": "2", "x": "１"})
+    assert once == writer.to_bytes(dict(reversed(tensors.items())), {"x": "１", "y": "2"})
+    writer.write(tmp_path / "t.safetensors", tensors, {"x": "１"})
     back = load_file(tmp_path / "t.safetensors")
     assert all(torch.equal(back[name], tensors[name]) for name in tensors)
 
@@ -252,7 +253,7 @@ def uneven(base: Base) -> Lora:
 @pytest.mark.parametrize("format", ["kohya", "peft"])
 def test_files_that_diffusers_would_misread_are_drawn_right(tiny_base: Path, tmp_path: Path, format: Format) -> None:
     lora = uneven(load(tiny_base))
-    file = formats.write(tmp_path / ("x.safetensors" if format == "kohya" else "x"), lora, format)
+    file = write.write(tmp_path / ("x.safetensors" if format == "kohya" else "x"), lora, format)
     base = load(tiny_base)
     for x in lora.layers:
         weight = base.parts[x.part].get_submodule(x.path.removeprefix("text_model.")).weight

@@ -14,13 +14,14 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from sdlora import config, events
+from sdlora import config
+from sdlora.core import events
+from sdlora.core.errors import BadInput
 from sdlora.data import Dataset, import_pictures
-from sdlora.errors import BadInput
 from sdlora.jobs import runner, store
 from sdlora.jobs.paths import JobPaths, Workspace
 from sdlora.jobs.spec import Outcome
-from sdlora.train import together
+from sdlora.train import distributed
 from tests.conftest import draw_pictures
 
 STEPS = 24
@@ -96,7 +97,7 @@ def processes(paths: JobPaths) -> dict[int, int]:
             environment = dict(w.partition(b"=")[::2] for w in (folder / "environ").read_bytes().split(b"\0"))
         except OSError:
             continue
-        if b"sdlora.worker" in words and str(paths.folder).encode() in words:
+        if b"sdlora.processes.worker" in words and str(paths.folder).encode() in words:
             found[int(environment.get(b"RANK", b"-1"))] = int(folder.name)
     return found
 
@@ -204,7 +205,7 @@ def test_stop_is_agreed(job: MakeJob) -> None:
 @pytest.mark.parametrize(("count", "size"), [(4, 2), (3, 2), (1, 4), (5, 3)])
 def test_every_sample_of_an_update_is_somebodys(count: int, size: int) -> None:
     """Two batches one after the other, as accumulation has them: shares differ by one sample at most."""
-    ranks = [together.Together(rank, size) for rank in range(size)]
+    ranks = [distributed.Together(rank, size) for rank in range(size)]
     shares = [[*r.share(count, 0), *(count + k for k in r.share(count, count))] for r in ranks]
     assert sorted(k for share in shares for k in share) == list(range(2 * count))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
@@ -214,4 +215,4 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(BadInput, match="has 1 GPU"):
-        together.join(0, 2)
+        distributed.join(0, 2)

@@ -9,13 +9,13 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
+from sdlora.core.errors import BadInput
 from sdlora.data import import_pictures, open_dataset, verify, with_captions
 from sdlora.data.store import copy_dataset
-from sdlora.errors import BadInput
-from sdlora.train.batch import Sample, sample_losses
+from sdlora.train.batches import Sample, sample_losses
 from sdlora.train.latents import Picture, read_mask
-from sdlora.train.loss import loss_per_sample
-from sdlora.train.randomness import draw
+from sdlora.train.objective import loss_per_sample
+from sdlora.train.rng import draw
 from sdlora.train.trainer import Trainer
 from tests.families import ready
 from tests.test_train import Trained

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sdlora.lora.inject import inject
-from sdlora.lora.targets import Shape, Targets
+from sdlora.adapters.inject import inject
+from sdlora.adapters.spec import Shape, Targets
 from sdlora.models import packed
 from sdlora.models.bases import resolve_base
 from sdlora.models.load import load_base

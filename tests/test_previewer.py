@@ -21,7 +21,10 @@ class Client:
     def __init__(self, base: Path, folder: Path):
         self.base, self.folder = base, folder
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "sdlora.previewer"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", "sdlora.processes.previewer"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
 
     def send(self, **message: Any) -> None:
@@ -61,7 +64,7 @@ def client(tiny_base: Path, tmp_path: Path) -> Iterator[Client]:
 
 
 def test_draws_cancels_and_survives_faults(client: Client, tiny_base: Path, tmp_path: Path) -> None:
-    from sdlora.lora import kohya
+    from sdlora.lora_files import kohya
 
     adapters = adapted(load(tiny_base))
     fill(adapters)

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from sdlora import config
+from sdlora.core.errors import BadInput
 from sdlora.data.captions import without_trigger
-from sdlora.errors import BadInput
-from sdlora.train.batch import Sample, batch_losses, prior_losses, sample_losses
-from sdlora.train.prepare import Run
-from sdlora.train.randomness import draw
+from sdlora.train.batches import Sample, batch_losses, prior_losses, sample_losses
+from sdlora.train.rng import draw
+from sdlora.train.setup import Run
 from tests.families import ready, steps
 
 TRIGGER = {"data.trigger": "red", "data.class_prompt": "round", "data.caption_dropout": 0.0, "data.flip": False}

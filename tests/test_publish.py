@@ -18,14 +18,16 @@ from PIL import Image
 from safetensors import safe_open
 
 from sdlora import config
+from sdlora.core.errors import BadInput
+from sdlora.core.safetensors_io import writer
 from sdlora.data import import_pictures
-from sdlora.errors import BadInput
-from sdlora.jobs import publish, store
+from sdlora.jobs import store
 from sdlora.jobs.paths import JobPaths, Workspace
 from sdlora.jobs.spec import JobSpec, Outcome
-from sdlora.lora import canonical, formats
-from sdlora.lora.layers import Layer, Lora
-from sdlora.lora.metadata import minimal
+from sdlora.library import publish
+from sdlora.lora_files import write
+from sdlora.lora_files.layers import Layer, Lora
+from sdlora.lora_files.metadata import minimal
 from tests.conftest import draw_pictures
 
 VALUES = {
@@ -48,7 +50,9 @@ def job(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> JobPaths:
     dataset = import_pictures([draw_pictures(root / "pictures", 9)], place.datasets)
     spec = store.create(place, dataset, config.from_values({**VALUES, "model.base": str(tiny_base)}), name="disc")
     paths = place.job(spec.id)
-    done = subprocess.run([sys.executable, "-m", "sdlora.worker", str(paths.folder)], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "sdlora.processes.worker", str(paths.folder)], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     return paths
 
@@ -64,7 +68,7 @@ def test_the_file_says_what_other_programs_look_for(job: JobPaths) -> None:
     file = job.folder / outcome.file
     found = header(file)
     assert hashlib.sha256(file.read_bytes()).hexdigest() == outcome.sha256
-    data = hashlib.sha256(canonical.data_of(file.read_bytes())).hexdigest()
+    data = hashlib.sha256(writer.data_of(file.read_bytes())).hexdigest()
     assert (found["sshs_model_hash"], found["modelspec.hash_sha256"]) == (data, f"0x{data}")
     expected = {
         "ss_base_model_version": "sd_v1",
@@ -109,7 +113,7 @@ def test_the_hashes_are_what_safetensors_own_writer_gives(tmp_path: Path, rank: 
     path = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
     layer = Layer("unet", path, torch.randn(rank, 512, generator=g), torch.randn(512, rank, generator=g), 1.0)
     said = {"ss_output_name": "水彩", "modelspec.title": "x", "ss_tag_frequency": '{"a": {"\\"b\\"": 1}}'}
-    file = formats.write(tmp_path / "x.safetensors", Lora((layer,), "sd1", said), "kohya")
+    file = write.write(tmp_path / "x.safetensors", Lora((layer,), "sd1", said), "kohya")
     found = header(file)
     trained = {k: v for k, v in found.items() if k.startswith("ss_")}
     alone = safetensors.torch.save(safetensors.torch.load_file(file), trained)

@@ -12,14 +12,14 @@ from typing import Any
 import psutil
 import pytest
 
+from sdlora.core.text import Text
 from sdlora.data import import_pictures
 from sdlora.jobs import runner
 from sdlora.jobs.paths import JobPaths, Workspace
 from sdlora.jobs.queue import Queue
 from sdlora.jobs.spec import Outcome
-from sdlora.text import Text
-from sdlora.web import progress
-from sdlora.web.among import Notes
+from sdlora.web.views import progress
+from sdlora.web.views.queue_notes import Notes
 from tests.test_jobs import job, steps_done, wait, weights_of
 
 pytest.importorskip("ray", reason="the optional extra `ray` is not installed")
@@ -49,7 +49,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     finally:
         for process in psutil.Process().children():
             with contextlib.suppress(psutil.NoSuchProcess):  # it has ended
-                if "sdlora.jobs.on_ray" in process.cmdline():
+                if "sdlora.jobs.launchers.ray_node" in process.cmdline():
                     process.kill()
         made.shutdown()
 

@@ -10,9 +10,9 @@ import torch
 from sdlora.models.bases import resolve_base
 from sdlora.models.load import load_base
 from sdlora.train.latents import COLOURINGS, Cache, Encoder, Picture
-from sdlora.train.loss import Diffusion
-from sdlora.train.prepare import encode, load, prepare
+from sdlora.train.objective import Diffusion
 from sdlora.train.recolour import CLEAR, recoloured
+from sdlora.train.setup import encode, load, prepare
 from tests.conftest import draw_pictures
 from tests.test_train import Trained
 

@@ -13,20 +13,22 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 
-from sdlora import config, events
+from sdlora import config
+from sdlora.core import events
 from sdlora.data import import_pictures, with_captions
-from sdlora.jobs import lock, overview, runner, store
-from sdlora.jobs.overview import Overview
+from sdlora.jobs import job_list, lock, runner, store
+from sdlora.jobs.job_list import Overview
 from sdlora.jobs.paths import Workspace
 from sdlora.jobs.queue import Queue
 from sdlora.jobs.spec import JobSpec, Outcome
-from sdlora.train import batch, latents, prepare
-from sdlora.train.judge import MOST, split
-from sdlora.web import checkup, live, pictures
+from sdlora.train import batches, latents, setup
+from sdlora.train.evaluate import MOST, split
+from sdlora.web import live
 from sdlora.web.context import Page, Site
-from sdlora.web.media import Media
+from sdlora.web.event_cache import Watch
 from sdlora.web.previews import Previews
-from sdlora.web.watch import Watch
+from sdlora.web.screens import checkup, pictures
+from sdlora.web.security.media import Media
 from tests.conftest import draw_pictures
 from tests.families import ready
 
@@ -84,8 +86,8 @@ def add_jobs(place: Workspace, model: JobSpec, count: int) -> list[JobSpec]:
 @pytest.fixture
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if all folders had been left alone for a while."""
-    monkeypatch.setattr(overview, "SETTLED_NS", -1)
-    monkeypatch.setattr(overview, "LOOK_SECONDS", 600.0)
+    monkeypatch.setattr(job_list, "SETTLED_NS", -1)
+    monkeypatch.setattr(job_list, "LOOK_SECONDS", 600.0)
 
 
 def test_an_event_and_a_pass_of_the_queue_open_no_more_files_for_more_jobs(
@@ -184,9 +186,9 @@ def test_only_so_many_pictures_are_held_out() -> None:
 
 def test_texts_that_are_too_many_to_keep_train_the_same(tmp_path: Path, monkeypatch: Any) -> None:
     kept = ready("sd1", tmp_path, tmp_path, **{"train.text_encoder_lr": 0.0})
-    monkeypatch.setattr(prepare, "MOST_TEXTS", 2)
+    monkeypatch.setattr(setup, "MOST_TEXTS", 2)
     encoded = ready("sd1", tmp_path, tmp_path, **{"train.text_encoder_lr": 0.0})
     assert kept.trainer.pictures.texts
     assert encoded.trainer.pictures.texts is None
-    losses = [batch.batch_losses(here.trainer, {0: 0, 1: 1}) for here in (kept, encoded)]
+    losses = [batches.batch_losses(here.trainer, {0: 0, 1: 1}) for here in (kept, encoded)]
     torch.testing.assert_close(*losses)

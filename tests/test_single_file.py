@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from sdlora.render.renderer import Picture, Renderer
 from torch import nn
 
-from sdlora.errors import BaseUnusable
-from sdlora.models import single_file, unpack
+from sdlora.core.errors import BaseUnusable
+from sdlora.models import checkpoint, checkpoint_modules
 from sdlora.models.bases import facts, fingerprint, offered, resolve_base
 from sdlora.models.load import load_base
-from sdlora.models.tokens import from_bpe
-from sdlora.render import Picture, Renderer
+from sdlora.models.tokenizer import from_bpe
 from tests.layouts import LENGTH, Models, models, text_encoder, unet_config
 from tests.ldm_files import make_vae, write_checkpoint
 from tests.test_train import Trained
@@ -41,15 +41,15 @@ def as_diffusers_has_it(part: str, model: nn.Module) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_tensor_comes_back(tmp_path: Path, family: str) -> None:
     made, vae = models(family), make_vae()
-    found = single_file.read_checkpoint(write_checkpoint(tmp_path / "x.safetensors", made, vae))
+    found = checkpoint.read_checkpoint(write_checkpoint(tmp_path / "x.safetensors", made, vae))
     assert found.family == family
-    converted = unpack.tensors(found)
+    converted = checkpoint_modules.tensors(found)
     assert set(converted) == {"vae", *made.parts}
     for part, model in (("vae", vae), *made.parts.items()):
         expected = as_diffusers_has_it(part, model)
         assert converted[part].keys() == expected.keys(), part
         assert all(torch.equal(converted[part][k], expected[k]) for k in expected), part
-    shapes = single_file.diffusers_shapes(found)
+    shapes = checkpoint.diffusers_shapes(found)
     for part in made.parts:
         named = {k: tuple(v.shape) for k, v in as_diffusers_has_it(part, made.parts[part]).items()}
         assert {k: shapes[part].get(k) for k in named if ".layers." in k or "blocks." in k} == {
@@ -60,8 +60,8 @@ def test_every_tensor_comes_back(tmp_path: Path, family: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_configs_are_those_of_the_model(tmp_path: Path, family: str) -> None:
     made = models(family)
-    found = single_file.read_checkpoint(write_checkpoint(tmp_path / "x.safetensors", made, make_vae()))
-    config = single_file.configs(found)["unet"]
+    found = checkpoint.read_checkpoint(write_checkpoint(tmp_path / "x.safetensors", made, make_vae()))
+    config = checkpoint.configs(found)["unet"]
     real = made.parts["unet"].config
     for name in ("block_out_channels", "down_block_types", "up_block_types", "cross_attention_dim"):
         assert list(config[name]) == list(real[name]) if name != "cross_attention_dim" else config[name] == real[name]
@@ -109,7 +109,7 @@ def test_the_loaded_model_says_what_the_first_one_said(tmp_path: Path) -> None:
     base = load_base(resolve_base(str(file)), "fp32", CPU)
     again = Models("sd1", {"unet": base.unet, "text_encoder": base.parts["text_encoder"]})
     assert torch.isfinite(again.outputs()["unet"]).all()
-    states = unpack.tensors(single_file.read_checkpoint(file))
+    states = checkpoint_modules.tensors(checkpoint.read_checkpoint(file))
     own = {f"text_model.{k}": v for k, v in base.parts["text_encoder"].state_dict().items()}
     assert all(torch.equal(own[k], v) for k, v in states["text_encoder"].items())
     assert all(torch.equal(base.unet.state_dict()[k], v) for k, v in states["unet"].items())
@@ -142,12 +142,12 @@ def test_v_prediction_is_recognised(
     tmp_path: Path, family: str, extra: dict[str, torch.Tensor], metadata: dict[str, str] | None, prediction: str
 ) -> None:
     file = write_checkpoint(tmp_path / "x.safetensors", models(family), make_vae(), extra, metadata)
-    found = single_file.read_checkpoint(file)
+    found = checkpoint.read_checkpoint(file)
     assert found.prediction == prediction
-    scheduler = single_file.configs(found)["scheduler"]
+    scheduler = checkpoint.configs(found)["scheduler"]
     assert scheduler["prediction_type"] == prediction
     assert scheduler.get("rescale_betas_zero_snr", False) == ("ztsnr" in extra)
-    assert single_file.configs(found, "epsilon")["scheduler"]["prediction_type"] == "epsilon"
+    assert checkpoint.configs(found, "epsilon")["scheduler"]["prediction_type"] == "epsilon"
 
 
 def test_refusals_are_sentences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

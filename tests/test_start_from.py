@@ -10,13 +10,14 @@ import pytest
 import torch
 
 from sdlora import config
+from sdlora.adapters.inject import change
+from sdlora.core.errors import BadInput
 from sdlora.data import import_pictures
-from sdlora.errors import BadInput
-from sdlora.jobs import library, store
+from sdlora.jobs import store
 from sdlora.jobs.paths import Workspace
-from sdlora.lora.inject import change
-from sdlora.lora.read import read
-from sdlora.train.prepare import Run, encode, load, prepare
+from sdlora.library import catalog
+from sdlora.lora_files.read import read
+from sdlora.train.setup import Run, encode, load, prepare
 from tests.conftest import draw_pictures
 from tests.test_train import Trained
 
@@ -91,12 +92,12 @@ def test_a_name_of_the_library_or_on_the_command_line_a_file(tmp_path: Path, tin
     def settings(wanted: str) -> config.Config:
         return config.from_values({"model.base": str(tiny_base), "model.start_from": wanted})
 
-    assert library.starting_file(place, settings("")) is None
-    assert library.starting_file(place, settings(str(mine)), files=True) == mine
+    assert catalog.starting_file(place, settings("")) is None
+    assert catalog.starting_file(place, settings(str(mine)), files=True) == mine
     with pytest.raises(BadInput, match="in the Library"):  # as a browser asks: no path on the server
-        library.starting_file(place, settings(str(mine)))
-    entry = library.add(place, mine, "older.safetensors")
-    file = library.starting_file(place, settings("older"))
+        catalog.starting_file(place, settings(str(mine)))
+    entry = catalog.add(place, mine, "older.safetensors")
+    file = catalog.starting_file(place, settings("older"))
     assert file == entry.file
     with pytest.raises(BadInput, match="no LoRA 'older' to start from"):
         store.create(place, dataset, settings("older"))

@@ -13,13 +13,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from typer.testing import CliRunner
 
+from sdlora.adapters.spec import Part
 from sdlora.cli import app
-from sdlora.errors import BadInput, SdloraError
-from sdlora.lora import formats, surgery
-from sdlora.lora.extract import changed, changes, extract
-from sdlora.lora.layers import Layer, Lora
-from sdlora.lora.read import read
-from sdlora.lora.targets import Part
+from sdlora.core.errors import BadInput, SdloraError
+from sdlora.lora_files import merge, write
+from sdlora.lora_files.extract import changed, changes, extract
+from sdlora.lora_files.layers import Layer, Lora
+from sdlora.lora_files.read import read
 from sdlora.models.bases import resolve_base
 from sdlora.models.load import load_base
 from sdlora.models.weights import open_weights, write_changed
@@ -55,7 +55,7 @@ def delta(found: Lora, path: str) -> Tensor:
 @pytest.mark.parametrize("strengths", [(1.0, 1.0), (0.7, -0.4), (2.0, 0.0)])
 def test_a_merged_lora_is_the_sum_of_the_effects(strengths: tuple[float, float]) -> None:
     a, b = lora(4, 1.0, 1, Q, CONV), lora(3, 8.0, 7, Q, CONV, TEXT)
-    merged = surgery.merge([(a, strengths[0]), (b, strengths[1])], torch.float32)
+    merged = merge.merge([(a, strengths[0]), (b, strengths[1])], torch.float32)
     assert {x.rank for x in merged.layers} == {7}
     assert {x.alpha for x in merged.layers} == {7.0}
     for path in (Q, CONV, TEXT):
@@ -66,16 +66,16 @@ def test_a_merged_lora_is_the_sum_of_the_effects(strengths: tuple[float, float])
 def test_merge_refuses_what_does_not_belong_together() -> None:
     other = Lora(lora(2, 2.0, 1, Q).layers, "sdxl", {})
     with pytest.raises(BadInput, match="sd1, sdxl"):
-        surgery.merge([(lora(2, 2.0, 1, Q), 1.0), (other, 1.0)], torch.float32)
+        merge.merge([(lora(2, 2.0, 1, Q), 1.0), (other, 1.0)], torch.float32)
     wide = Lora((layer("unet", Q, 2, 2.0, 3, (12, 11)),), "sd1", {})
     with pytest.raises(BadInput, match="different sizes"):
-        surgery.merge([(lora(2, 2.0, 1, Q), 1.0), (wide, 1.0)], torch.float32)
+        merge.merge([(lora(2, 2.0, 1, Q), 1.0), (wide, 1.0)], torch.float32)
 
 
 @pytest.mark.parametrize("rank", [1, 3, 6])
 def test_resize_is_the_nearest_of_its_rank_and_keeps_what_it_says(rank: int) -> None:
     whole = lora(6, 3.0, 2, Q, CONV, TEXT)
-    small = surgery.resize(whole, rank, None, torch.float32)
+    small = merge.resize(whole, rank, None, torch.float32)
     assert {x.rank for x in small.lora.layers} == {rank}
     shares, total, kept = [], 0.0, 0.0
     for path in (Q, CONV, TEXT):
@@ -92,12 +92,12 @@ def test_resize_is_the_nearest_of_its_rank_and_keeps_what_it_says(rank: int) -> 
 @pytest.mark.parametrize("energy", [0.3, 0.8, 0.99, 1.0])
 def test_resize_by_energy_takes_the_smallest_rank_that_keeps_it(energy: float) -> None:
     whole = lora(6, 3.0, 2, Q, CONV)
-    small = surgery.resize(whole, None, energy, torch.float32)
+    small = merge.resize(whole, None, energy, torch.float32)
     assert small.least_energy >= energy - 1e-9
     if small.rank > 1:
-        assert surgery.resize(whole, small.rank - 1, None, torch.float32).least_energy < energy
+        assert merge.resize(whole, small.rank - 1, None, torch.float32).least_energy < energy
     with pytest.raises(BadInput, match="rank is 6"):
-        surgery.resize(whole, 7, None, torch.float32)
+        merge.resize(whole, 7, None, torch.float32)
 
 
 def weights(found: dict[str, torch.nn.Module]) -> dict[str, dict[str, Tensor]]:
@@ -175,7 +175,7 @@ def test_a_merged_base_draws_what_base_and_lora_draw(tiny_base: Path, tmp_path: 
     for part in before:
         moved = {k for k in before[part] if not torch.equal(before[part][k], after[part][k])}
         assert moved == {f"{x.path}.weight" for x in found.of(part)}  # type: ignore[arg-type]
-    file = formats.write(tmp_path / "l.safetensors", found, "kohya")
+    file = write.write(tmp_path / "l.safetensors", found, "kohya")
     pipe = StableDiffusionPipeline.from_pretrained(tiny_base, safety_checker=None, local_files_only=True)
     pipe.load_lora_weights(str(tmp_path), weight_name=file.name, adapter_name="independent")
     pipe.set_adapters(["independent"], [0.5])
@@ -205,7 +205,7 @@ def sdlora(*words: object, code: int = 0) -> Any:
 
 def test_the_commands(tiny_base: Path, tmp_path: Path) -> None:
     found = fitting(tiny_base)
-    one = formats.write(tmp_path / "one.safetensors", found, "kohya")
+    one = write.write(tmp_path / "one.safetensors", found, "kohya")
     peft = sdlora("convert", one, "--to", "peft", "--out", tmp_path / "peft")
     assert (peft["format"], peft["rank"]) == ("peft", 4)
     back = sdlora("convert", tmp_path / "peft", "--to", "kohya", "--out", tmp_path / "back.safetensors")
@@ -230,7 +230,7 @@ def test_the_commands(tiny_base: Path, tmp_path: Path) -> None:
 
 
 def test_mistakes_are_sentences(tmp_path: Path) -> None:
-    one = formats.write(tmp_path / "one.safetensors", lora(2, 2.0, 1, Q), "kohya")
+    one = write.write(tmp_path / "one.safetensors", lora(2, 2.0, 1, Q), "kohya")
     assert "does not exist" in sdlora("convert", "no.safetensors", "--to", "peft", "--out", tmp_path / "x", code=2)
     assert "--rank or --energy" in sdlora("resize", one, "--out", tmp_path / "x.safetensors", code=2)
     assert "-10 to 10" in sdlora("merge", f"{one}:50", "--out", tmp_path / "x.safetensors", code=2)

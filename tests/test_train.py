@@ -11,21 +11,21 @@ import torch
 from torch import Tensor
 
 from sdlora import config
+from sdlora.core.errors import BadInput, BaseUnusable, Diverged
+from sdlora.core.events import Event, Judged, Saved, Started, Stepped
 from sdlora.data import import_pictures
-from sdlora.errors import BadInput, BaseUnusable, Diverged
-from sdlora.events import Event, Judged, Saved, Started, Stepped
 from sdlora.models.bases import fingerprint, resolve_base
 from sdlora.models.load import Base
 from sdlora.train import run as run_module
 from sdlora.train import state
-from sdlora.train.judge import STRENGTHS, Judgement, best_step, preferred, split
+from sdlora.train.evaluate import STRENGTHS, Judgement, best_step, preferred, split
 from sdlora.train.latents import Picture
 from sdlora.train.loop import schedule
-from sdlora.train.loss import Diffusion
+from sdlora.train.objective import Diffusion
 from sdlora.train.order import Order
-from sdlora.train.prepare import Folders, Request
-from sdlora.train.randomness import draw, key, noise_level
+from sdlora.train.rng import draw, key, noise_level
 from sdlora.train.run import Control, Result, run
+from sdlora.train.setup import Folders, Request
 from tests.conftest import draw_pictures
 
 FAST = {
@@ -183,7 +183,7 @@ def test_a_stopped_run_leaves_a_usable_file(tiny_base: Path, tmp_path: Path) -> 
 
 def test_divergence_stops_with_advice(tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "sdlora.train.batch.sample_losses", lambda *_: torch.full((2,), float("nan"), requires_grad=True)
+        "sdlora.train.batches.sample_losses", lambda *_: torch.full((2,), float("nan"), requires_grad=True)
     )
     trained = Trained(tmp_path, tiny_base)
     with pytest.raises(Diverged, match="learning rate"):

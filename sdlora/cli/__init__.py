@@ -8,10 +8,10 @@ import sys
 
 import typer
 
-from sdlora.cli import datasets, demo, facts, health, pictures, surgery, training, users
+from sdlora.cli import dataset, demo, facts, health, lora_tools, preview, train, user
 from sdlora.cli.options import print_json
-from sdlora.errors import BadInput, DiskFull, SdloraError
-from sdlora.text import Text
+from sdlora.core.errors import BadInput, DiskFull, SdloraError
+from sdlora.core.text import Text
 
 app = typer.Typer(
     name="sdlora",
@@ -21,20 +21,20 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-app.add_typer(datasets.app, name="dataset")
-app.add_typer(users.app, name="user")
+app.add_typer(dataset.app, name="dataset")
+app.add_typer(user.app, name="user")
 for command in (
     demo.demo,
-    training.train,
-    training.resume,
-    training.stop,
-    training.jobs,
-    pictures.preview,
+    train.train,
+    train.resume,
+    train.stop,
+    train.jobs,
+    preview.preview,
     facts.inspect,
-    surgery.convert,
-    surgery.merge,
-    surgery.extract,
-    surgery.resize,
+    lora_tools.convert,
+    lora_tools.merge,
+    lora_tools.extract,
+    lora_tools.resize,
     facts.settings,
     facts.doctor,
     health.health,

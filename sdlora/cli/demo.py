@@ -9,20 +9,20 @@ from pathlib import Path
 import typer
 
 from sdlora import config
-from sdlora.chart import loss_chart
 from sdlora.cli.bar import progress_bar
-from sdlora.cli.datasets import import_with_bar
+from sdlora.cli.dataset import import_with_bar
 from sdlora.cli.follow import follow
 from sdlora.cli.options import JsonOption, WorkspaceOption, open_workspace, print_json
-from sdlora.events import Follower
-from sdlora.files import write_bytes
-from sdlora.importing import at_once
+from sdlora.core.environment import child_environment
+from sdlora.core.events import Follower
+from sdlora.core.fast_import import at_once
+from sdlora.core.files import write_bytes
 from sdlora.jobs import store
-from sdlora.jobs.environment import child_environment
 from sdlora.jobs.paths import JobPaths
 from sdlora.jobs.spec import Outcome
 from sdlora.models.bases import EXAMPLE
-from sdlora.sheet import sheet
+from sdlora.render.contact_sheet import sheet
+from sdlora.render.loss_chart import loss_chart
 
 PROMPTS = ("red apple", "cat face", "sailboat")
 STRENGTHS = (0.0, 0.5, 1.0, 1.5)
@@ -81,7 +81,7 @@ def _draw_sheet(lora: Path, out: Path) -> None:
     """Prompts down, strengths across, one seed a row."""
     os.environ |= child_environment()  # before torch loads OpenMP
     with at_once():
-        from sdlora.render import Picture, open_renderer
+        from sdlora.render.renderer import Picture, open_renderer
 
     with progress_bar("drawing") as advance:
         renderer = open_renderer("emoji")

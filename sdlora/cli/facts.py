@@ -15,9 +15,9 @@ from rich.table import Table
 
 from sdlora import __version__, config
 from sdlora.cli.options import JsonOption, WorkspaceOption, open_workspace, print_json
-from sdlora.errors import BadInput
-from sdlora.lora.inspect import inspect_file
-from sdlora.text import Text
+from sdlora.core.errors import BadInput
+from sdlora.core.text import Text
+from sdlora.lora_files.inspect import inspect_file
 
 
 def inspect(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from sdlora.events import Follower, Phase
+from sdlora.core.events import Follower, Phase
 from sdlora.jobs import runner
 from sdlora.jobs.paths import JobPaths
 from sdlora.jobs.queue import Queue

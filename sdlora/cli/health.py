@@ -12,8 +12,8 @@ from typing import Annotated
 import typer
 
 from sdlora.cli.options import WorkspaceOption, open_workspace
+from sdlora.core.environment import child_environment
 from sdlora.jobs import lock
-from sdlora.jobs.environment import child_environment
 from sdlora.jobs.paths import Workspace
 from sdlora.jobs.queue import ROOM
 
@@ -59,7 +59,7 @@ def _no_room(workspace: Workspace) -> str:
 
 def _no_process() -> str:
     """Python starts and finds the worker. What it loads later, torch, would take seconds of every minute."""
-    command = [sys.executable, "-c", "import sdlora.worker"]
+    command = [sys.executable, "-c", "import sdlora.processes.worker"]
     try:
         subprocess.run(command, check=True, capture_output=True, timeout=30, env={**os.environ, **child_environment()})
     except (OSError, subprocess.SubprocessError) as error:

@@ -1,7 +1,7 @@
 """Every setting, once: the form, the command line, presets, `job.json`, the file's metadata and the README are derived from here."""
 
-from sdlora.config.idle import RULES, idle
-from sdlora.config.preset import Preset, preset_folder, presets, resolve
+from sdlora.config.inactive import RULES, idle
+from sdlora.config.presets import Preset, preset_folder, presets, resolve
 from sdlora.config.training import TrainSettings
 from sdlora.config.values import (
     SECTIONS,

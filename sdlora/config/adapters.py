@@ -1,11 +1,11 @@
-"""Settings of the LoRA itself; its fields are those of `sdlora.lora.targets.Shape`."""
+"""Settings of the LoRA itself; its fields are those of `sdlora.adapters.spec.Shape`."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 from sdlora.config.declare import Section, setting
-from sdlora.text import Text
+from sdlora.core.text import Text
 
 
 class LoraSettings(Section):

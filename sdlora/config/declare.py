@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from sdlora.text import Text
+from sdlora.core.text import Text
 
 
 def setting(default: Any, label: Text, help: Text, *, first: bool = False, **limits: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from sdlora.config.declare import Section, setting
-from sdlora.text import Text
+from sdlora.core.text import Text
 
 
 class TrainSettings(Section):

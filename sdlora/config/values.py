@@ -13,12 +13,12 @@ from pydantic.fields import FieldInfo
 
 from sdlora.config.adapters import LoraSettings
 from sdlora.config.declare import Section
-from sdlora.config.idle import faults
+from sdlora.config.inactive import faults
 from sdlora.config.inputs import DataSettings, ModelSettings
 from sdlora.config.results import ExportSettings, SampleSettings
 from sdlora.config.training import TrainSettings
-from sdlora.errors import BadInput
-from sdlora.text import Text
+from sdlora.core.errors import BadInput
+from sdlora.core.text import Text
 
 
 class Config(Section):

@@ -1,11 +1,11 @@
 """Data sets: strange files in, pictures with captions out. Pillow and the standard library only."""
 
 from sdlora.data.captions import add_prefix, add_suffix, replace, with_trigger
+from sdlora.data.checks.doctor import Finding, check
 from sdlora.data.dataset import Dataset, Item, Skipped
-from sdlora.data.doctor import Finding, check
-from sdlora.data.ingest import import_pictures
-from sdlora.data.opened import Opened
-from sdlora.data.pictures import fit
+from sdlora.data.dataset_cache import Opened
+from sdlora.data.images import fit
+from sdlora.data.importing import import_pictures
 from sdlora.data.store import (
     clear_leftovers,
     copy_dataset,

@@ -10,12 +10,12 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from sdlora.core.text import Text
 from sdlora.data import limits
 from sdlora.data.captions import clean_caption
 from sdlora.data.limits import Refused
-from sdlora.data.names import by_encoding, clean_name, key, readable, stem_key, suffix_of
 from sdlora.data.sources import Entry, Found
-from sdlora.text import Text
+from sdlora.data.text_decoding import by_encoding, clean_name, key, readable, stem_key, suffix_of
 
 KOHYA = re.compile(r"([0-9]{1,6})_(.*\S.*)")
 CAPTION_COLUMNS = ("text", "caption")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sdlora.text import Text
+from sdlora.core.text import Text
 
 FORMAT = 1
 FILE = re.compile(r"pictures/([0-9a-f]{64})\.png")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sdlora.text import Text
+from sdlora.core.text import Text
 
 MEGA = 1_000_000
 

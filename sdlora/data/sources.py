@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from sdlora.core.errors import BadInput
+from sdlora.core.text import Text
 from sdlora.data import limits
 from sdlora.data.dataset import Skipped
 from sdlora.data.limits import Refused
-from sdlora.data.names import clean_name, key, suffix_of
+from sdlora.data.text_decoding import clean_name, key, suffix_of
 from sdlora.data.zips import open_zip, safe_members
-from sdlora.errors import BadInput
-from sdlora.text import Text
 
 CAPTION_SUFFIXES = frozenset({".txt", ".caption"})
 TABLE_NAMES = frozenset({"metadata.jsonl", "metadata.csv"})

@@ -13,13 +13,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from sdlora.core.errors import BadInput, DiskFull
+from sdlora.core.files import link_or_copy, read_json, sha256_of, sync_folder, write_json
+from sdlora.core.text import Text
 from sdlora.data import limits
 from sdlora.data.captions import clean_caption
 from sdlora.data.dataset import Dataset, Item, content_id, from_json, to_json
-from sdlora.data.names import clean_name
-from sdlora.errors import BadInput, DiskFull
-from sdlora.files import link_or_copy, read_json, sha256_of, sync_folder, write_json
-from sdlora.text import Text
+from sdlora.data.text_decoding import clean_name
 
 MANIFEST = "dataset.json"
 PICTURES = "pictures"

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from sdlora.core.errors import BadInput
+from sdlora.core.text import Text
 from sdlora.data import limits
-from sdlora.data.names import by_encoding, clean_name
-from sdlora.errors import BadInput
-from sdlora.text import Text
+from sdlora.data.text_decoding import by_encoding, clean_name
 
 UTF8_NAME = 0x800
 ENCRYPTED = 0x1

@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from sdlora.errors import BadInput
-from sdlora.text import Text
+from sdlora.core.errors import BadInput
+from sdlora.core.text import Text
 
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,79}")
 

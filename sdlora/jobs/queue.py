@@ -7,9 +7,9 @@ import shutil
 import time
 from dataclasses import InitVar, dataclass, field
 
-from sdlora.errors import BadInput
+from sdlora.core.errors import BadInput
 from sdlora.jobs import runner
-from sdlora.jobs.overview import Overview
+from sdlora.jobs.job_list import Overview
 from sdlora.jobs.paths import JobPaths, Workspace
 from sdlora.jobs.spec import Outcome
 

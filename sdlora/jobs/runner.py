@@ -15,16 +15,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from sdlora.errors import BadInput, DeviceLost
-from sdlora.files import read_json
-from sdlora.jobs import launch, lock, store
-from sdlora.jobs.environment import child_environment
+from sdlora.core.environment import child_environment
+from sdlora.core.errors import BadInput, DeviceLost
+from sdlora.core.files import read_json
+from sdlora.core.text import Text
+from sdlora.jobs import lock, store
+from sdlora.jobs.launchers import commands
 from sdlora.jobs.paths import JobPaths, Workspace
 from sdlora.jobs.spec import JobSpec, Outcome
-from sdlora.text import Text
 
 Status = Literal["queued", "running", "stopping", "interrupted", "paused", "done", "stopped", "failed"]
-RUNNERS = {"local": launch.command, "ray": launch.on_ray}  # what $SDLORA_RUNNER names
+RUNNERS = {"local": commands.command, "ray": commands.on_ray}  # what $SDLORA_RUNNER names
 PATIENCE = 5.0  # seconds that a change to the queue waits for others to end theirs
 ATTEMPTS = 3  # of a killed worker without a saved step in between, before a person is asked
 
@@ -166,7 +167,7 @@ def node(paths: JobPaths) -> str:
 
 def end_children(seconds: float = 6.0) -> None:
     """Let workers that this process started save and leave, for where everything ends with it: in a container."""
-    workers = [pid for pid in _children() if b"sdlora.worker" in _command(pid)]
+    workers = [pid for pid in _children() if b"sdlora.processes.worker" in _command(pid)]
     for pid in workers:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)

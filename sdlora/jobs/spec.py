@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from sdlora import config
 from sdlora.config import Config
-from sdlora.files import read_json, write_json
+from sdlora.core.files import read_json, write_json
+from sdlora.core.text import Text
 from sdlora.jobs.paths import JobPaths
-from sdlora.text import Text
 
 
 @dataclass(frozen=True)

@@ -16,15 +16,15 @@ from pathlib import Path
 
 from sdlora import __version__
 from sdlora.config import Config, from_values, values_of
+from sdlora.core.errors import BadInput
+from sdlora.core.files import link_or_copy, read_json, sync_folder
+from sdlora.core.text import Text
 from sdlora.data import Dataset, copy_dataset, open_dataset
 from sdlora.data import clear_leftovers as clear_datasets
-from sdlora.errors import BadInput
-from sdlora.files import link_or_copy, read_json, sync_folder
 from sdlora.jobs.lock import held, holding
 from sdlora.jobs.paths import JobPaths, Workspace
 from sdlora.jobs.spec import JobSpec
 from sdlora.models.bases import fingerprint, resolve_base
-from sdlora.text import Text
 
 OPEN_OF_ONE, OPEN_OF_ALL = 8, 1_000  # jobs that have not ended: of one user, and where there is no file of users
 PATIENCE = 30.0  # seconds that a new job waits for others to be made

@@ -9,10 +9,10 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from sdlora.errors import BadInput
-from sdlora.files import write_bytes
+from sdlora.core.errors import BadInput
+from sdlora.core.files import write_bytes
+from sdlora.core.text import Text
 from sdlora.jobs.paths import Workspace, checked_id
-from sdlora.text import Text
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 SCRYPT = {"n": 2**14, "r": 8, "p": 1}  # 16 MB and some 50 ms a guess

@@ -13,10 +13,10 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from sdlora.errors import BaseUnusable
-from sdlora.models.family import Part, family_named, family_of
-from sdlora.models.single_file import configs, diffusers_shapes, read_checkpoint
-from sdlora.text import Text
+from sdlora.core.errors import BaseUnusable
+from sdlora.core.text import Text
+from sdlora.families.spec import Part, family_named, family_of
+from sdlora.models.checkpoint import configs, diffusers_shapes, read_checkpoint
 
 BUNDLED = Path(__file__).parent.parent / "bundled" / "emoji"
 EXAMPLE = BUNDLED.parent / "pictures"  # 24 captioned pictures in one style that the bundled base does not know

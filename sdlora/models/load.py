@@ -12,15 +12,15 @@ import transformers
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from sdlora.errors import BadInput, BaseUnusable
-from sdlora.files import read_json
+from sdlora.core.errors import BadInput, BaseUnusable
+from sdlora.core.files import read_json
+from sdlora.core.safetensors_io.reader import read as read_lean
+from sdlora.core.text import Text
+from sdlora.families.spec import Family, Part, family_named, family_of
 from sdlora.models.bases import BaseRef, facts, native_resolution
-from sdlora.models.family import Family, Part, family_named, family_of
-from sdlora.models.lean import read as read_lean
-from sdlora.models.single_file import TEXT_ENCODERS, configs, read_checkpoint
-from sdlora.models.tokens import find_tokenizer
-from sdlora.models.unpack import modules
-from sdlora.text import Text
+from sdlora.models.checkpoint import TEXT_ENCODERS, configs, read_checkpoint
+from sdlora.models.checkpoint_modules import modules
+from sdlora.models.tokenizer import find_tokenizer
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 SMALL = 100_000_000  # parameters of a UNet

@@ -14,13 +14,13 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
-from sdlora.errors import BadInput
-from sdlora.files import read_json, write_json
-from sdlora.models import single_file, unpack
+from sdlora.core.errors import BadInput
+from sdlora.core.files import read_json, write_json
+from sdlora.core.safetensors_io.streamed import write_streamed
+from sdlora.core.text import Text
+from sdlora.models import checkpoint, checkpoint_modules
 from sdlora.models.bases import weight_files
-from sdlora.models.tokens import find_tokenizer
-from sdlora.streamed import write_streamed
-from sdlora.text import Text
+from sdlora.models.tokenizer import find_tokenizer
 
 PARTS = ("unet", "text_encoder", "text_encoder_2")
 Weights = dict[str, dict[str, Tensor]]  # part -> name (text encoders with `text_model.`) -> tensor
@@ -32,7 +32,7 @@ _CLASSES = {"text_encoder": "CLIPTextModel", "text_encoder_2": "CLIPTextModelWit
 def open_weights(base: Path) -> Weights:
     """UNet and text encoders of a folder or a single file."""
     if base.is_file():
-        found = unpack.tensors(single_file.read_checkpoint(base))
+        found = checkpoint_modules.tensors(checkpoint.read_checkpoint(base))
         return {part: weights for part, weights in found.items() if part in PARTS}
     parts: Weights = {}
     for file in weight_files(base):
@@ -49,7 +49,7 @@ def _canonical(part: str, name: str) -> str:
 def kind_of(base: Path) -> tuple[str, str]:
     """`sd1`, `sd2` or `sdxl`, whether it can be trained or not, and what it predicts: `epsilon` or `v_prediction`."""
     if base.is_file():
-        found = single_file.read_checkpoint(base)
+        found = checkpoint.read_checkpoint(base)
         return found.family, found.prediction
     unet, scheduler = read_json(base / "unet/config.json"), read_json(base / "scheduler/scheduler_config.json")
     wide = unet.get("cross_attention_dim") == 1024
@@ -96,8 +96,8 @@ def _write_rest(base: Path, out: Path) -> None:
                 (out / inner).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, out / inner)
         return
-    found = single_file.read_checkpoint(base)
-    configs = single_file.configs(found)
+    found = checkpoint.read_checkpoint(base)
+    configs = checkpoint.configs(found)
     index: dict[str, Any] = {"_class_name": "StableDiffusionPipeline", "safety_checker": [None, None]}
     if found.family == "sdxl":
         index = {"_class_name": "StableDiffusionXLPipeline", "force_zeros_for_empty_prompt": True}
@@ -108,10 +108,10 @@ def _write_rest(base: Path, out: Path) -> None:
         (out / part).mkdir(exist_ok=True)
         name = "scheduler_config.json" if part == "scheduler" else "config.json"
         write_json(out / part / name, config | more)
-    for part, _, open_clip in single_file.TEXT_ENCODERS[found.family]:
+    for part, _, open_clip in checkpoint.TEXT_ENCODERS[found.family]:
         tokenizer = find_tokenizer(base, configs[part], "!" if open_clip else None)
         tokenizer.save_pretrained(out / part.replace("text_encoder", "tokenizer"))
         index[part.replace("text_encoder", "tokenizer")] = ["transformers", "CLIPTokenizer"]
     (out / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
-    vae = unpack.tensors(found)["vae"]
+    vae = checkpoint_modules.tensors(found)["vae"]
     write_streamed(out / "vae" / _FILES["vae"], vae, vae.__getitem__)

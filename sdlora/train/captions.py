@@ -7,7 +7,7 @@ import hashlib
 import torch
 
 from sdlora.config import Config
-from sdlora.train.randomness import generator
+from sdlora.train.rng import generator
 
 ORDERS = 8  # of each caption
 

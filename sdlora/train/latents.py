@@ -18,12 +18,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from sdlora.core.errors import BadInput
+from sdlora.core.safetensors_io import writer
+from sdlora.core.text import Text
 from sdlora.data import fit
-from sdlora.errors import BadInput
-from sdlora.lora import canonical
-from sdlora.text import Text
-from sdlora.train.randomness import generator
 from sdlora.train.recolour import recoloured
+from sdlora.train.rng import generator
 
 KEPT_BYTES = 2 << 30  # 16,000 pictures of 512 x 512 for SD 1.x
 COLOURINGS = 24  # random ones that a picture is also shown in where `data.recolour` is on
@@ -165,7 +165,7 @@ class Encoder:
         if missing:
             began = time.monotonic()
             known |= self._encoded(number, missing)
-            canonical.write(file, known)
+            writer.write(file, known)
             self._taken.append(time.monotonic() - began)
         return {"flipped": None} | {way: known[way] for way in wanted}
 

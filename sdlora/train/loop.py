@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from sdlora.config import TrainSettings
-from sdlora.errors import Diverged, Unmoved
-from sdlora.events import Emit, Stepped
-from sdlora.text import Text
-from sdlora.train.batch import batch_losses
+from sdlora.core.errors import Diverged, Unmoved
+from sdlora.core.events import Emit, Stepped
+from sdlora.core.text import Text
+from sdlora.train.batches import batch_losses
 from sdlora.train.memory import out_of_memory
-from sdlora.train.randomness import key
+from sdlora.train.rng import key
 from sdlora.train.trainer import Trainer
 
 TRIED, STILL = 20, 1e-8  # steps after which adapters must have moved, and by how much

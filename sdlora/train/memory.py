@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from sdlora.errors import OutOfMemory
-from sdlora.events import Emit, Warned
-from sdlora.text import Text
+from sdlora.core.errors import OutOfMemory
+from sdlora.core.events import Emit, Warned
+from sdlora.core.text import Text
 from sdlora.train.trainer import Trainer
 
 

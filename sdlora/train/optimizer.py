@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sdlora.adapters.inject import Adapters
 from sdlora.config import TrainSettings
-from sdlora.errors import BadInput
-from sdlora.lora.inject import Adapters
-from sdlora.text import Text
+from sdlora.core.errors import BadInput
+from sdlora.core.text import Text
 
 _PACKAGES = {"adamw8bit": "bitsandbytes", "prodigy": "prodigyopt"}
 _GROWN = "lora_B"  # LoRA+ lets B learn faster than A (arXiv 2402.12354)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from sdlora.train.randomness import generator
+from sdlora.train.rng import generator
 
 
 @dataclass

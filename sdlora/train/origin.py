@@ -9,11 +9,11 @@ from typing import Any
 import torch
 
 from sdlora.config import values_of
-from sdlora.errors import BadInput
-from sdlora.events import Emit, Warned
+from sdlora.core.errors import BadInput
+from sdlora.core.events import Emit, Warned
+from sdlora.core.text import Text
 from sdlora.models.bases import fingerprint
-from sdlora.text import Text
-from sdlora.train.prepare import Run
+from sdlora.train.setup import Run
 from sdlora.train.state import State
 
 FREE = (

@@ -13,15 +13,15 @@ import torch
 from PIL import Image
 
 from sdlora.config import values_of
-from sdlora.errors import DiskFull, Diverged
-from sdlora.events import Judged, Phase, Sampled, Saved, Warned
-from sdlora.files import write_bytes
-from sdlora.lora import kohya
-from sdlora.lora.metadata import About
-from sdlora.render import Picture
-from sdlora.text import Text
+from sdlora.core.errors import DiskFull, Diverged
+from sdlora.core.events import Judged, Phase, Sampled, Saved, Warned
+from sdlora.core.files import write_bytes
+from sdlora.core.text import Text
+from sdlora.lora_files import kohya
+from sdlora.lora_files.metadata import About
+from sdlora.render.renderer import Picture
 from sdlora.train import state
-from sdlora.train.prepare import Run, prompts, resolution
+from sdlora.train.setup import Run, prompts, resolution
 from sdlora.train.snapshot import capture
 from sdlora.train.state import State
 from sdlora.train.trainer import evaluating

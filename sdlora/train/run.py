@@ -7,20 +7,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sdlora.certificate import certify
-from sdlora.events import Emit, Phase, Started
-from sdlora.files import sha256_of
-from sdlora.lora import kohya
-from sdlora.text import Text
+from sdlora.core.events import Emit, Phase, Started
+from sdlora.core.files import sha256_of
+from sdlora.core.text import Text
+from sdlora.lora_files import kohya
+from sdlora.render.verify import certify
 from sdlora.train import state
-from sdlora.train.foresee import FEWEST, foresee
-from sdlora.train.judge import Judgement, best_step
+from sdlora.train.distributed import ALONE, Together
+from sdlora.train.estimate import FEWEST, foresee
+from sdlora.train.evaluate import Judgement, best_step
 from sdlora.train.loop import train
 from sdlora.train.origin import check, origin, use_threads_of
 from sdlora.train.outputs import after_step, catch_up, checkpoint, finished, save_state
-from sdlora.train.prepare import Folders, Request, Run, encode, load, prepare
+from sdlora.train.setup import Folders, Request, Run, encode, load, prepare
 from sdlora.train.snapshot import restore
-from sdlora.train.together import ALONE, Together
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def run(request: Request, folders: Folders, emit: Emit, control: Control, togeth
     and decides when to stop.
 
     Raises:
-        BadInput, BaseUnusable, DeviceLost, DiskFull, Diverged, OutOfMemory: see `sdlora.errors`.
+        BadInput, BaseUnusable, DeviceLost, DiskFull, Diverged, OutOfMemory: see `sdlora.core.errors`.
     """
     emit(Phase("loading"))
     with together.first():

@@ -13,10 +13,10 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
-from sdlora.errors import BadInput
-from sdlora.files import create, make_folder, move_folder, read_json, remove_folder, sha256_of, to_json
-from sdlora.lora import canonical
-from sdlora.text import Text
+from sdlora.core.errors import BadInput
+from sdlora.core.files import create, make_folder, move_folder, read_json, remove_folder, sha256_of, to_json
+from sdlora.core.safetensors_io import writer
+from sdlora.core.text import Text
 
 FORMAT = 1
 KEPT = 2
@@ -40,7 +40,7 @@ def save(folder: Path, state: State) -> None:
     remove_folder(building)
     remove_folder(final)  # an invalid leftover of the same step
     make_folder(building)
-    data = canonical.to_bytes(state.tensors)
+    data = writer.to_bytes(state.tensors)
     create(building / "tensors.safetensors", data)
     manifest = {"format": FORMAT, "step": state.step, "sha256": hashlib.sha256(data).hexdigest(), "facts": state.facts}
     create(building / "manifest.json", to_json(manifest))

@@ -10,15 +10,15 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from sdlora.adapters.inject import Adapters
 from sdlora.config import Config
-from sdlora.lora.inject import Adapters
 from sdlora.models.load import Base
 from sdlora.models.prompt import Embedding
+from sdlora.train.distributed import ALONE, Together
 from sdlora.train.latents import Latents
-from sdlora.train.loss import Diffusion
+from sdlora.train.objective import Diffusion
 from sdlora.train.optimizer import groups_of, make
 from sdlora.train.order import Order
-from sdlora.train.together import ALONE, Together
 
 
 @dataclass(frozen=True)

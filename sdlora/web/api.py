@@ -15,19 +15,20 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from sdlora import config, data
+from sdlora.core.errors import BadInput, DiskFull, SdloraError
+from sdlora.core.events import Follower
+from sdlora.core.files import read_lines
+from sdlora.core.text import Text
 from sdlora.data import Dataset
-from sdlora.errors import BadInput, DiskFull, SdloraError
-from sdlora.events import Follower
-from sdlora.files import read_lines
-from sdlora.jobs import library, runner, store, users
+from sdlora.jobs import runner, store, users
 from sdlora.jobs.paths import JobPaths, Workspace, checked_id
 from sdlora.jobs.spec import JobSpec, Outcome
 from sdlora.jobs.users import User
-from sdlora.text import Text
-from sdlora.web import uploads
+from sdlora.library import catalog
 from sdlora.web.context import USER_HEADER, user_of
 from sdlora.web.form import typed
-from sdlora.web.settings import checked_base
+from sdlora.web.screens.settings import checked_base
+from sdlora.web.security import uploads
 
 STREAMS = 64  # followers of events at once
 LOOK_SECONDS = 0.5
@@ -125,7 +126,7 @@ def _jobs(router: APIRouter, workspace: Workspace) -> None:
         settings = config.resolve(wish.preset, None, changes.items())
         checked_base(settings.model.base)
         dataset = own_dataset(workspace, user, wish.dataset)
-        file = library.starting_file(workspace, settings, user)
+        file = catalog.starting_file(workspace, settings, user)
         spec = store.create(workspace, dataset, settings, wish.name, wish.preset, user.name, file)
         runner.start_next(workspace)
         return _status(workspace, spec)

@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from sdlora.data import Opened, doctor
-from sdlora.jobs.overview import Overview
+from sdlora.core.text import Language, Text
+from sdlora.data import Opened
+from sdlora.data.checks import doctor
+from sdlora.jobs.job_list import Overview
 from sdlora.jobs.paths import Workspace
 from sdlora.jobs.users import EVERYBODY, User
-from sdlora.text import Language, Text
-from sdlora.web.crowd import Crowd
-from sdlora.web.known import Known
-from sdlora.web.media import Media
+from sdlora.web.adaptive_polling import Crowd
+from sdlora.web.event_cache import Watch
+from sdlora.web.header_cache import Known
 from sdlora.web.previews import Previews
-from sdlora.web.watch import Watch
+from sdlora.web.security.media import Media
 
 USER_HEADER = "x-sdlora-user"  # written by the guard: `name:admin` or `name:user`
 MEMORY = "sdlora"  # gradio wants a key to scramble what it keeps in the browser; nothing secret is kept there

@@ -11,11 +11,11 @@ from gradio.components import Component
 
 from sdlora import config
 from sdlora.config import Setting
-from sdlora.errors import BadInput
-from sdlora.jobs.environment import gpus
-from sdlora.text import Text
-from sdlora.web import words
+from sdlora.core.environment import gpus
+from sdlora.core.errors import BadInput
+from sdlora.core.text import Text
 from sdlora.web.context import Page
+from sdlora.web.strings import words
 
 Values = Mapping[Component, Any]  # what gradio hands over for a set of inputs
 

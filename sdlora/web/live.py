@@ -10,20 +10,23 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from sdlora import config, data, files
-from sdlora.errors import BadInput
-from sdlora.events import Follower
+from sdlora import config, data
+from sdlora.core import files
+from sdlora.core.errors import BadInput
+from sdlora.core.events import Follower
 from sdlora.jobs import runner
 from sdlora.jobs.paths import JobPaths
 from sdlora.jobs.spec import Outcome
 from sdlora.jobs.users import may_see
-from sdlora.web import among, progress, training, verdict, words
 from sdlora.web.context import Page
-from sdlora.web.gallery import empty
-from sdlora.web.messages import event
-from sdlora.web.pictures import Pictures
-from sdlora.web.training import Training
-from sdlora.web.tryout import Tryout
+from sdlora.web.handlers import event
+from sdlora.web.screens import train
+from sdlora.web.screens.pictures import Pictures
+from sdlora.web.screens.preview import Tryout
+from sdlora.web.screens.train import Training
+from sdlora.web.strings import words
+from sdlora.web.views import progress, queue_notes, verdict
+from sdlora.web.views.gallery import empty
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Sight:
     jobs: list[runner.Job]  # the newest that this user may see
     more: int  # older ones
     busy: bool  # whether a new job would wait, for whoever's
-    notes: among.Notes
+    notes: queue_notes.Notes
     job: runner.Job | None  # the one that the page shows
     paths: JobPaths | None
     outcome: Outcome | None
@@ -123,7 +126,7 @@ def look(page: Page, job_id: Any, pictures: bool, choice: Any) -> Sight:
     paths = page.workspace.job(job.spec.id) if job else None
     ended = job is not None and job.status in ("done", "stopped", "failed", "paused")
     outcome = Outcome.read(paths) if paths and ended else None
-    notes = among.notes(page, every, [*newest, job] if job else newest)
+    notes = queue_notes.notes(page, every, [*newest, job] if job else newest)
     return Sight(newest, len(jobs) - len(newest), busy, notes, job, paths, outcome, pictures, choice)
 
 
@@ -132,7 +135,7 @@ def draw(page: Page, sight: Sight, follower: Follower) -> dict[str, Any]:
     job, outcome = sight.job, sight.outcome
     strength = outcome.recommended_strength if outcome and outcome.status == "done" else 1.0
     return {
-        **training.buttons(page, job, sight.pictures, sight.busy),
+        **train.buttons(page, job, sight.pictures, sight.busy),
         "status": progress.status(page, job, follower, outcome, sight.notes.get(job.spec.id, ()) if job else ()),
         "loss": progress.loss(page, follower, outcome),
         "samples": progress.samples(page, sight.paths, follower),
@@ -174,7 +177,7 @@ def _first_prompt(job: runner.Job, paths: JobPaths) -> str:
 
 def current_job(page: Page, remembered: Any) -> str:
     """What a page shows when it is opened, in any browser: the job that runs, else the one it showed, else the last one."""
-    jobs = training.own_jobs(page)
+    jobs = train.own_jobs(page)
     running = [j.spec.id for j in jobs if j.status in ("running", "stopping")]
     known = [j.spec.id for j in jobs if j.spec.id == remembered]
     return next(iter([*running, *known, *(j.spec.id for j in jobs)]), "")
@@ -182,7 +185,7 @@ def current_job(page: Page, remembered: Any) -> str:
 
 def settings_of(page: Page, job_id: str) -> dict[str, Any]:
     """What a job was started with, as a browser that has seen nothing yet would remember its own form."""
-    spec = next((job.spec for job in training.own_jobs(page) if job.spec.id == job_id), None)
+    spec = next((job.spec for job in train.own_jobs(page) if job.spec.id == job_id), None)
     return {"preset": spec.preset, "values": config.values_of(spec.settings)} if spec else {}
 
 

@@ -17,10 +17,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sdlora.errors import SdloraError
-from sdlora.jobs.environment import child_environment
-from sdlora.text import Text
-from sdlora.web import words
+from sdlora.core.environment import child_environment
+from sdlora.core.errors import SdloraError
+from sdlora.core.text import Text
+from sdlora.web.strings import words
 
 IDLE_SECONDS = 600.0
 
@@ -164,7 +164,7 @@ class Previews:
         self._used = time.monotonic()
         if self._process is None or self._process.poll() is not None:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "sdlora.previewer"],
+                [sys.executable, "-m", "sdlora.processes.previewer"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env={**os.environ, **child_environment()},

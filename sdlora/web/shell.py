@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sdlora.text import Language
-from sdlora.web import look
+from sdlora.core.text import Language
+from sdlora.web import theme
 
 PAGES: dict[str, Language] = {"/en": "en", "/en/": "en", "/ja": "ja", "/ja/": "ja"}
 COOKIE = "sdlora-language"
@@ -60,4 +60,4 @@ def dressed(html: str, language: Language) -> str:
     """Our words for other people's: gradio describes itself in the page's metadata."""
     html = re.sub(r'<meta\s+(property|name)="(og|twitter):[^>]*>\s*', "", html)
     html = re.sub(r'<html(\s+)lang="\w+"', rf'<html\1lang="{language}"', html, count=1)
-    return html.replace("<head>", "<head>" + look.head(language), 1)
+    return html.replace("<head>", "<head>" + theme.head(language), 1)

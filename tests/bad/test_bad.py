@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sdlora import cli
-from sdlora.cli import training
+from sdlora.cli import train
 from tests.bad import loras, pictures, settings, zips
 from tests.bad.case import Case
 from tests.browser import ROOT
@@ -53,7 +53,7 @@ def test_bad(
 ) -> None:
     """In this process. A job that is accepted is written, not trained."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr(training, "watch", lambda paths, out, as_json: print(paths.job.read_text()))
+    monkeypatch.setattr(train, "watch", lambda paths, out, as_json: print(paths.job.read_text()))
     (tmp_path / "in").mkdir()
     monkeypatch.setattr(sys, "argv", ["sdlora", *words_of(command, case, tmp_path / "in")])
     with pytest.raises(SystemExit) as ended:

@@ -11,16 +11,16 @@ import time
 
 import pytest
 from PIL import Image
+from sdlora.data.decode.decoder import ROOT, Decoder
 
 from sdlora.data import fit, import_pictures
-from sdlora.data.decoder import ROOT, Decoder
 from sdlora.data.limits import Refused
 
 # Answers as the real child does, but dies of a picture named so once or always, and hangs on a third.
 ODD_CHILD = """
 import os, sys, json, time
 from pathlib import Path
-from sdlora.data.decode import decode
+from sdlora.data.decode.child import decode
 for line in sys.stdin.buffer:
     request = {name: Path(value) for name, value in json.loads(line).items()}
     head = request["source"].read_bytes()[:4]
@@ -91,14 +91,14 @@ def test_the_import_goes_on_after_a_crash(draw, datasets, tmp_path, odd, monkeyp
     bad = draw("b.png", 2)
     bad.write_bytes(b"dies")
     source = draw("c.png", 3).parent
-    monkeypatch.setattr("sdlora.data.ingest.Decoder", lambda: Decoder(command=odd))
+    monkeypatch.setattr("sdlora.data.importing.Decoder", lambda: Decoder(command=odd))
     dataset = import_pictures([source], datasets)
     assert [item.name for item in dataset.items] == ["a.png", "c.png"]
     assert [one.name for one in dataset.skipped] == ["b.png"]
 
 
 def test_memory_is_limited(tmp_path):
-    code = "import sdlora.data.decode as d; d.limit_resources(); bytearray(3 << 30)"
+    code = "import sdlora.data.decode.child as d; d.limit_resources(); bytearray(3 << 30)"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert "MemoryError" in result.stderr
 

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image, ImageFilter
 
 from sdlora.data import Dataset, check, import_pictures, with_captions
-from sdlora.data.likeness import groups_alike
-from sdlora.data.looks import Look
+from sdlora.data.checks.image_stats import Look
+from sdlora.data.checks.near_duplicates import groups_alike
 
 
 @pytest.fixture

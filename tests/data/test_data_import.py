@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from sdlora.core.errors import BadInput
 from sdlora.data import check, import_pictures, limits, list_datasets, open_dataset
-from sdlora.data.ingest import CHANGES
-from sdlora.errors import BadInput
+from sdlora.data.importing import CHANGES
 
 
 def names(dataset):

@@ -9,6 +9,7 @@ import shutil
 
 import pytest
 
+from sdlora.core.errors import BadInput, DiskFull
 from sdlora.data import (
     copy_dataset,
     delete_dataset,
@@ -19,7 +20,6 @@ from sdlora.data import (
     with_captions,
     without_items,
 )
-from sdlora.errors import BadInput, DiskFull
 
 
 def content(folder):

@@ -8,8 +8,8 @@ import zipfile
 
 import pytest
 
+from sdlora.core.errors import BadInput
 from sdlora.data import import_pictures, limits
-from sdlora.errors import BadInput
 
 
 def names(dataset):

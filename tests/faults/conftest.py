@@ -14,13 +14,14 @@ from typing import Any
 
 import pytest
 
-from sdlora import config, events
+from sdlora import config
+from sdlora.core import events
+from sdlora.core.environment import child_environment
+from sdlora.core.safetensors_io.writer import data_of
 from sdlora.data import Dataset, import_pictures
 from sdlora.jobs import store
-from sdlora.jobs.environment import child_environment
 from sdlora.jobs.paths import JobPaths, Workspace
 from sdlora.jobs.spec import Outcome
-from sdlora.lora.canonical import data_of
 from tests.conftest import draw_pictures
 
 STEPS = 15

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sdlora.errors import BadInput
+from sdlora.core.errors import BadInput
 from sdlora.jobs import store
 from sdlora.jobs.paths import Workspace
 from sdlora.jobs.spec import JobSpec
@@ -30,6 +30,6 @@ def test_more_steps_from_where_it_ended(zygote: Zygote, job: MakeJob, place: Wor
     assert result(short) == before, "the old one stays"
     zygote.run(whole)
     last = "step-000015.safetensors"
-    from sdlora.lora.canonical import data_of
+    from sdlora.core.safetensors_io.writer import data_of
 
     assert data_of((longer.checkpoints / last).read_bytes()) == data_of((whole.checkpoints / last).read_bytes())

@@ -11,7 +11,7 @@ from typing import Literal
 import pytest
 import torch
 
-from sdlora import files
+from sdlora.core import files
 from sdlora.train import state
 from sdlora.train.state import State
 from tests.disk import Disk, Gone
@@ -78,7 +78,7 @@ def injected(root: Path, monkeypatch: pytest.MonkeyPatch, how: Literal["error", 
 
 
 def test_the_disk_counts_every_operation_of_a_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the state were written past `sdlora.files`, the faults above would miss it."""
+    """If the state were written past `sdlora.core.files`, the faults above would miss it."""
     touched: list[str] = []
     real = os.open
     monkeypatch.setattr(os, "open", lambda path, *a, **k: (touched.append(str(path)), real(path, *a, **k))[1])

@@ -15,14 +15,14 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from sdlora.jobs import runner
-from sdlora.jobs.overview import Overview
+from sdlora.jobs.job_list import Overview
 from sdlora.jobs.paths import JobPaths, Workspace
 from sdlora.jobs.queue import Queue
-from sdlora.web import build
+from sdlora.web import server
 from sdlora.web.context import Site
-from sdlora.web.media import Media
+from sdlora.web.event_cache import Watch
 from sdlora.web.previews import Previews
-from sdlora.web.watch import Watch
+from sdlora.web.security.media import Media
 from tests.browser import ROOT, started_app
 from tests.faults.conftest import MakeJob, told
 
@@ -44,7 +44,7 @@ def workers(paths: JobPaths) -> list[int]:
             words = (folder / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if b"sdlora.worker" in words and str(paths.folder).encode() in words:
+        if b"sdlora.processes.worker" in words and str(paths.folder).encode() in words:
             found.append(int(folder.name))
     return found
 
@@ -121,7 +121,7 @@ def test_the_queues_clock_outlives_a_fault(place: Workspace, monkeypatch: pytest
     monkeypatch.setattr(Queue, "tick", tick)
     (place.root / "uploads").mkdir()
     site, ended = Site(place, Media(place.root), Previews(place.previews), Watch(), Overview(place)), threading.Event()
-    clock = threading.Thread(target=build._clock, args=(site, ended))
+    clock = threading.Thread(target=server._clock, args=(site, ended))
     clock.start()
     wait(lambda: len(ticks) >= 2, 30)
     ended.set()

@@ -18,11 +18,13 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from sdlora import config, events, worker
+from sdlora import config
+from sdlora.core import events
 from sdlora.data import Dataset, delete_dataset, open_dataset, with_captions
 from sdlora.jobs import lock, runner, store
 from sdlora.jobs.paths import JobPaths, Workspace
 from sdlora.jobs.queue import Queue
+from sdlora.processes import worker
 from tests.faults.conftest import HARD, STEPS, MakeJob, Zygote, outcome_of, result, told
 
 pytestmark = pytest.mark.faults

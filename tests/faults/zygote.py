@@ -1,6 +1,6 @@
 """A warm parent that has loaded everything a worker needs and forks one for each run: `python -m tests.faults.zygote`.
 
-The forked worker is `sdlora.worker.main` as it is, after a planned fault was put in its way. JSON lines in:
+The forked worker is `sdlora.processes.worker.main` as it is, after a planned fault was put in its way. JSON lines in:
 `{"folder", "fault": {…}}`; out: `{"pid"}` at once and `{"code"}` at the end (negative = killed by that signal).
 """
 
@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,8 @@ import torch
 
 
 def main() -> None:
-    import sdlora.train.run
-    import sdlora.worker  # noqa: F401
-
+    for module in ("sdlora.train.run", "sdlora.processes.worker"):
+        import_module(module)
     torch.set_num_threads(1)  # no thread of OpenMP may be alive when we fork
     print("ready", flush=True)
     for line in sys.stdin:
@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def _worker(folder: Path, fault: dict[str, Any]) -> None:
-    from sdlora import worker
+    from sdlora.processes import worker
 
     os.setsid()
     log = os.open(folder / "log.txt", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -57,7 +57,7 @@ def _plan(fault: dict[str, Any]) -> None:
 
 def plan_kill_at(step: int) -> None:
     """SIGKILL when this step has been told."""
-    from sdlora import events
+    from sdlora.core import events
 
     append = events.append
 
@@ -71,7 +71,7 @@ def plan_kill_at(step: int) -> None:
 
 def plan_kill_in_save(operation: int) -> None:
     """SIGKILL after this many file operations inside state writes."""
-    from sdlora import files
+    from sdlora.core import files
     from sdlora.train import state
     from tests.disk import Disk, Gone
 
@@ -90,7 +90,7 @@ def plan_kill_in_save(operation: int) -> None:
 
 def plan_full_disk(where: str) -> None:
     """No room for files whose path has this in it: half of what is written goes in."""
-    from sdlora import files
+    from sdlora.core import files
 
     def refusing(real: Any) -> Any:
         def refuse(path: Path, content: Any) -> None:
@@ -104,7 +104,7 @@ def plan_full_disk(where: str) -> None:
 
     create = files.create
     files.create, files.append_line = refusing(create), refusing(files.append_line)
-    from sdlora import events
+    from sdlora.core import events
     from sdlora.train import state
 
     events.append_line, state.create = files.append_line, files.create
@@ -126,9 +126,9 @@ def plan_threads(count: int) -> None:
 
 def plan_out_of_memory(largest_batch: int) -> None:
     """More than this many pictures at once, or any without gradient checkpointing, do not fit."""
-    from sdlora.train import batch
+    from sdlora.train import batches
 
-    losses = batch.sample_losses
+    losses = batches.sample_losses
 
     def greedy(trainer: Any, samples: list[Any]) -> torch.Tensor:
         if torch.is_grad_enabled() and (
@@ -137,20 +137,20 @@ def plan_out_of_memory(largest_batch: int) -> None:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return losses(trainer, samples)
 
-    batch.sample_losses = greedy
+    batches.sample_losses = greedy
 
 
 def plan_not_finite(steps: list[int]) -> None:
     """The loss of these steps is not a number."""
-    from sdlora.train import batch
+    from sdlora.train import batches
 
-    losses = batch.sample_losses
+    losses = batches.sample_losses
 
     def broken(trainer: Any, *rest: Any) -> torch.Tensor:
         found = losses(trainer, *rest)
         return found * float("nan") if torch.is_grad_enabled() and trainer.done in steps else found
 
-    batch.sample_losses = broken
+    batches.sample_losses = broken
 
 
 def plan_broken_weights(step: int) -> None:
@@ -170,23 +170,23 @@ def plan_broken_weights(step: int) -> None:
 
 def plan_gpu_lost(step: int) -> None:
     """The device answers no more from this step on."""
-    from sdlora.train import batch
+    from sdlora.train import batches
 
-    losses = batch.sample_losses
+    losses = batches.sample_losses
 
     def lost(trainer: Any, *rest: Any) -> torch.Tensor:
         if trainer.done >= step:
             raise RuntimeError("CUDA error: unspecified launch failure")
         return losses(trainer, *rest)
 
-    batch.sample_losses = lost
+    batches.sample_losses = lost
 
 
 def plan_long_kernel(step: int) -> None:
     """One call into native code that takes far longer than anybody waits; like a kernel, it lets other threads run."""
-    from sdlora.train import batch
+    from sdlora.train import batches
 
-    losses = batch.sample_losses
+    losses = batches.sample_losses
 
     def slow(trainer: Any, *rest: Any) -> torch.Tensor:
         if torch.is_grad_enabled() and trainer.done == step:
@@ -196,7 +196,7 @@ def plan_long_kernel(step: int) -> None:
                 big = (big @ big) * 1e-4
         return losses(trainer, *rest)
 
-    batch.sample_losses = slow
+    batches.sample_losses = slow
 
 
 def plan_nan_latents(name: str) -> None:

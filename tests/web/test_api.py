@@ -15,7 +15,7 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 
-from sdlora.files import read_lines
+from sdlora.core.files import read_lines
 from tests.browser import ROOT, App, started_app
 from tests.web.asking import Answer, ask
 

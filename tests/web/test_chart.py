@@ -8,10 +8,10 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from sdlora.render.loss_chart import loss_chart, smoothed
 
-from sdlora.chart import loss_chart, smoothed
-from sdlora.events import Follower, Judged, Started, Stepped
-from sdlora.text import Language
+from sdlora.core.events import Follower, Judged, Started, Stepped
+from sdlora.core.text import Language
 
 
 def follower(count: int, judged: bool = True) -> Follower:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from sdlora import config
-from sdlora.jobs.environment import gpus
-from sdlora.text import Language
+from sdlora.core.environment import gpus
+from sdlora.core.text import Language
 from sdlora.web import form
 from sdlora.web.context import Page
 from sdlora.web.form import Form

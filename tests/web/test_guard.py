@@ -12,8 +12,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from sdlora.web.guard import Guard, allowed_hosts, is_loopback
-from sdlora.web.login import Login
+from sdlora.web.security.guard import Guard, allowed_hosts, is_loopback
+from sdlora.web.security.login import Login
 
 JOIN = "/en/gradio_api/queue/join"
 UPLOADS = Path(__file__).parent

@@ -14,9 +14,9 @@ from playwright.sync_api import Page, expect
 from safetensors.torch import save_file
 
 from sdlora.config import Config
-from sdlora.lora import formats
-from sdlora.lora.inspect import inspect_file
-from sdlora.lora.layers import Layer, Lora
+from sdlora.lora_files import write
+from sdlora.lora_files.inspect import inspect_file
+from sdlora.lora_files.layers import Layer, Lora
 from sdlora.models.weights import open_weights
 from tests.browser import App, started_app
 from tests.web.conftest import HOSTILE
@@ -43,7 +43,7 @@ def lora_file(base: Path, file: Path, seed: int) -> Path:
         for path, s in sorted(shapes.items())
     ]
     said = {"ss_base_model_version": "sd_v1", "modelspec.trigger_phrase": HOSTILE, "ss_sd_model_name": "somebase"}
-    return formats.write(file, Lora(tuple(layers), "sd1", said), "kohya")
+    return write.write(file, Lora(tuple(layers), "sd1", said), "kohya")
 
 
 def choose(page: Page, field: str, name: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from starlette.responses import FileResponse
 
-from sdlora.web.media import Media
+from sdlora.web.security.media import Media
 
 
 @pytest.fixture

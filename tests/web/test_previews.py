@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sdlora.errors import SdloraError
+from sdlora.core.errors import SdloraError
 from sdlora.web.previews import Cancelled, Drawing, Drawn, Previews, Wish
 
 

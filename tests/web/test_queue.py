@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from sdlora import config, events
+from sdlora import config
+from sdlora.core import events
+from sdlora.core.text import Text
 from sdlora.data import import_pictures
 from sdlora.jobs import lock, store
 from sdlora.jobs.paths import JobPaths, Workspace
 from sdlora.jobs.spec import JobSpec, Outcome
-from sdlora.text import Text
 from tests.browser import App, started_app
 from tests.conftest import draw_pictures
 

@@ -10,7 +10,7 @@ import sys
 import pytest
 from fastapi import APIRouter, FastAPI
 
-from sdlora.web.guard import is_reviewed
+from sdlora.web.security.guard import is_reviewed
 from tests.browser import App
 from tests.web.asking import ask
 from tests.web.walk import walk

@@ -35,7 +35,7 @@ def worker(app: App) -> int:
             command = (folder / "cmdline").read_bytes().decode()
         except OSError:
             continue
-        if "sdlora.worker" in command and str(app.workspace) in command:
+        if "sdlora.processes.worker" in command and str(app.workspace) in command:
             return int(folder.name)
     raise AssertionError("no worker runs")
 

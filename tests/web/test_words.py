@@ -9,9 +9,10 @@ from typing import get_args
 
 import pytest
 
+from sdlora.core.text import Text
 from sdlora.jobs.runner import Status
-from sdlora.text import Text
-from sdlora.web import glossary, library_words, words
+from sdlora.web.strings import library_words, words
+from sdlora.web.views import glossary
 
 JAPANESE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
 SHARED = {

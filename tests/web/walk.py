@@ -24,6 +24,6 @@ def walk(found: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 if __name__ == "__main__":
     from sdlora.jobs.paths import Workspace
-    from sdlora.web.build import make_app
+    from sdlora.web.server import make_app
 
     print(json.dumps(sorted(set(walk(make_app(Workspace(Path(sys.argv[1]))).routes)))))

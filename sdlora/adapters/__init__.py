@@ -1,0 +1,1 @@
+"""Adapters in a base: which layers get them, one file per kind, and their strength."""

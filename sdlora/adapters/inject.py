@@ -1,0 +1,147 @@
+"""Put adapters into a base's layers through PEFT, and set how strongly they act."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from peft import LoHaConfig, LoKrConfig, LoraConfig, PeftConfig, inject_adapter_in_model
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+
+from sdlora.adapters import dora
+from sdlora.adapters.dropout import Dropout, Shown
+from sdlora.adapters.spec import Part, Shape, pattern
+from sdlora.core.errors import BadInput
+from sdlora.core.text import Text
+
+ADAPTER = "sdlora"
+
+
+@dataclass(frozen=True)
+class Adapters:
+    """All adapters of a LoRA while it is inside a base: part -> module path -> PEFT layer.
+
+    A plain LoRA's layer computes W x + strength * (alpha / rank) * B A x with A (rank, in) and B (out, rank), B = 0 at first
+    (arXiv 2106.09685, section 4.1). All that is trained is fp32 whatever the base is in.
+    """
+
+    parts: dict[Part, dict[str, BaseTunerLayer]]
+    shape: Shape
+    shown: Shown = field(default_factory=Shown)  # what of a batch the next pass is given
+
+    def matrices(self) -> dict[str, nn.Parameter]:
+        """Everything trained by a stable name: `unet.<path>.lora_A`."""
+        return {
+            f"{part}.{path}.{name}": parameter
+            for part, layers in self.parts.items()
+            for path, layer in layers.items()
+            for name, parameter in trained(layer).items()
+        }
+
+    def parameters_of(self, part: Part) -> list[nn.Parameter]:
+        return [p for name, p in self.matrices().items() if name.startswith(f"{part}.")]
+
+    def parameter_count(self) -> int:
+        return sum(p.numel() for p in self.matrices().values())
+
+    def set_strength(self, strength: float) -> None:
+        """1 is what was trained; 0 gives the base's own output bit for bit."""
+        for layers in self.parts.values():
+            for layer in layers.values():
+                if self.shape.kind == "dora":
+                    layer.lora_magnitude_vector[ADAPTER].strength = strength
+                else:
+                    layer.set_scale(ADAPTER, strength)
+
+    @torch.no_grad()
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Copy values back in, by the names of `matrices`; those not named stay."""
+        for name, parameter in self.matrices().items():
+            if name in tensors:
+                parameter.copy_(tensors[name])
+
+
+def trained(layer: BaseTunerLayer) -> dict[str, nn.Parameter]:
+    """What PEFT trains in a layer, by its names: `lora_A` and `lora_B`, or `hada_w1_a`, …"""
+    found = {}
+    for name in layer.adapter_layer_names:
+        holder = getattr(layer, name)
+        if holder and ADAPTER in holder:
+            value = holder[ADAPTER]
+            found[name] = value if isinstance(value, nn.Parameter) else value.weight
+    return found
+
+
+@torch.no_grad()
+def change(layer: BaseTunerLayer, kind: str) -> Tensor:
+    """What the adapter adds to its layer's weight at strength 1, in fp32 and the weight's shape."""
+    return dora.change(layer, ADAPTER) if kind == "dora" else layer.get_delta_weight(ADAPTER).float()
+
+
+def inject(models: dict[Part, nn.Module], shape: Shape, seed: int) -> Adapters:
+    """Add untrained adapters to each model, in place. The global random state is left as it was.
+
+    Raises:
+        BadInput: a model has no layer that the shape names.
+    """
+    parts: dict[Part, dict[str, BaseTunerLayer]] = {}
+    shown = Shown()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for part, model in models.items():
+            _refuse_no_layer(part, model, shape)
+            inject_adapter_in_model(_peft_config(part, shape), model, adapter_name=ADAPTER)
+            parts[part] = layers_of(model)
+            for layer in parts[part].values() if shape.kind == "dora" else ():
+                dora.over_inputs(layer, ADAPTER)
+            for layer in parts[part].values() if shape.dropout else ():
+                layer.lora_dropout[ADAPTER] = Dropout(shape.dropout, shown)
+    adapters = Adapters(parts, shape, shown)
+    for parameter in adapters.matrices().values():
+        parameter.data = parameter.data.float()
+    return adapters
+
+
+def layers_of(model: nn.Module) -> dict[str, BaseTunerLayer]:
+    return {path: m for path, m in model.named_modules() if isinstance(m, BaseTunerLayer)}
+
+
+def _refuse_no_layer(part: Part, model: nn.Module, shape: Shape) -> None:
+    wanted = re.compile(pattern(part, shape.targets, shape.blocks))
+    if not any(wanted.fullmatch(path) for path, _ in model.named_modules()):
+        raise BadInput(
+            Text(
+                f"No layer of the {part} fits lora.targets={shape.targets} and lora.blocks={shape.blocks!r}. Blocks are named like up_blocks.0.attentions.1.",
+                f"{part} には lora.targets={shape.targets}、lora.blocks={shape.blocks!r} に当てはまる層がありません。ブロックは up_blocks.0.attentions.1 のように書きます。",
+            )
+        )
+
+
+def eject(models: dict[Part, nn.Module]) -> None:
+    """Take all adapters out again: the base's own layers come back in their places."""
+    for model in models.values():
+        for path, layer in layers_of(model).items():
+            model.set_submodule(path, layer.get_base_layer())
+        if hasattr(model, "peft_config"):
+            del model.peft_config
+
+
+def _peft_config(part: Part, shape: Shape) -> PeftConfig:
+    """rsLoRA is another alpha (`Shape.alpha_of`). LoHa and LoKr start without effect as in LyCORIS."""
+    rank, where = shape.rank_of(part), pattern(part, shape.targets, shape.blocks)
+    alpha = shape.alpha_of(rank)
+    if shape.kind == "loha":
+        return LoHaConfig(r=rank, alpha=alpha, target_modules=where)
+    if shape.kind == "lokr":
+        return LoKrConfig(r=rank, alpha=alpha, target_modules=where, init_weights="lycoris")
+    return LoraConfig(
+        r=rank,
+        lora_alpha=alpha,
+        target_modules=where,
+        lora_dropout=shape.dropout,
+        use_dora=shape.kind == "dora",
+        bias="none",
+    )

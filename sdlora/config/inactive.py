@@ -1,0 +1,119 @@
+"""Settings that would do nothing beside the others chosen, and choices that contradict each other: refused with the reason, greyed in the form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sdlora.core.text import Text
+
+
+@dataclass(frozen=True)
+class Idle:
+    """`path` has no effect where `when` holds for the flat values. Its default is never refused: it asks for nothing."""
+
+    path: str
+    when: Callable[[Mapping[str, Any]], bool]
+    why: Text
+
+
+_FACTORS = ("loha", "lokr")
+RULES = (
+    Idle(
+        "lora.text_encoder_rank",
+        lambda v: v["train.text_encoder_lr"] == 0,
+        Text(
+            "the text encoder is frozen (train.text_encoder_lr is 0)",
+            "テキストエンコーダーが凍結されているため(train.text_encoder_lr が 0)",
+        ),
+    ),
+    Idle(
+        "lora.blocks",
+        lambda v: v["train.unet_lr"] == 0,
+        Text("the UNet is frozen (train.unet_lr is 0)", "UNet が凍結されているため(train.unet_lr が 0)"),
+    ),
+    *(
+        Idle(
+            path,
+            lambda v: not v["sample.draw"],
+            Text("no samples are drawn (sample.draw is off)", "サンプルを描かないため(sample.draw がオフ)"),
+        )
+        for path in ("train.sample_every", "sample.prompts")
+    ),
+    Idle(
+        "lora.dropout",
+        lambda v: v["lora.kind"] in _FACTORS,
+        Text("LoHa and LoKr have no inputs to drop", "LoHa と LoKr には落とす入力がないため"),
+    ),
+    Idle(
+        "train.lora_plus",
+        lambda v: v["lora.kind"] in _FACTORS,
+        Text("LoHa and LoKr have no B", "LoHa と LoKr には B マトリクスがないため"),
+    ),
+    Idle(
+        "train.lora_plus",
+        lambda v: v["train.optimizer"] == "prodigy",
+        Text("Prodigy finds one rate for all", "Prodigy は全体で 1 つの学習率を決めるため"),
+    ),
+    Idle(
+        "data.class_prompt",
+        lambda v: v["train.prior_weight"] == 0,
+        Text(
+            "prior preservation is off (train.prior_weight is 0)", "事前知識の保持が無効なため(train.prior_weight が 0)"
+        ),
+    ),
+    Idle(
+        "data.keep_tokens",
+        lambda v: not v["data.shuffle"],
+        Text("tags are not shuffled (data.shuffle is off)", "タグをシャッフルしないため(data.shuffle がオフ)"),
+    ),
+)
+
+
+def idle(values: Mapping[str, Any]) -> dict[str, Text]:
+    """Path -> why, of all that has no effect beside these flat values, set or not."""
+    return {rule.path: rule.why for rule in RULES if rule.when(values)}
+
+
+def faults(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[Text]:
+    """One sentence for each setting that asks for what cannot be."""
+    found = [
+        Text(
+            f"{path} is {values[path]!r}, but it would do nothing: {why.en}. Leave it at {defaults[path]!r}, or change the other.",
+            f"{path} は {values[path]!r} ですが効果がありません({why.ja})。{defaults[path]!r} に戻すか、もう一方を変えてください。",
+        )
+        for path, why in idle(values).items()
+        if values[path] != defaults[path]
+    ]
+    unet, text = values["train.unet_lr"], values["train.text_encoder_lr"]
+    if unet == text == 0:
+        found.append(
+            Text(
+                "train.unet_lr and train.text_encoder_lr are both 0, so nothing would be trained. Set one of them above 0.",
+                "train.unet_lr と train.text_encoder_lr がどちらも 0 のため何も学習されません。どちらかを 0 より大きくしてください。",
+            )
+        )
+    elif values["train.optimizer"] == "prodigy" and (max(unet, text) < 0.01 or (unet and text and unet != text)):
+        found.append(
+            Text(
+                "train.optimizer is prodigy, which finds the rate itself: set train.unet_lr to 1, and train.text_encoder_lr to 1 or 0.",
+                "train.optimizer が prodigy のときは学習率を自動で決めるため、train.unet_lr を 1、train.text_encoder_lr を 1 か 0 にしてください。",
+            )
+        )
+    together, samples = values["train.processes"], values["train.batch_size"] * values["train.gradient_accumulation"]
+    if samples % together:
+        found.append(
+            Text(
+                f"train.processes is {together}, which does not divide the {samples} pictures of an update (train.batch_size × train.gradient_accumulation). Make that a multiple of {together}.",
+                f"train.processes の {together} では、1 回の更新の {samples} 枚(train.batch_size × train.gradient_accumulation)を割り切れません。{together} の倍数にしてください。",
+            )
+        )
+    if values["train.prior_weight"] > 0 and not values["data.trigger"].strip():
+        found.append(
+            Text(
+                "train.prior_weight needs a data.trigger: without a trigger word every caption would be held to what the base does. Set a trigger word, or train.prior_weight to 0.",
+                "train.prior_weight には data.trigger が必要です。トリガーワードがないと、すべてのキャプションで基礎モデルの答えを保つことになります。トリガーワードを設定するか、train.prior_weight を 0 にしてください。",
+            )
+        )
+    return found

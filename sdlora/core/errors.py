@@ -1,0 +1,64 @@
+"""Everything sdlora refuses or fails with, as a sentence that a person can act on.
+
+SdloraError
+├── BadInput          the request is wrong: settings, files, ids                exit 2 (64 from a worker)
+├── BaseUnusable      the base model is missing, changed or not one we know     exit 2 (64 from a worker)
+├── DiskFull          no room to save the state: goes on when there is          exit 74
+├── DeviceLost        the GPU does not answer: a fresh process may              exit 75
+├── Unloadable        the written file is not what was trained                   exit 70
+├── OutOfMemory       the step does not fit this machine with these settings    exit 71
+├── Diverged          loss or gradients are not finite any more                 exit 76
+└── Unmoved           the adapters are where they began, so nothing is learned   exit 77
+"""
+
+from __future__ import annotations
+
+from sdlora.core.text import Text
+
+
+class SdloraError(Exception):
+    """Carries a `Text`: what happened, what was expected, what to do."""
+
+    exit_code = 1
+
+    def __init__(self, text: Text):
+        super().__init__(text.en)
+        self.text = text
+
+
+class BadInput(SdloraError):
+    exit_code = 2
+
+
+class BaseUnusable(SdloraError):
+    exit_code = 2
+
+
+class DiskFull(SdloraError):
+    """`needed` is how many bytes must be free to go on; 0 = not known."""
+
+    exit_code = 74
+
+    def __init__(self, text: Text, needed: int = 0):
+        super().__init__(text)
+        self.needed = needed
+
+
+class DeviceLost(SdloraError):
+    exit_code = 75
+
+
+class Unloadable(SdloraError):
+    exit_code = 70
+
+
+class OutOfMemory(SdloraError):
+    exit_code = 71
+
+
+class Diverged(SdloraError):
+    exit_code = 76
+
+
+class Unmoved(SdloraError):
+    exit_code = 77

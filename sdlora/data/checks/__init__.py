@@ -1,0 +1,1 @@
+"""The check-up of a data set: image statistics, near duplicates, findings."""

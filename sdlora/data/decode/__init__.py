@@ -1,0 +1,1 @@
+"""Untrusted pictures are decoded in a child process with limits."""

@@ -1,0 +1,1 @@
+"""How a job's worker is started: local process, `accelerate launch`, Ray."""

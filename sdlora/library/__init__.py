@@ -1,0 +1,1 @@
+"""Every finished LoRA: listing, files made of others by tasks, publishing."""

@@ -1,0 +1,210 @@
+"""A finished job as others want it: the file with what Forge and A1111 show beside it, or everything as one zip."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sdlora.core.errors import BadInput
+from sdlora.core.files import sync_folder, walk, write_bytes
+from sdlora.core.safetensors_io.header import read_header
+from sdlora.core.text import Text
+from sdlora.data import open_dataset
+from sdlora.data.captions import with_trigger
+from sdlora.jobs.paths import JobPaths
+from sdlora.jobs.spec import JobSpec, Outcome
+from sdlora.library.catalog import Entry
+from sdlora.lora_files.inspect import Inspection, inspect_file
+from sdlora.lora_files.sidecar import sidecar
+
+_HEAD = ["---", "tags:", "- text-to-image", "- stable-diffusion", "- lora", "- diffusers"]
+_DATE = (1980, 1, 1, 0, 0, 0)  # of every entry: the same job gives the same bytes
+
+
+def deliver(paths: JobPaths, out: Path) -> list[Path]:
+    """Copy the job's LoRA to `out`, with `name.json` and, where a sample was drawn, `name.png` beside it.
+
+    Raises:
+        BadInput: the job has no file yet.
+    """
+    file = _file(paths)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(out, file.read_bytes())
+    written = [out, out.with_suffix(".json")]
+    write_bytes(written[1], _sidecar(file))
+    if picture := preview(paths):
+        written.append(out.with_suffix(".png"))
+        write_bytes(written[2], picture.read_bytes())
+    return written
+
+
+def preview(paths: JobPaths) -> Path | None:
+    """The newest sample at full strength up to the chosen step; None where there is none."""
+    outcome = Outcome.read(paths)
+    step = outcome.best_step if outcome else 0
+    found = [p for p in sorted(paths.samples.glob("step-*-0-100.png")) if _step(p) <= step]
+    return found[-1] if found else None
+
+
+def _step(sample: Path) -> int:
+    return int(sample.name.split("-")[1])
+
+
+def bundle(paths: JobPaths, out: Path, name: str = "") -> Path:
+    """Write a zip with the file, its sidecar and picture, the samples of that step, captions, settings and a model card.
+
+    Captions are left out where the settings keep them out of the file. `name` is the job's own unless it was changed.
+
+    Raises:
+        BadInput: the job has no file yet.
+    """
+    file, spec, outcome = _file(paths), JobSpec.read(paths), Outcome.read(paths)
+    assert outcome is not None
+    name = name or spec.name
+    texts = {
+        f"{name}.json": _sidecar(file).decode(),
+        "README.md": model_card(name, spec, outcome, read_header(file)[1]),
+        "settings.json": _settings(spec),
+        **_captions(paths, spec),
+    }
+    files = {f"{name}.safetensors": file}
+    if picture := preview(paths):
+        files[f"{name}.png"] = picture
+        same_step = sorted(paths.samples.glob(f"{picture.name.rsplit('-', 2)[0]}-*.png"))
+        files |= {f"previews/{p.name}": p for p in [*sorted(paths.samples.glob("step-000000-*.png")), *same_step]}
+    return _zip(out, name, texts, files)
+
+
+def bundle_entry(entry: Entry, out: Path) -> Path:
+    """The same for anything in the Library. Of a file that was not trained here, what it says itself is all there is."""
+    if entry.origin == "trained":
+        return bundle(JobPaths(entry.home.parent), out, entry.name)
+    known = inspect_file(entry.file)
+    texts = {f"{entry.name}.json": _json(sidecar(known.metadata)), "README.md": file_card(entry, known)}
+    if entry.file.is_dir():
+        files = {str(p.relative_to(entry.file)): p for p in walk(entry.file)}
+    else:
+        files = {f"{entry.name}.safetensors": entry.file}
+    return _zip(out, entry.name, texts, files)
+
+
+def _zip(out: Path, top: str, texts: Mapping[str, str], files: Mapping[str, Path]) -> Path:
+    """All in one folder. Nothing is compressed: weights and pictures do not get smaller, and the bytes then depend on the content alone."""
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+            for name in sorted({**texts, **files}):
+                info = zipfile.ZipInfo(f"{top}/{name}", _DATE)
+                info.external_attr = 0o644 << 16
+                if name in texts:
+                    archive.writestr(info, texts[name])
+                    continue
+                info.file_size = files[name].stat().st_size
+                with open(files[name], "rb") as source, archive.open(info, "w") as target:
+                    shutil.copyfileobj(source, target)
+        os.replace(temporary, out)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(out.parent)
+    return out
+
+
+def _file(paths: JobPaths) -> Path:
+    outcome = Outcome.read(paths)
+    if outcome is None or not outcome.file:
+        raise BadInput(
+            Text(f"The job {paths.id} has no file yet.", f"ジョブ {paths.id} にはまだファイルがありません。")
+        )
+    return paths.folder / outcome.file
+
+
+def _sidecar(file: Path) -> bytes:
+    return _json(sidecar(read_header(file)[1])).encode()
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=4, ensure_ascii=False) + "\n"
+
+
+def _settings(spec: JobSpec) -> str:
+    """Without the base's folder, and without prompts where captions are private."""
+    found = spec.settings.model_dump(exclude={"model"})
+    if not spec.settings.export.captions:
+        del found["sample"]["prompts"]
+    return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+
+
+def _captions(paths: JobPaths, spec: JobSpec) -> dict[str, str]:
+    if not spec.settings.export.captions:
+        return {}
+    found = {}
+    for number, item in enumerate(open_dataset(paths.dataset).items):
+        stem = Path(item.name).stem
+        name = f"captions/{stem}.txt"
+        name = f"captions/{stem}-{number}.txt" if name in found else name
+        found[name] = with_trigger(item.caption, spec.settings.data.trigger) + "\n"
+    return found
+
+
+def model_card(name: str, spec: JobSpec, outcome: Outcome, metadata: dict[str, str]) -> str:
+    """As hubs show it: a head for machines, then what it is, how to use it, how it was made."""
+    s, trigger = spec.settings, spec.settings.data.trigger
+    base = metadata.get("ss_sd_model_name", "")
+    head = [*_HEAD, *([f"instance_prompt: {json.dumps(trigger, ensure_ascii=False)}"] if trigger else [])]
+    lines = [
+        *head,
+        "---",
+        f"# {name}",
+        "",
+        f"A LoRA for {base} ({metadata.get('ss_base_model_version', '')}), trained on {metadata.get('ss_num_train_images', '')} pictures.",
+        "",
+        f"- Trigger word / トリガーワード: {trigger or '-'}",
+        f"- Recommended strength / 推奨強度: {outcome.recommended_strength:g}",
+        f"- Rank {s.lora.rank}, alpha {s.lora.alpha:g}, {outcome.best_step} steps, learning rate {s.train.unet_lr:g}",
+        f"- sha256 {outcome.sha256}",
+        *([f"- {outcome.certificate.en}"] if outcome.certificate.en else []),
+        "",
+        *_use(name, outcome.recommended_strength, f"{trigger}, a picture" if trigger else "a picture"),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def file_card(entry: Entry, known: Inspection) -> str:
+    """For a LoRA that came from elsewhere or was made of others."""
+    said, made = known.metadata, f"{entry.origin} from {', '.join(entry.of)}" if entry.of else ""
+    trigger = said.get("modelspec.trigger_phrase", "")
+    base = " ".join(filter(None, (said.get("ss_sd_model_name", ""), said.get("ss_base_model_version", known.family))))
+    lines = [
+        *_HEAD,
+        "---",
+        f"# {entry.name}",
+        "",
+        f"A LoRA for {base}.",
+        "",
+        *([f"- Made here: {made}"] if made else []),
+        f"- Trigger word / トリガーワード: {trigger or '-'}",
+        f"- Format {known.format} ({known.network}), rank {known.rank}, {known.dtype}, {known.parameters:,} parameters",
+        f"- sha256 {known.sha256}",
+        "",
+        *(_use(entry.name, 1.0, f"{trigger}, a picture" if trigger else "a picture") if entry.file.is_file() else []),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _use(name: str, strength: float, prompt: str) -> list[str]:
+    return [
+        "ComfyUI, Forge, A1111: put the `.safetensors` file (and the `.json` and `.png` beside it) into the folder of LoRAs.",
+        "",
+        "```python",
+        f'pipe.load_lora_weights(".", weight_name="{name}.safetensors", adapter_name="{name}")',
+        f'pipe.set_adapters(["{name}"], [{strength:g}])',
+        f"pipe({json.dumps(prompt, ensure_ascii=False)})",
+        "```",
+    ]

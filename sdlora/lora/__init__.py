@@ -1,1 +1,0 @@
-"""Adapters: where they go, how they are injected, how they are written."""

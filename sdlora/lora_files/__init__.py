@@ -1,0 +1,1 @@
+"""LoRA files: formats, names, metadata; read, written, inspected, merged, resized, extracted."""

@@ -1,0 +1,1 @@
+"""The processes beside the web server: the training worker and the previewer."""

@@ -1,0 +1,201 @@
+"""Prompt, LoRA and strength in, picture out: diffusers' own pipeline around a base that stays loaded."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from sdlora.adapters.inject import Adapters
+from sdlora.adapters.spec import Part
+from sdlora.adapters.weight_patch import Applied
+from sdlora.core.errors import BadInput
+from sdlora.core.safetensors_io.header import read_header
+from sdlora.core.text import Text
+from sdlora.lora_files.lycoris import applied_here
+from sdlora.lora_files.to_diffusers import plainly
+from sdlora.models.bases import resolve_base
+from sdlora.models.load import Base, load_base
+from sdlora.models.prompt import Embedding
+
+_LOADED = "sdlora_preview"  # long and distinct: transformers looks for adapter keys by substring
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What to draw. The same values with diffusers' pipeline and `torch.Generator().manual_seed(seed)` give the same picture."""
+
+    prompt: str
+    negative: str = ""
+    seed: int = 0
+    steps: int = 25
+    guidance: float = 6.0
+
+
+class Cancelled(Exception):
+    """The picture is not wanted any more."""
+
+
+@dataclass
+class Renderer:
+    """A base kept ready to draw. Setting the strength touches one number a layer (DoRA, LoHa, LoKr: the layer's weight);
+    nothing is loaded or encoded again."""
+
+    base: Base
+    adapters: Adapters | None = None  # live ones of a training run; else `load` brings a file
+    file: Path | None = None
+    known: Mapping[str, Embedding] = field(default_factory=dict)  # texts of frozen encoders that are gone
+    _applied: Applied | None = None  # a file of a kind that diffusers does not load
+    _strength: float = 1.0
+    _texts: OrderedDict[tuple[str, Path | None, float], Embedding] = field(default_factory=OrderedDict)
+
+    def __post_init__(self) -> None:
+        self.pipe = _pipeline(self.base)
+        self.pipe.set_progress_bar_config(disable=True)
+        if self.base.scheduler.get("prediction_type", "epsilon") != self.base.prediction:
+            self.pipe.scheduler.register_to_config(prediction_type=self.base.prediction)
+
+    def load(self, file: Path | None, as_it_is: bool = False) -> None:
+        """Put this LoRA file in place of the last one; None = the base alone. `as_it_is`: even if diffusers would misread it.
+
+        Raises:
+            BadInput: not a LoRA that fits this base.
+        """
+        if file == self.file:
+            return
+        self._unload()
+        if file is not None and file.is_file() and applied_here(read_header(file)[0]):
+            self._applied = Applied(file, self._models())
+            self._applied.set_strength(1.0)
+        elif file is not None:
+            try:
+                given: dict[str, Any] = {"weight_name": file.name, "local_files_only": True}
+                plain = None if as_it_is else plainly(file)
+                self.pipe.load_lora_weights(plain or str(file.parent), adapter_name=_LOADED, **({} if plain else given))
+            except (ValueError, KeyError, RuntimeError, OSError, TypeError) as error:
+                self.pipe.unload_lora_weights()
+                raise BadInput(
+                    Text(
+                        f"{file.name} does not fit this base: {_first_line(error)}",
+                        f"{file.name} はこの基礎モデルに読み込めません: {_first_line(error)}",
+                    )
+                ) from error
+        self.file = file
+
+    def _unload(self) -> None:
+        if self._applied is not None:
+            self._applied.remove()
+        elif self.file is not None:
+            self.pipe.unload_lora_weights()
+        self.file, self._applied, self._strength = None, None, 1.0
+
+    def _models(self) -> dict[Part, nn.Module]:
+        parts: tuple[Part, ...] = ("unet", "text_encoder", "text_encoder_2")
+        return {part: model for part in parts if isinstance(model := getattr(self.pipe, part, None), nn.Module)}
+
+    def set_strength(self, strength: float) -> None:
+        """0 is the base, 1 what was trained."""
+        if self.adapters is not None:
+            self.adapters.set_strength(strength)
+        elif self._applied is not None and strength != self._strength:
+            self._applied.set_strength(strength)
+        elif self.file is not None and strength != self._strength:
+            names = self.pipe.get_active_adapters() or [_LOADED]
+            self.pipe.set_adapters(names, strength)
+        self._strength = strength
+
+    @torch.no_grad()
+    def draw(self, picture: Picture, on_step: Callable[[int, int], None] = lambda done, total: None) -> Image.Image:
+        """One picture at the base's own size. `on_step(done, total)` may raise `Cancelled`; it is called after each denoising step."""
+
+        def after(pipe: object, step: int, timestep: int, values: dict[str, Tensor]) -> dict[str, Tensor]:
+            on_step(step + 1, picture.steps)
+            return values
+
+        return self._run(picture, self.base.resolution, callback_on_step_end=after)
+
+    @torch.no_grad()
+    def latent(self, picture: Picture, side: int) -> Tensor:
+        """What `draw` would decode, (C, h, w) in fp32, at `side` pixels: numbers to compare."""
+        return self._run(picture, side, output_type="latent").float().cpu()
+
+    def evaluations(self, steps: int) -> int:
+        """How often the UNet is asked for a picture of so many steps; PNDM asks once more."""
+        self.pipe.scheduler.set_timesteps(steps)
+        return len(self.pipe.scheduler.timesteps)
+
+    def _run(self, picture: Picture, side: int, **more: Any) -> Any:
+        wanted = self._text(picture.prompt)
+        more |= {"prompt_embeds": wanted.states}
+        if wanted.pooled is not None:
+            more["pooled_prompt_embeds"] = wanted.pooled
+        if picture.guidance > 1:
+            zeros = self.base.zero_empty and not picture.negative
+            unwanted = wanted.zeros() if zeros else self._text(picture.negative)
+            more["negative_prompt_embeds"] = unwanted.states
+            if unwanted.pooled is not None:
+                more["negative_pooled_prompt_embeds"] = unwanted.pooled
+        return self.pipe(
+            num_inference_steps=picture.steps,
+            guidance_scale=picture.guidance,
+            generator=torch.Generator().manual_seed(picture.seed),
+            height=side,
+            width=side,
+            **more,
+        ).images[0]
+
+    def _text(self, prompt: str) -> Embedding:
+        """The prompt's embedding as a batch of one; kept, unless live adapters may have changed it."""
+        if prompt in self.known:
+            return self.known[prompt].batch()
+        if self.adapters is not None:
+            return self._encode(prompt)
+        key = (prompt, self.file, self._strength if self._text_encoder_adapted() else 0.0)
+        if key not in self._texts:
+            self._texts[key] = self._encode(prompt)
+            if len(self._texts) > 256:
+                self._texts.popitem(last=False)
+        return self._texts[key]
+
+    def _encode(self, prompt: str) -> Embedding:
+        found = self.pipe.encode_prompt(
+            prompt, device=self.base.device, num_images_per_prompt=1, do_classifier_free_guidance=False
+        )
+        return Embedding(found[0], found[2] if self.base.family.conditions else None)
+
+    def _text_encoder_adapted(self) -> bool:
+        parts = self._applied.parts if self._applied else self.pipe.get_list_adapters() if self.file else ()
+        return any(part.startswith("text_encoder") for part in parts)
+
+
+def _pipeline(base: Base) -> Any:
+    """diffusers' own for the family, around the base's parts; text encoders that are gone are None."""
+    scheduler = getattr(diffusers, base.scheduler["_class_name"])
+    parts: dict[str, Any] = {"unet": base.unet, "vae": base.vae, "scheduler": scheduler.from_config(base.scheduler)}
+    for part in base.family.text_encoders:
+        parts[part], parts[part.replace("text_encoder", "tokenizer")] = base.parts.get(part), base.tokenizers[part]
+    if base.family.conditions:
+        parts |= {"force_zeros_for_empty_prompt": base.zero_empty, "add_watermarker": False}
+    else:
+        parts |= {"safety_checker": None, "requires_safety_checker": False}
+    return getattr(diffusers, base.family.pipeline)(feature_extractor=None, **parts)
+
+
+def open_renderer(base_name: str) -> Renderer:
+    """Load a base to draw with.
+
+    Raises:
+        BaseUnusable: no such base.
+    """
+    return Renderer(load_base(resolve_base(base_name)))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

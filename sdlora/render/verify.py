@@ -1,0 +1,215 @@
+"""Proof that a written LoRA file is what was trained: read back by a reader that is not its writer, compared layer by layer and as a picture.
+
+The reader is diffusers' own loader; for kinds that it does not load, what ComfyUI and A1111 compute (`lora.kinds.change`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from peft.tuners.lora import LoraLayer
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from sdlora.adapters.file_tensors import change as change_by_file
+from sdlora.adapters.file_tensors import groups
+from sdlora.adapters.inject import ADAPTER, Adapters, change, eject
+from sdlora.adapters.layer_names import canonical
+from sdlora.adapters.spec import PLAIN, Kind, Part
+from sdlora.core.errors import BadInput, Unloadable
+from sdlora.core.text import Text
+from sdlora.models.load import Base
+from sdlora.models.prompt import Embedding
+from sdlora.render.renderer import Picture, Renderer
+
+DRAWING = Picture("", seed=0, steps=2, guidance=1.0)
+LARGEST = 256  # pixels of a side: enough to compare numbers, and cheap on large bases
+_CLOSE = 0.02  # of a matrix' largest value: what is left of a number in bf16 is 0.004
+# Of the LoRA's effect on the picture, and of the picture itself, what may differ. Measured on a tiny base in bf16: 0.07 of the
+# effect, since diffusers keeps adapters in the base's dtype while training has them in fp32.
+_SHARE = {True: (0.05, 1e-4), False: (0.25, 2e-2)}  # whether the base computes in fp32
+# Written down here once more, so that a fault in the writer's own names does not pass: what sd-scripts reads in each family,
+# and LyCORIS' tensors.
+_UNET = {"sdxl": r"(input_blocks|middle_block|output_blocks)_\w+"}
+_TEXT = r"text_model_encoder_layers_\d+_(self_attn_(q|k|v|out)_proj|mlp_fc[12])"
+_PREFIX = {"sdxl": r"lora_te[12]"}
+_PLAIN = r"lora_(down|up)\.weight|alpha"
+_ENDINGS: dict[Kind, str] = {
+    "lora": _PLAIN,
+    "rslora": _PLAIN,
+    "dora": rf"{_PLAIN}|dora_scale",
+    "loha": r"hada_w[12]_[ab]|alpha",
+    "lokr": r"lokr_w[12](_[ab])?|alpha",
+}
+_NAMES: dict[Kind, str] = {"dora": "DoRA", "loha": "LoHa", "lokr": "LoKr"}
+
+# layer -> what is compared, in fp32: A, and B times its scale; of other kinds the whole change of the weight
+Found = dict[tuple[Part, str], tuple[Tensor, ...]]
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What was found true of a file."""
+
+    layers: int
+    difference: float  # between the file's picture and the trainer's, as a share of the LoRA's effect on it
+    kind: Kind = "lora"
+
+    @property
+    def text(self) -> Text:
+        if self.kind in _NAMES:
+            name = _NAMES[self.kind]
+            return Text(
+                f"Checked: {name} names complete ({self.layers} layers), same picture as in training where it is computed as ComfyUI, Forge and A1111 do. diffusers does not load {name}.",
+                f"確認済み: {name} の名前がすべてそろい({self.layers} 層)、ComfyUI・Forge・A1111 の計算方法で学習時と同じ絵になります。diffusers は {name} を読み込めません。",
+            )
+        return Text(
+            f"Checked: loads in diffusers, kohya names complete ({self.layers} layers), same picture as in training.",
+            f"確認済み: diffusers で読み込め、kohya 形式の名前がすべてそろい({self.layers} 層)、学習時と同じ絵になります。",
+        )
+
+
+def certify(file: Path, base: Base, adapters: Adapters, known: Mapping[str, Embedding] | None = None) -> Certificate:
+    """Compare `file` with the live adapters that it was written from. They are taken out of the base on the way.
+    `known` holds texts of encoders that are gone, that of "" among them.
+
+    Raises:
+        Unloadable: the file lacks layers, does nothing, does not load, or loads as something else.
+    """
+    parts: dict[Part, nn.Module] = {part: base.parts[part] for part in adapters.parts}
+    for model in parts.values():
+        model.eval()
+    kind = adapters.shape.kind
+    trained = _live(adapters)
+    _check_tensors(file, len(trained), base.family.name, kind)
+    if kind not in PLAIN:
+        _check_layers(_read(file, adapters), trained)
+    side = min(base.resolution, LARGEST)
+    live = Renderer(base, adapters, known=known or {})
+    pictures = {}
+    for strength in (1.0, 0.0):
+        live.set_strength(strength)
+        pictures[strength] = live.latent(DRAWING, side)
+    eject(parts)
+    loaded = Renderer(base, known=known or {})
+    try:
+        loaded.load(file, as_it_is=True)
+    except BadInput as error:
+        raise _unloadable(f"it cannot be loaded: {error.text.en}", f"読み込めません({error.text.ja})") from error
+    try:
+        if kind in PLAIN:
+            _check_layers(_loaded(parts), trained)
+        difference = _difference(loaded.latent(DRAWING, side), pictures[1.0], pictures[0.0], base.dtype)
+    finally:
+        loaded.load(None)
+    return Certificate(len(trained), difference, kind)
+
+
+def _live(adapters: Adapters) -> Found:
+    kind = adapters.shape.kind
+    rank = max(adapters.shape.rank_of(part) for part in adapters.parts)
+    return {
+        (part, canonical(part, path)): _padded(*_matrices(layer, ADAPTER), rank)
+        if kind in PLAIN
+        else (change(layer, kind),)
+        for part, layers in adapters.parts.items()
+        for path, layer in layers.items()
+    }
+
+
+def _read(file: Path, adapters: Adapters) -> Found:
+    """What the file means to programs that change weights."""
+    weights = {
+        (part, canonical(part, path)): layer.get_base_layer().weight
+        for part, layers in adapters.parts.items()
+        for path, layer in layers.items()
+    }
+    try:
+        return {place: (change_by_file(group, weights[place]),) for place, group in groups(load_file(file)).items()}
+    except (KeyError, RuntimeError) as error:
+        raise _unloadable(f"its tensors do not fit together: {error}", f"テンソルの形が合いません: {error}") from error
+
+
+def _loaded(parts: dict[Part, nn.Module]) -> Found:
+    """What diffusers made of the file."""
+    found: Found = {}
+    for part, model in parts.items():
+        for path, layer in model.named_modules():
+            if isinstance(layer, LoraLayer):
+                (name,) = layer.lora_A.keys()
+                found[part, canonical(part, path)] = _matrices(layer, name)
+    return found
+
+
+def _matrices(layer: LoraLayer, name: str) -> tuple[Tensor, Tensor]:
+    a, b = layer.lora_A[name].weight, layer.lora_B[name].weight
+    return a.detach().float().clone(), b.detach().float() * layer.scaling[name]
+
+
+def _padded(a: Tensor, b: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """With zeros up to the one rank that a file has."""
+    more = rank - len(a)
+    return torch.cat([a, a.new_zeros(more, *a.shape[1:])]), torch.cat([b, b.new_zeros(len(b), more, *b.shape[2:])], 1)
+
+
+def _check_tensors(file: Path, layers: int, family: str, kind: Kind) -> None:
+    """A plain LoRA has three tensors a layer and no other, by kohya's names; all are finite. A whole file of zeros fails; single layers
+    without effect are normal, such as the last ones of SDXL's first text encoder, which get no gradient."""
+    tensors = load_file(file)
+    if len({name.split(".")[0] for name in tensors}) != layers or (kind in PLAIN and len(tensors) != 3 * layers):
+        raise _unloadable(
+            f"it has {len(tensors)} tensors for {layers} layers",
+            f"{layers} 層に対しテンソルが {len(tensors)} 個あります",
+        )
+    unet = _UNET.get(family, r"(down_blocks|mid_block|up_blocks)_\w+")
+    known = re.compile(rf"(lora_unet_{unet}|{_PREFIX.get(family, 'lora_te')}_{_TEXT})\.({_ENDINGS[kind]})")
+    if strange := [name for name in tensors if not known.fullmatch(name)]:
+        raise _unloadable(
+            f"{strange[0]} is no name that kohya's readers know", f"{strange[0]} は kohya 形式の名前ではありません"
+        )
+    if not all(torch.isfinite(t).all() for t in tensors.values()):
+        raise _unloadable("not all of its numbers are finite", "有限でない値が含まれています")
+
+
+def _check_layers(loaded: Found, trained: Found) -> None:
+    if missing := trained.keys() ^ loaded.keys():
+        part, path = min(missing)
+        raise _unloadable(
+            f"{len(missing)} of {len(trained)} layers are lost when it is read, the first is {part}.{path}",
+            f"{len(trained)} 層中 {len(missing)} 層が読み込み時に失われます(例: {part}.{path})",
+        )
+    if not any(matrices[-1].any() for matrices in loaded.values()):
+        raise _unloadable(
+            "all of its layers are zero, so it changes nothing; train longer or with a higher learning rate",
+            "すべての層がゼロで効果がありません。学習を長くするか学習率を上げてください",
+        )
+    for (part, path), matrices in trained.items():
+        for ours, theirs in zip(matrices, loaded[part, path], strict=True):
+            if (ours - theirs.to(ours.device)).abs().max() > _CLOSE * ours.abs().max() + 1e-6:
+                raise _unloadable(
+                    f"it reads as other numbers at {part}.{path}", f"{part}.{path} の値が読み込むと異なります"
+                )
+
+
+def _difference(loaded: Tensor, live: Tensor, plain: Tensor, dtype: torch.dtype) -> float:
+    effect, error = (live - plain).norm().item(), (loaded - live).norm().item()
+    share, rounding = _SHARE[dtype == torch.float32]
+    if not error <= share * effect + rounding * live.norm().item():
+        raise _unloadable(
+            f"the picture differs from the trainer's own by {error / effect if effect else error:.0%} of the LoRA's effect",
+            f"学習時の絵との差が LoRA の効果の {error / effect if effect else error:.0%} あります",
+        )
+    return error / effect if effect else 0.0
+
+
+def _unloadable(en: str, ja: str) -> Unloadable:
+    return Unloadable(
+        Text(
+            f"The file was written, but it is not what was trained: {en}.",
+            f"ファイルを書き出しましたが、学習結果と一致しません: {ja}。",
+        )
+    )

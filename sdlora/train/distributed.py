@@ -1,0 +1,123 @@
+"""One job over several processes: each takes its share of every update's samples, gradients are added up, process 0 speaks.
+
+Order, noise, captions and dropout are functions of (step, sample), so who computes a sample decides nothing but rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from sdlora.core.errors import BadInput, DeviceLost
+from sdlora.core.text import Text
+
+WAIT = timedelta(days=30)  # others wait while process 0 draws, judges and saves; one that died is noticed at once
+
+
+@dataclass(frozen=True)
+class Together:
+    """Process `rank` of `size`. All of them must call the methods below in the same order; alone they cost nothing."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def chief(self) -> bool:
+        """The one that writes: events, states, samples, checkpoints, outcome."""
+        return self.rank == 0
+
+    def share(self, count: int, position: int) -> list[int]:
+        """Which of `count` samples are this process', `position` samples after the update's first: every `size`-th."""
+        return [k for k in range(count) if (position + k) % self.size == self.rank]
+
+    def device(self) -> torch.device | None:
+        """The GPU of this process; None = whatever a process alone would take."""
+        return torch.device("cuda", self.rank) if self.size > 1 and torch.cuda.is_available() else None
+
+    @contextmanager
+    def first(self) -> Iterator[None]:
+        """Process 0 does it before the others, which then find what it has downloaded, cached or cleared."""
+        if not self.chief:
+            self.total(0)
+        yield
+        if self.chief and self.size > 1:
+            self.total(0)
+
+    def agreed(self, answer: bool) -> bool:
+        """What process 0 says."""
+        return self.total(answer and self.chief)[0] > 0 if self.size > 1 else answer
+
+    def total(self, *numbers: float) -> list[float]:
+        """Sums over all processes, in float64."""
+        if self.size == 1:
+            return list(numbers)
+        sums = torch.tensor(numbers, dtype=torch.float64)
+        _add(sums)
+        return sums.tolist()
+
+    def add_up(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Gradients become their sums over all processes; one that nobody has stays None."""
+        if self.size == 1:
+            return
+        known = list(parameters)
+        parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in known]
+        there = torch.tensor([float(p.grad is not None) for p in known], device=known[0].device)
+        flat = torch.cat([*(part.flatten() for part in parts), there])
+        _add(flat)
+        *sums, there = flat.split([*(p.numel() for p in known), len(known)])
+        for p, grad, owners in zip(known, sums, there.tolist(), strict=True):
+            p.grad = grad.view_as(p) if owners else None
+
+
+ALONE = Together()
+
+
+def join(rank: int, size: int) -> Together:
+    """Meet the other processes at the address in the environment, as `accelerate launch` sets it.
+
+    Raises:
+        BadInput: there are fewer GPUs than processes.
+    """
+    if size == 1:
+        return ALONE
+    found = Together(rank, size)
+    cuda = torch.cuda.is_available()
+    if found.chief:  # the others wait for it, so that its reason is the one that is told
+        _refuse_too_many(size, torch.cuda.device_count() if cuda else 0)
+    if cuda:
+        torch.cuda.set_device(rank)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", rank=rank, world_size=size, timeout=WAIT)
+    return found
+
+
+def _refuse_too_many(size: int, gpus: int) -> None:
+    if torch.backends.mps.is_available() or 0 < gpus < size:
+        raise BadInput(
+            Text(
+                f"train.processes is {size}, but this machine has {max(1, gpus)} GPU(s) and each process needs one of its own. Set it to {max(1, gpus)} or fewer.",
+                f"train.processes は {size} ですが、このマシンの GPU は {max(1, gpus)} 基です。プロセスごとに 1 基必要なので、{max(1, gpus)} 以下にしてください。",
+            )
+        )
+
+
+def _add(tensor: Tensor) -> None:
+    """Sum in place over all processes.
+
+    Raises:
+        DeviceLost: one of them has ended.
+    """
+    try:
+        dist.all_reduce(tensor)
+    except RuntimeError as error:
+        raise DeviceLost(
+            Text(
+                f"Another process of this training has ended: {str(error).splitlines()[0][:200]}",
+                f"この学習の別のプロセスが終了しました: {str(error).splitlines()[0][:200]}",
+            )
+        ) from error

@@ -1,0 +1,185 @@
+"""Step 2, Settings: goal, base model, the few numbers that matter, and what they come to."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+from markupsafe import Markup
+
+from sdlora import config
+from sdlora.config import Config
+from sdlora.core.errors import BadInput, SdloraError
+from sdlora.models import bases
+from sdlora.web.context import MEMORY, Page
+from sdlora.web.form import Form, Values, element_id, field, named
+from sdlora.web.handlers import event
+from sdlora.web.screens.pictures import Pictures
+from sdlora.web.screens.pictures import find as find_dataset
+from sdlora.web.strings import words
+from sdlora.web.views import parameter_count
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+PERSONAL = ("data.trigger", "sample.prompts")  # what the user wrote: no preset touches it
+OTHER = "*"  # a base that no preset has words of its own for
+
+
+@dataclass(frozen=True)
+class Settings:
+    form: Form
+    preset: gr.Radio
+    draft: gr.BrowserState  # {"preset", "values"}: the form as it was left
+    line: gr.HTML
+
+
+def build(page: Page, pictures: Pictures) -> Settings:
+    presets = config.presets()
+    first_preset = next(iter(presets))
+    start = config.values_of(config.resolve(first_preset))
+    draft = gr.BrowserState({}, storage_key=f"{MEMORY}-draft", secret=MEMORY)
+    preset = gr.Radio(
+        [(f"{page.say(p.title)}\n{page.say(p.summary)}", p.name) for p in presets.values()],
+        value=first_preset,
+        label=page.say(words.PRESET),
+        elem_id="preset",
+    )
+    fields: dict[str, Component] = {"data.trigger": pictures.trigger, "model.base": _base(page, start["model.base"])}
+    with gr.Row(elem_classes="numbers"):
+        for path in (s.path for s in config.settings() if s.first and s.path not in fields):
+            fields[path] = field(page, path, start[path])
+    line = gr.HTML(_line(page, config.resolve(first_preset), 0), elem_id="comparison")
+    with gr.Accordion(page.say(words.MORE_SETTINGS), open=False, elem_id="more-settings"):
+        _more(page, fields, start)
+    screen = Settings(Form(fields), preset, draft, line)
+    _connect(page, screen, pictures)
+    return screen
+
+
+def _base(page: Page, value: str) -> gr.Dropdown:
+    setting = next(s for s in config.settings() if s.path == "model.base")
+    return gr.Dropdown(
+        [(page.say(words.BUNDLED) if name == "emoji" else name, name) for name in bases.offered()],
+        value=value,
+        label=page.say(setting.label),
+        info=page.say(words.BASE_HELP),
+        elem_id=element_id(setting),
+        allow_custom_value=True,
+    )
+
+
+def _more(page: Page, fields: dict[str, Component], start: dict[str, Any]) -> None:
+    """All other settings under the headings of their sections."""
+    for section, title in config.SECTIONS.items():
+        paths = [s.path for s in config.settings() if s.path.startswith(f"{section}.") and s.path not in fields]
+        if paths:
+            gr.HTML(Markup("<h3>{}</h3>").format(page.say(title)), elem_classes="heading")
+            with gr.Row(elem_classes="numbers"):
+                for path in paths:
+                    fields[path] = field(page, path, start[path])
+
+
+def _connect(page: Page, screen: Settings, pictures: Pictures) -> None:
+    fields = list(screen.form.fields.values())
+    base: Any = screen.form.fields["model.base"]
+    # In the browser, at once: an answer of the server would come late and undo what was typed in between.
+    inputs = [screen.preset, base, *fields]
+    screen.preset.input(None, inputs, fields, js=preset_script(screen.form, keep_own=False))
+    base.input(None, inputs, fields, js=preset_script(screen.form, keep_own=True))
+    gr.on(
+        [f.change for f in (*fields, *pictures.current)],  # type: ignore[attr-defined]
+        event(page, summarise, screen, pictures),
+        {screen.preset, *fields, *pictures.current},
+        [screen.line, screen.draft, *screen.form.greyable.values()],
+        show_progress="hidden",
+        trigger_mode="always_last",
+        concurrency_limit=4,
+    )
+
+
+def preset_script(form: Form, keep_own: bool) -> str:
+    """JavaScript `(preset, base, ...fields) => fields`: the preset's values for this base; what is PERSONAL stays.
+
+    With `keep_own`, so does each field that holds none of the preset's values, whatever the base.
+    """
+    named_bases = {base for preset in config.presets().values() for base in preset.on}
+    values = {
+        name: {base: _preset_values(name, base) for base in (OTHER, *sorted(named_bases))} for name in config.presets()
+    }
+    return f"""(preset, base, ...now) => {{
+        const goal = ({json.dumps(values)})[preset];
+        const wanted = goal?.[base] ?? goal?.[{json.dumps(OTHER)}] ?? {{}};
+        return {json.dumps(list(form.fields))}.map((path, i) => {{
+            const own = !Object.values(goal ?? {{}}).some((values) => values[path] === now[i]);
+            return path in wanted && !({json.dumps(keep_own)} && own) ? wanted[path] : now[i];
+        }});
+    }}"""
+
+
+def _preset_values(preset: str, base: str) -> dict[str, Any]:
+    kept = (*PERSONAL, "model.base")
+    return {path: v for path, v in config.values_of(config.resolve(preset, base)).items() if path not in kept}
+
+
+def summarise(page: Page, screen: Settings, pictures: Pictures, values: Values) -> list[Any]:
+    """The live line, or the sentence about what is wrong; the form to find again after a reload; what is greyed."""
+    greyed: list[Any] = [gr.skip() for _ in screen.form.greyable]
+    try:
+        flat = screen.form.read(values)
+        greyed = screen.form.greyed(page, flat)
+        line = _line(page, parse(flat), _count(page, pictures, values))
+        return [line, {"preset": values[screen.preset], "values": flat}, *greyed]
+    except SdloraError as error:
+        problem = Markup('<div class="problem" role="alert">{}</div>').format(page.say(named(error.text)))
+        return [problem, gr.skip(), *greyed]
+
+
+def _count(page: Page, pictures: Pictures, values: Values) -> int:
+    try:
+        return len(find_dataset(page, values[pictures.history], values[pictures.remembered]).items)
+    except BadInput:
+        return 0
+
+
+def _line(page: Page, settings: Config, count: int) -> Markup:
+    try:
+        return parameter_count.view(page, settings, count)
+    except SdloraError as error:
+        return Markup('<div class="problem" role="alert">{}</div>').format(page.say(error.text))
+
+
+def parse(flat: dict[str, Any]) -> Config:
+    """Settings from the browser, checked.
+
+    Raises:
+        BadInput: a value that `config` refuses, or a base that is not offered: a path on the server never comes from here.
+    """
+    checked_base(flat["model.base"])
+    try:
+        return config.from_values(flat)
+    except BadInput as error:
+        raise BadInput(named(error.text)) from None
+
+
+def checked_base(name: Any) -> str:
+    """Raises BadInput unless the name is offered, or is a hub id that is no path here."""
+    offered = name in bases.offered()
+    if not isinstance(name, str) or not (offered or (HUB_ID.fullmatch(name) and not Path(name).exists())):
+        raise BadInput(words.BASE_REFUSED.fill(name=str(name)[:100]))
+    return name
+
+
+def restore(page: Page, screen: Settings, draft: Any) -> list[Any]:
+    """The form as it was left, for `[preset, *fields]`. What an older version remembered and this one refuses is dropped."""
+    try:
+        values = {**draft["values"]}
+        checked_base(values["model.base"])
+        kept = config.values_of(config.from_values(values))
+        preset = draft["preset"] if draft["preset"] in config.presets() else gr.skip()
+    except (BadInput, KeyError, TypeError):
+        return [gr.skip() for _ in range(1 + len(screen.form.fields))]
+    return [preset, *screen.form.show(kept)]

@@ -1,0 +1,1 @@
+"""Who may do what: host and origin guard, login, uploads, media."""

@@ -1,0 +1,138 @@
+"""The password in front of the page: one form, one cookie, and patience with guesses that doubles."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import ipaddress
+import secrets
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+from urllib.parse import parse_qs
+
+from markupsafe import Markup
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.types import Receive, Scope
+
+from sdlora.core.text import Language, Text
+from sdlora.jobs.users import EVERYBODY, User, Users
+from sdlora.web.strings import words
+
+COOKIE = "sdlora-login"
+FREE_GUESSES = 5
+LONGEST_WAIT = 900.0  # seconds
+KEPT = 1000  # browsers logged in, addresses remembered
+
+FORM = Markup(
+    '<!doctype html><html lang="{lang}"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+    "<title>sdlora</title><style>body{{font:16px/1.6 system-ui,sans-serif;display:grid;place-content:center;min-height:90vh;"
+    "color-scheme:light dark}}form{{display:grid;gap:12px;width:260px}}input,button{{font:inherit;padding:9px 12px;border-radius:9px;"
+    "border:1px solid #8886}}button{{background:#2c705b;color:#fff;border:0}}</style>"
+    '<form method="post" action="/login"><h1>sdlora</h1>{name}<label>{password}<br><input type="password" name="password" autofocus '
+    'autocomplete="current-password" required style="width:100%;box-sizing:border-box"></label><p role="alert">{message}</p>'
+    "<button>{enter}</button></form></html>"
+)
+NAME = Markup('<label>{name}<br><input name="name" autocomplete="username" required></label>')
+
+
+@dataclass
+class Login:
+    """Who has shown the password. Lives in memory: a restart asks again."""
+
+    password: str
+    users: Users | None = None  # then a name is asked for too, and `password` is nobody's
+    _sessions: OrderedDict[str, User] = field(default_factory=OrderedDict)
+    _wrong: OrderedDict[str, tuple[int, float]] = field(default_factory=OrderedDict)  # address -> guesses, closed until
+
+    async def answer(self, scope: Scope, receive: Receive, headers: Headers) -> Response | User:
+        """Who is logged in by this browser; else the form, or what came of filling it in."""
+        if scope["path"] == "/login" and scope["method"] == "POST":
+            return await self._enter(Request(scope, receive))
+        user = self._known(headers.get("cookie", ""))
+        if user:
+            return RedirectResponse("/", 303) if scope["path"] == "/login" else user
+        is_page = scope["path"] in ("/", "/login", "/en", "/en/", "/ja", "/ja/")
+        return self._form(headers, 401 if not is_page else 200)
+
+    def _known(self, cookies: str) -> User | None:
+        try:
+            morsel = SimpleCookie(cookies).get(COOKIE)
+        except CookieError:
+            return None
+        return self._sessions.get(morsel.value) if morsel else None
+
+    async def _enter(self, request: Request) -> Response:
+        given = parse_qs((await _short_body(request)).decode(errors="replace"))
+        name, password = (given.get(field, [""])[0] for field in ("name", "password"))
+        # Counted before it is looked at: of a hundred guesses sent at once, each sees the ones before it.
+        address = _network(request.client.host if request.client else "")
+        guesses, closed_until = self._wrong.get(address, (0, 0.0))
+        wait = closed_until - time.monotonic()
+        if wait > 0:
+            message = words.LOGIN_WAIT.fill(seconds=int(wait) + 1)
+            return self._form(request.headers, 429, message, {"retry-after": str(int(wait) + 1)})
+        pause = min(LONGEST_WAIT, 2.0 ** (guesses + 1 - FREE_GUESSES)) if guesses + 1 >= FREE_GUESSES else 0.0
+        _remember(self._wrong, address, (guesses + 1, time.monotonic() + pause))
+        user = await self._user(name, password)
+        if user is None:
+            return self._form(request.headers, 403, words.LOGIN_WRONG)
+        self._wrong.pop(address, None)
+        token = secrets.token_urlsafe(32)
+        _remember(self._sessions, token, user)
+        response = RedirectResponse("/", 303)
+        response.set_cookie(COOKIE, token, httponly=True, samesite="strict", max_age=30 * 86400)
+        return response
+
+    async def _user(self, name: str, password: str) -> User | None:
+        if self.users:  # 50 ms of work: the page must answer others meanwhile
+            return await asyncio.to_thread(self.users.by_password, name, password)
+        right = hmac.compare_digest(password.encode(errors="replace"), self.password.encode())
+        return EVERYBODY if right else None
+
+    def _form(
+        self, headers: Headers, status: int, message: Text | None = None, extra: dict[str, str] | None = None
+    ) -> Response:
+        japanese = headers.get("accept-language", "").lower().startswith("ja") or "sdlora-language=ja" in headers.get(
+            "cookie", ""
+        )
+        lang: Language = "ja" if japanese else "en"
+        page = FORM.format(
+            lang=lang,
+            name=NAME.format(name=words.USER_NAME.say(lang)) if self.users else "",
+            password=words.PASSWORD.say(lang),
+            enter=words.LOGIN.say(lang),
+            message=message.say(lang) if message else "",
+        )
+        return HTMLResponse(str(page), status, extra)
+
+
+def _network(address: str) -> str:
+    """Whom wrong guesses are counted against: whoever has one IPv6 address has 2^64 of them."""
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return address
+    return str(parsed.ipv4_mapped or ipaddress.ip_network((parsed, 64), strict=False))
+
+
+async def _short_body(request: Request, limit: int = 4096) -> bytes:
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            return b""
+    return body
+
+
+def _remember(kept: OrderedDict[str, Any], key: str, value: Any) -> None:
+    kept[key] = value
+    kept.move_to_end(key)
+    if len(kept) > KEPT:
+        kept.popitem(last=False)

@@ -1,0 +1,1 @@
+"""What is said on screen, English and Japanese, one file a screen."""

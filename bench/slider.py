@@ -18,7 +18,8 @@ from pathlib import Path
 
 from sdlora.core.environment import child_environment
 from sdlora.models.bases import EXAMPLE, resolve_base
-from sdlora.web.previews import Drawn, Previews, Wish
+from sdlora.processes.protocol import PreviewRequest
+from sdlora.web.previews import Drawn, Previews
 
 PROMPT, SEED, STEPS, GUIDANCE = "red apple, blueprint", 7, 25, 6.0
 BARE = """
@@ -64,8 +65,8 @@ class Bare:
 
 
 def ours(previews: Previews, file: Path, strength: float) -> Path:
-    wish = Wish("emoji", file, PROMPT, "", SEED, STEPS, GUIDANCE, strength)
-    return next(told.file for told in previews.draw("bench", wish) if isinstance(told, Drawn))
+    request = PreviewRequest("emoji", file, PROMPT, "", SEED, STEPS, GUIDANCE, strength)
+    return next(told.file for told in previews.draw("bench", request) if isinstance(told, Drawn))
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from sdlora.processes.protocol import PreviewJob, PreviewRequest
 from tests.test_lora import about, adapted, fill, load
 
 
@@ -97,3 +98,9 @@ def test_draws_cancels_and_survives_faults(client: Client, tiny_base: Path, tmp_
     client.ask("after")
     client.answer()
     assert client.picture("after") == client.picture("base")
+
+
+@pytest.mark.parametrize("lora", [None, Path("a.safetensors")])
+def test_a_job_is_the_same_after_its_way_as_json(lora: Path | None) -> None:
+    job = PreviewJob("7", PreviewRequest("emoji", lora, "円", "", 1, 3, 6.0, -0.5), Path("out.png"))
+    assert PreviewJob.from_json(json.loads(json.dumps(job.to_json()))) == job

@@ -13,9 +13,9 @@ import typer
 
 from sdlora.cli.options import WorkspaceOption, open_workspace
 from sdlora.core.environment import child_environment
+from sdlora.core.errors import MIN_FREE_BYTES
 from sdlora.jobs import lock
 from sdlora.jobs.paths import Workspace
-from sdlora.jobs.queue import ROOM
 
 
 def health(
@@ -45,8 +45,8 @@ def _silent(port: int) -> str:
 def _no_room(workspace: Workspace) -> str:
     """A worker needs a lock and room for its first state."""
     free = shutil.disk_usage(workspace.root).free
-    if free < ROOM:
-        return f"The disk is full: {free // 1_000_000} MB free, {ROOM // 1_000_000} MB needed."
+    if free < MIN_FREE_BYTES:
+        return f"The disk is full: {free // 1_000_000} MB free, {MIN_FREE_BYTES // 1_000_000} MB needed."
     try:
         held = lock.acquire(workspace.root / ".health.lock")
     except OSError as error:

@@ -13,7 +13,11 @@ SdloraError
 
 from __future__ import annotations
 
+import errno
+
 from sdlora.core.text import Text
+
+MIN_FREE_BYTES = 64 << 20  # that must be free before a worker starts again after a full disk
 
 
 class SdloraError(Exception):
@@ -42,6 +46,22 @@ class DiskFull(SdloraError):
     def __init__(self, text: Text, needed: int = 0):
         super().__init__(text)
         self.needed = needed
+
+
+def is_disk_full(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def disk_full(needed: int = MIN_FREE_BYTES, free: int | None = None) -> DiskFull:
+    """The one sentence for a training that stops because the disk is full; bytes, `free` None = not known."""
+    has = ("", "") if free is None else (f", {free >> 20} MB are free", f"、空き {free >> 20} MB")
+    return DiskFull(
+        Text(
+            f"The disk is full: this needs {needed >> 20} MB{has[0]}. The last saved state stands; training goes on by itself when there is room.",
+            f"ディスクがいっぱいです(必要 {needed >> 20} MB{has[1]})。最後に保存した状態は残っており、空きができると自動的に再開します。",
+        ),
+        needed,
+    )
 
 
 class DeviceLost(SdloraError):

@@ -3,7 +3,7 @@
 from sdlora.data.captions import add_prefix, add_suffix, replace, with_trigger
 from sdlora.data.checks.doctor import Finding, check
 from sdlora.data.dataset import Dataset, Item, Skipped
-from sdlora.data.dataset_cache import Opened
+from sdlora.data.dataset_cache import DatasetCache
 from sdlora.data.images import fit
 from sdlora.data.importing import import_pictures
 from sdlora.data.store import (
@@ -19,9 +19,9 @@ from sdlora.data.store import (
 
 __all__ = [
     "Dataset",
+    "DatasetCache",
     "Finding",
     "Item",
-    "Opened",
     "Skipped",
     "add_prefix",
     "add_suffix",

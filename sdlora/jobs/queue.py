@@ -7,13 +7,12 @@ import shutil
 import time
 from dataclasses import InitVar, dataclass, field
 
-from sdlora.core.errors import BadInput
+from sdlora.core.errors import MIN_FREE_BYTES, BadInput
 from sdlora.jobs import runner
 from sdlora.jobs.job_list import Overview
 from sdlora.jobs.paths import JobPaths, Workspace
 from sdlora.jobs.spec import Outcome
 
-ROOM = 64 << 20  # bytes that must be free for a killed worker to start again
 RETRY_SECONDS = 8.0  # after a worker was killed: time for a person to see it, and for a machine to recover
 
 
@@ -53,5 +52,5 @@ class Queue:
     def _has_room(self, paths: JobPaths) -> bool:
         """A worker that found no room even for its outcome counts as interrupted."""
         outcome = Outcome.read(paths)
-        needed = outcome.needed_bytes if outcome else ROOM
+        needed = outcome.needed_bytes if outcome else MIN_FREE_BYTES
         return 0 < needed < shutil.disk_usage(paths.folder).free

@@ -1,6 +1,6 @@
 """One warm process that keeps a base and a LoRA loaded: JSON lines in, pictures out. `python -m sdlora.processes.previewer`
 
-In: `{"id", "base", "lora", "prompt", "negative", "seed", "steps", "guidance", "strength", "out"}` or `{"cancel": id}`.
+In: a `protocol.PreviewJob` or `{"cancel": id}`.
 Out: `{"id", "step", "steps"}` after each denoising step, then one of `{"id", "file", "seconds"}`, `{"id", "cancelled": true}`,
 `{"id", "error": {"en", "ja"}}`. The process ends when its input does.
 """
@@ -15,13 +15,13 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sdlora.core.environment import child_environment
 from sdlora.core.errors import SdloraError
 from sdlora.core.fast_import import at_once
 from sdlora.core.files import write_bytes
+from sdlora.processes.protocol import PreviewJob
 
 if TYPE_CHECKING:
     from sdlora.render.renderer import Renderer
@@ -29,52 +29,50 @@ if TYPE_CHECKING:
 
 @dataclass
 class Previewer:
-    """Draws one request after another; keeps what the last one loaded."""
+    """Draws one job after another and keeps the base and the LoRA of the last one loaded."""
 
     out: Any  # a text stream
     cancelled: set[str] = field(default_factory=set)
     base: str = ""
     renderer: Renderer | None = None
 
-    def say(self, **message: Any) -> None:
+    def send(self, **message: Any) -> None:
         self.out.write(json.dumps(message, ensure_ascii=False) + "\n")
         self.out.flush()
 
-    def answer(self, request: dict[str, Any]) -> None:
+    def run(self, job: PreviewJob) -> None:
+        """Draw one job and send its progress and its one final answer."""
         with at_once():
             from sdlora.render.renderer import Cancelled
 
-        id = request["id"]
         try:
-            self._draw(request)
+            self._draw(job)
         except Cancelled:
-            self.say(id=id, cancelled=True)
+            self.send(id=job.id, cancelled=True)
         except SdloraError as error:
-            self.say(id=id, error={"en": error.text.en, "ja": error.text.ja})
+            self.send(id=job.id, error={"en": error.text.en, "ja": error.text.ja})
         finally:
-            self.cancelled.discard(id)
+            self.cancelled.discard(job.id)
 
-    def _draw(self, request: dict[str, Any]) -> None:
+    def _draw(self, job: PreviewJob) -> None:
         from sdlora.render.renderer import Cancelled, Picture, open_renderer
 
-        id, began = request["id"], time.monotonic()
+        request, began = job.request, time.monotonic()
 
         def on_step(done: int, total: int) -> None:
-            if id in self.cancelled:
+            if job.id in self.cancelled:
                 raise Cancelled
-            self.say(id=id, step=done, steps=total)
+            self.send(id=job.id, step=done, steps=total)
 
-        on_step(0, request["steps"])
-        if self.renderer is None or self.base != request["base"]:
-            self.renderer, self.base = None, ""  # the old one makes room first
-            self.renderer, self.base = open_renderer(request["base"]), request["base"]
-        self.renderer.load(Path(request["lora"]) if request["lora"] else None)
-        self.renderer.set_strength(request["strength"])
-        picture = Picture(
-            request["prompt"], request["negative"], request["seed"], request["steps"], request["guidance"]
-        )
-        write_bytes(Path(request["out"]), png(self.renderer.draw(picture, on_step)))
-        self.say(id=id, file=request["out"], seconds=time.monotonic() - began)
+        on_step(0, request.steps)
+        if self.renderer is None or self.base != request.base:
+            self.renderer, self.base = None, ""  # frees the old base's memory before the new one is loaded
+            self.renderer, self.base = open_renderer(request.base), request.base
+        self.renderer.load(request.lora)
+        self.renderer.set_strength(request.strength)
+        picture = Picture(request.prompt, request.negative, request.seed, request.steps, request.guidance)
+        write_bytes(job.out, png(self.renderer.draw(picture, on_step)))
+        self.send(id=job.id, file=str(job.out), seconds=time.monotonic() - began)
 
 
 def png(picture: Any) -> bytes:
@@ -88,7 +86,7 @@ def main() -> None:
     os.environ |= child_environment()  # before torch loads OpenMP
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print must not mix with the answers
-    previewer, waiting = Previewer(out), queue.Queue[dict[str, Any] | None]()
+    previewer, jobs = Previewer(out), queue.Queue[PreviewJob | None]()
 
     def read() -> None:
         for line in sys.stdin:
@@ -96,12 +94,12 @@ def main() -> None:
             if "cancel" in message:
                 previewer.cancelled.add(message["cancel"])
             else:
-                waiting.put(message)
-        waiting.put(None)
+                jobs.put(PreviewJob.from_json(message))
+        jobs.put(None)
 
     threading.Thread(target=read, daemon=True).start()
-    while (request := waiting.get()) is not None:
-        previewer.answer(request)
+    while (job := jobs.get()) is not None:
+        previewer.run(job)
 
 
 if __name__ == "__main__":

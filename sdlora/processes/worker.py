@@ -7,7 +7,6 @@ and its lock is freed by the kernel: the job then counts as interrupted and can 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import signal
 import sys
@@ -20,7 +19,7 @@ from pathlib import Path
 
 from sdlora.core import events
 from sdlora.core.environment import child_environment
-from sdlora.core.errors import DeviceLost, DiskFull, OutOfMemory, SdloraError
+from sdlora.core.errors import DeviceLost, DiskFull, OutOfMemory, SdloraError, disk_full, is_disk_full
 from sdlora.core.fast_import import at_once
 from sdlora.core.files import clear_temporaries
 from sdlora.core.text import Text
@@ -30,7 +29,6 @@ from sdlora.jobs import lock
 from sdlora.jobs.launchers import commands
 from sdlora.jobs.launchers.commands import Member
 from sdlora.jobs.paths import JobPaths
-from sdlora.jobs.queue import ROOM
 from sdlora.jobs.runner import ATTEMPTS, attempts_without_progress
 from sdlora.jobs.spec import JobSpec, Outcome
 from sdlora.jobs.store import versions
@@ -210,14 +208,8 @@ def _events_lost(count: int) -> events.Warned:
 
 def _foreseen(error: Exception) -> SdloraError:
     """An exception of a library as one of ours, where we know it; else as an unexpected one."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DiskFull(
-            Text(
-                f"The disk is full: this needs {ROOM >> 20} MB. The last saved state stands; training goes on by itself when there is room.",
-                f"ディスクがいっぱいです(必要 {ROOM >> 20} MB)。最後に保存した状態は残っており、空きができると自動的に再開します。",
-            ),
-            ROOM,
-        )
+    if is_disk_full(error):
+        return disk_full()
     first = (str(error).strip().splitlines() or [""])[0][:300]
     if type(error).__name__ == "OutOfMemoryError" or "not enough memory" in first:
         return OutOfMemory(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 from collections import Counter
@@ -13,7 +12,7 @@ import torch
 from PIL import Image
 
 from sdlora.config import values_of
-from sdlora.core.errors import DiskFull, Diverged
+from sdlora.core.errors import MIN_FREE_BYTES, Diverged, disk_full, is_disk_full
 from sdlora.core.events import Judged, Phase, Sampled, Saved, Warned
 from sdlora.core.files import write_bytes
 from sdlora.core.text import Text
@@ -28,7 +27,6 @@ from sdlora.train.trainer import evaluating
 
 SAMPLE_STRENGTHS = (0.0, 0.5, 1.0)
 SAVES, SAMPLES = 10, 5  # over a run whose settings name no interval
-SMALLEST_ROOM = 64 << 20  # bytes that must be free before a paused job goes on
 
 
 def after_step(here: Run, step: int) -> None:
@@ -204,16 +202,8 @@ def _refuse_not_finite(wanted: State) -> None:
 
 def _full(error: OSError, folder: Path, wanted: State | None = None) -> Exception:
     """A full disk as a sentence that says how much is needed; any other fault as it is."""
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    if not is_disk_full(error):
         return error
     room = os.statvfs(folder if folder.exists() else folder.parent)
-    free = room.f_bavail * room.f_frsize
-    needed = sum(t.numel() * t.element_size() for t in wanted.tensors.values()) if wanted else SMALLEST_ROOM
-    needed = max(SMALLEST_ROOM, 2 * needed)
-    return DiskFull(
-        Text(
-            f"The disk is full: this needs {needed >> 20} MB, {free >> 20} MB are free. The last saved state stands; training goes on by itself when there is room.",
-            f"ディスクがいっぱいです(必要 {needed >> 20} MB、空き {free >> 20} MB)。最後に保存した状態は残っており、空きができると自動的に再開します。",
-        ),
-        needed,
-    )
+    state_bytes = sum(t.numel() * t.element_size() for t in wanted.tensors.values()) if wanted else MIN_FREE_BYTES
+    return disk_full(max(MIN_FREE_BYTES, 2 * state_bytes), room.f_bavail * room.f_frsize)

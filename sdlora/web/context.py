@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sdlora.core.text import Language, Text
-from sdlora.data import Opened
+from sdlora.data import DatasetCache
 from sdlora.data.checks import doctor
 from sdlora.jobs.job_list import Overview
 from sdlora.jobs.paths import Workspace
@@ -30,7 +30,7 @@ class Site:
     previews: Previews
     watch: Watch
     overview: Overview
-    open_dataset: Opened = field(default_factory=Opened)
+    open_dataset: DatasetCache = field(default_factory=DatasetCache)
     looks: doctor.Known = field(default_factory=dict)  # at pictures, by the doctor
     known: Known = field(default_factory=Known)
     crowd: Crowd = field(default_factory=Crowd)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
 import json
 import os
@@ -13,38 +12,17 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sdlora.core.environment import child_environment
 from sdlora.core.errors import SdloraError
 from sdlora.core.text import Text
+from sdlora.processes.protocol import PreviewJob, PreviewRequest
 from sdlora.web.strings import words
 
 IDLE_SECONDS = 600.0
-
-
-@dataclass(frozen=True)
-class Wish:
-    """A picture that somebody wants to see. `lora` None: the base alone."""
-
-    base: str
-    lora: Path | None
-    prompt: str
-    negative: str
-    seed: int
-    steps: int
-    guidance: float
-    strength: float
-
-    @property
-    def name(self) -> str:
-        """The same wish has the same name; a LoRA file written anew gives another one."""
-        facts = self.lora.stat() if self.lora else None
-        content = [str(v) for v in asdict(self).values()]
-        content += [str(facts.st_size), str(facts.st_mtime_ns)] if facts else []
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:40]
 
 
 @dataclass(frozen=True)
@@ -85,21 +63,21 @@ class Previews:
         self._waiting: dict[str, _Waiting] = {}
         self._used = time.monotonic()
 
-    def draw(self, owner: str, wish: Wish) -> Iterator[Drawing | Drawn]:
+    def draw(self, owner: str, request: PreviewRequest) -> Iterator[Drawing | Drawn]:
         """Draw a picture, telling each step; the last thing told is where it lies.
 
         Raises:
             Cancelled: `supersede` was called for the same owner meanwhile.
             SdloraError: the previewer refused, or died.
         """
-        target = self._folder / f"{wish.name}.png"
+        target = self._folder / f"{request.name}.png"
         if target.is_file():
             yield Drawn(target)
             return
         yield Drawing(0, 0)
         number = str(next(self._numbers))
         temporary = target.with_name(f".{target.stem}.{number}.png")
-        answers = self._ask(owner, number, wish, temporary)
+        answers = self._ask(owner, PreviewJob(number, request, temporary))
         try:
             for answer in self._listen(answers):
                 if "file" in answer:
@@ -134,14 +112,13 @@ class Previews:
         with self._lock:
             self._end()
 
-    def _ask(self, owner: str, number: str, wish: Wish, out: Path) -> queue.SimpleQueue[dict[str, Any]]:
+    def _ask(self, owner: str, job: PreviewJob) -> queue.SimpleQueue[dict[str, Any]]:
         self._folder.mkdir(parents=True, exist_ok=True)
         answers: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-        request = {"id": number, **asdict(wish), "lora": str(wish.lora) if wish.lora else None, "out": str(out)}
         with self._lock:
             process = self._living()
-            self._waiting[number] = _Waiting(owner, process, answers)
-            _send(process, request)
+            self._waiting[job.id] = _Waiting(owner, process, answers)
+            _send(process, job.to_json())
         return answers
 
     def _listen(self, answers: queue.SimpleQueue[dict[str, Any]]) -> Iterator[dict[str, Any]]:

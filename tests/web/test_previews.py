@@ -1,4 +1,4 @@
-"""The client of the previewer: pictures made once, newer wishes first, a process that died is started anew."""
+"""The client of the previewer: pictures made once, newer requests first, a process that died is started anew."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from sdlora.core.errors import SdloraError
-from sdlora.web.previews import Cancelled, Drawing, Drawn, Previews, Wish
+from sdlora.processes.protocol import PreviewRequest
+from sdlora.web.previews import Cancelled, Drawing, Drawn, Previews
 
 
 @pytest.fixture(scope="module")
@@ -23,38 +24,43 @@ def previews(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Previews]:
 
 
 @pytest.fixture(scope="module")
-def wish(tiny_base: Path) -> Wish:
-    return Wish(str(tiny_base), None, "a disc", "", seed=1, steps=3, guidance=2.0, strength=0.0)
+def base_request(tiny_base: Path) -> PreviewRequest:
+    return PreviewRequest(str(tiny_base), None, "a disc", "", seed=1, steps=3, guidance=2.0, strength=0.0)
 
 
-def drawn(previews: Previews, wish: Wish, owner: str = "me") -> list[Drawing | Drawn]:
-    return list(previews.draw(owner, wish))
+def drawn(previews: Previews, base_request: PreviewRequest, owner: str = "me") -> list[Drawing | Drawn]:
+    return list(previews.draw(owner, base_request))
 
 
-def test_steps_then_the_picture_and_only_once(previews: Previews, wish: Wish) -> None:
-    first = drawn(previews, wish)
+def test_steps_then_the_picture_and_only_once(previews: Previews, base_request: PreviewRequest) -> None:
+    first = drawn(previews, base_request)
     assert [news.step for news in first[1:-1] if isinstance(news, Drawing)] == [0, 1, 2, 3]
     assert isinstance(first[-1], Drawn)
     with Image.open(first[-1].file) as picture:
         assert picture.size == (32, 32)
-    assert drawn(previews, wish) == [first[-1]]  # nothing is drawn twice
+    assert drawn(previews, base_request) == [first[-1]]  # nothing is drawn twice
     assert {p.name for p in first[-1].file.parent.iterdir()} == {first[-1].file.name}
 
 
-def test_another_wish_is_another_picture(wish: Wish, tmp_path: Path) -> None:
+def test_another_request_is_another_picture(base_request: PreviewRequest, tmp_path: Path) -> None:
     lora = tmp_path / "a.safetensors"
     lora.write_bytes(b"one")
-    names = {wish.name, replace(wish, seed=2).name, replace(wish, strength=0.5).name, replace(wish, lora=lora).name}
+    names = {
+        base_request.name,
+        replace(base_request, seed=2).name,
+        replace(base_request, strength=0.5).name,
+        replace(base_request, lora=lora).name,
+    }
     lora.write_bytes(b"other")
-    assert len(names | {replace(wish, lora=lora).name}) == 5
+    assert len(names | {replace(base_request, lora=lora).name}) == 5
 
 
-def test_a_newer_wish_ends_the_older_one(previews: Previews, wish: Wish) -> None:
+def test_a_newer_request_ends_the_older_one(previews: Previews, base_request: PreviewRequest) -> None:
     ended: list[str] = []
 
     def wait_long() -> None:
         try:
-            drawn(previews, replace(wish, steps=150, seed=3))
+            drawn(previews, replace(base_request, steps=150, seed=3))
         except Cancelled:
             ended.append("cancelled")
 
@@ -67,20 +73,22 @@ def test_a_newer_wish_ends_the_older_one(previews: Previews, wish: Wish) -> None
     previews.supersede("me")
     older.join(60)
     assert ended == ["cancelled"]
-    assert isinstance(drawn(previews, replace(wish, seed=4))[-1], Drawn)
+    assert isinstance(drawn(previews, replace(base_request, seed=4))[-1], Drawn)
 
 
-def test_a_refusal_is_a_sentence_and_a_dead_process_comes_back(previews: Previews, wish: Wish) -> None:
+def test_a_refusal_is_a_sentence_and_a_dead_process_comes_back(
+    previews: Previews, base_request: PreviewRequest
+) -> None:
     with pytest.raises(SdloraError, match="no base model"):
-        drawn(previews, replace(wish, base="no such base"))
+        drawn(previews, replace(base_request, base="no such base"))
     process = previews._process
     assert process
     process.kill()
     process.wait()
-    assert isinstance(drawn(previews, replace(wish, seed=5))[-1], Drawn)
+    assert isinstance(drawn(previews, replace(base_request, seed=5))[-1], Drawn)
 
 
-def test_an_idle_process_is_ended(previews: Previews, wish: Wish) -> None:
+def test_an_idle_process_is_ended(previews: Previews, base_request: PreviewRequest) -> None:
     previews.warm_up()
     previews.end_if_idle()
     assert previews._process

@@ -17,10 +17,10 @@ from sdlora.jobs import store
 from sdlora.library import catalog
 from sdlora.library.catalog import Entry
 from sdlora.models import bases
+from sdlora.processes.protocol import PreviewRequest
 from sdlora.web.context import Page
 from sdlora.web.form import Values
 from sdlora.web.handlers import event
-from sdlora.web.previews import Wish
 from sdlora.web.screens.preview import number_field, roll
 from sdlora.web.screens.settings import checked_base
 from sdlora.web.strings import library_words as words
@@ -148,26 +148,28 @@ def _beginning(prompt: str, settings: config.Config) -> list[Any]:
 
 
 def draw(page: Page, screen: Compare, values: Values) -> Iterator[Any]:
-    wishes, labels = _wishes(page, screen, values)
-    yield from draw_pair(page, f"{page.session}-library", wishes, labels)
+    requests, labels = _requests(page, screen, values)
+    yield from draw_pair(page, f"{page.session}-library", requests, labels)
 
 
-def _wishes(page: Page, screen: Compare, values: Values) -> tuple[list[Wish], list[str]]:
+def _requests(page: Page, screen: Compare, values: Values) -> tuple[list[PreviewRequest], list[str]]:
     """What to draw, checked, and what stands under it."""
     chosen = [_entry(page, values[field]) for field in screen.pickers]
     if not any(chosen):
         raise BadInput(words.CHOOSE_FIRST)
     numbers = checked_numbers({path: values[field] for path, field in screen.numbers.items()})
     base, prompt = _base(page, values[screen.base], chosen), checked_prompt(values[screen.prompt])
-    wishes, labels = [], []
+    requests, labels = [], []
     for entry, field in zip(chosen, screen.strengths, strict=True):
         strength = checked_strength(values[field]) if entry else 0.0
         lora = entry.file if entry else None
         shown = numbers.sample
-        wishes.append(Wish(base, lora, prompt, "", numbers.train.seed, shown.steps, shown.guidance, strength))
+        requests.append(
+            PreviewRequest(base, lora, prompt, "", numbers.train.seed, shown.steps, shown.guidance, strength)
+        )
         at = words.AT_STRENGTH.fill(name=entry.name, strength=f"{strength:g}") if entry else words.NO_LORA
         labels.append(page.say(at))
-    return wishes, labels
+    return requests, labels
 
 
 def _entry(page: Page, id: Any) -> Entry | None:

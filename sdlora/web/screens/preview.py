@@ -14,10 +14,10 @@ from gradio.components import Component
 from sdlora import config
 from sdlora.core.events import Follower
 from sdlora.jobs import store
+from sdlora.processes.protocol import PreviewRequest
 from sdlora.web.context import Page
 from sdlora.web.form import Values
 from sdlora.web.handlers import event
-from sdlora.web.previews import Wish
 from sdlora.web.screens.train import Training, find
 from sdlora.web.strings import words
 from sdlora.web.views import verdict
@@ -110,7 +110,7 @@ def _connect(page: Page, screen: Tryout, training: Training, dice: gr.Button) ->
         "inputs": {training.job, *screen.inputs},
         "outputs": screen.picture,
         "show_progress": "hidden",
-        "trigger_mode": "multiple",  # a newer wish cancels the older one, see `draw`
+        "trigger_mode": "multiple",  # a newer request cancels the older one, see `draw`
         "concurrency_limit": 16,
     }
     gr.on(
@@ -139,12 +139,12 @@ def warm_up(page: Page, job: Any) -> None:
 
 def draw(page: Page, screen: Tryout, training: Training, values: Values) -> Iterator[Any]:
     """The base's picture and the LoRA's, step by step. What the same page asked for before is cancelled."""
-    wishes = _wishes(page, screen, values[training.job], values)
-    labels = [page.say(words.WITHOUT_LORA), page.say(words.WITH_LORA, strength=f"{wishes[1].strength:g}")]
-    yield from draw_pair(page, page.session, wishes, labels)
+    requests = _requests(page, screen, values[training.job], values)
+    labels = [page.say(words.WITHOUT_LORA), page.say(words.WITH_LORA, strength=f"{requests[1].strength:g}")]
+    yield from draw_pair(page, page.session, requests, labels)
 
 
-def _wishes(page: Page, screen: Tryout, job: Any, values: Values) -> tuple[Wish, Wish]:
+def _requests(page: Page, screen: Tryout, job: Any, values: Values) -> tuple[PreviewRequest, PreviewRequest]:
     """What to draw, checked: without the LoRA and with it."""
     spec = store.find(page.workspace, find(page, job))
     lora = verdict.chosen(page, spec, values[screen.checkpoint])
@@ -152,8 +152,8 @@ def _wishes(page: Page, screen: Tryout, job: Any, values: Values) -> tuple[Wish,
     strength = checked_strength(values[screen.strength])
     prompt, negative = (checked_prompt(values[field]) for field in (screen.prompt, screen.negative))
 
-    def wish(file: Path | None, strength: float) -> Wish:
-        return Wish(
+    def request(file: Path | None, strength: float) -> PreviewRequest:
+        return PreviewRequest(
             base=spec.base,
             lora=file,
             prompt=prompt,
@@ -164,4 +164,4 @@ def _wishes(page: Page, screen: Tryout, job: Any, values: Values) -> tuple[Wish,
             strength=strength,
         )
 
-    return wish(None, 0.0), wish(lora, strength)
+    return request(None, 0.0), request(lora, strength)

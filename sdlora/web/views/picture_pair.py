@@ -11,26 +11,27 @@ from markupsafe import Markup
 
 from sdlora import config
 from sdlora.core.errors import BadInput
+from sdlora.processes.protocol import PreviewRequest
 from sdlora.web.context import Page
 from sdlora.web.form import named, typed
-from sdlora.web.previews import Cancelled, Drawing, Drawn, Wish
+from sdlora.web.previews import Cancelled, Drawing, Drawn
 from sdlora.web.strings import words
 
 MAX_STRENGTH = 1.5
 MAX_PROMPT = 2000
 
 
-def draw_pair(page: Page, owner: str, wishes: Sequence[Wish], labels: Sequence[str]) -> Iterator[Any]:
+def draw_pair(page: Page, owner: str, requests: Sequence[PreviewRequest], labels: Sequence[str]) -> Iterator[Any]:
     """Both pictures, step by step. What the same owner waits for already is given up; so is this one, by the next call."""
     page.site.previews.supersede(owner)
-    views = [Markup("")] * len(wishes)
+    views = [Markup("")] * len(requests)
     try:
-        for place, wish in enumerate(wishes):
-            for news in page.site.previews.draw(owner, wish):
+        for place, request in enumerate(requests):
+            for news in page.site.previews.draw(owner, request):
                 views[place] = _news(page, news)
                 yield _pair(views, labels)
     except Cancelled:
-        yield gr.skip()  # the newer wish draws now; without this, gradio would send the last view once more
+        yield gr.skip()  # the newer request draws now; without this, gradio would send the last view once more
 
 
 def _news(page: Page, news: Drawing | Drawn) -> Markup:

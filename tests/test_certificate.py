@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from sdlora.render.verify import certify
 from torch import Tensor
 
 from sdlora.adapters.inject import eject
 from sdlora.core.errors import Unloadable
 from sdlora.lora_files import kohya, write
 from sdlora.models.load import Base, Precision
+from sdlora.render.verify import certify
 from sdlora.train import run as run_module
 from tests.test_lora import adapted, fill, load
 from tests.test_train import Trained

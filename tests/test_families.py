@@ -12,11 +12,11 @@ from diffusers import DiffusionPipeline
 from PIL import Image, ImageChops
 from safetensors import safe_open
 from safetensors.torch import load_file
-from sdlora.render.renderer import Picture as Drawing
-from sdlora.render.renderer import Renderer
 
 from sdlora.lora_files.metadata import metadata
 from sdlora.models.prompt import encode
+from sdlora.render.renderer import Picture as Drawing
+from sdlora.render.renderer import Renderer
 from sdlora.train.batches import Sample, sample_losses
 from sdlora.train.objective import Diffusion
 from sdlora.train.rng import draw

@@ -11,8 +11,6 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file
-from sdlora.render.renderer import Picture, Renderer
-from sdlora.render.verify import certify
 from torch import Tensor
 
 from sdlora import config
@@ -25,6 +23,8 @@ from sdlora.lora_files.inspect import inspect_file
 from sdlora.lora_files.read import read
 from sdlora.models.bases import facts, resolve_base
 from sdlora.models.load import Base
+from sdlora.render.renderer import Picture, Renderer
+from sdlora.render.verify import certify
 from tests.layouts import unet_config
 from tests.test_lora import about, load
 

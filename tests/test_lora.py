@@ -11,7 +11,6 @@ from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from PIL import Image, ImageChops, ImageStat
 from safetensors import safe_open
 from safetensors.torch import load_file
-from sdlora.render.renderer import Picture, Renderer
 
 from sdlora import config
 from sdlora.adapters.inject import Adapters, inject
@@ -25,6 +24,7 @@ from sdlora.lora_files.layers import Lora
 from sdlora.lora_files.metadata import About
 from sdlora.models.bases import facts, resolve_base
 from sdlora.models.load import Base, Precision, load_base
+from sdlora.render.renderer import Picture, Renderer
 
 CPU = torch.device("cpu")
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from sdlora.render.renderer import Picture, Renderer
 from torch import nn
 
 from sdlora.core.errors import BaseUnusable
@@ -16,6 +15,7 @@ from sdlora.models import checkpoint, checkpoint_modules
 from sdlora.models.bases import facts, fingerprint, offered, resolve_base
 from sdlora.models.load import load_base
 from sdlora.models.tokenizer import from_bpe
+from sdlora.render.renderer import Picture, Renderer
 from tests.layouts import LENGTH, Models, models, text_encoder, unet_config
 from tests.ldm_files import make_vae, write_checkpoint
 from tests.test_train import Trained

@@ -11,9 +11,9 @@ import time
 
 import pytest
 from PIL import Image
-from sdlora.data.decode.decoder import ROOT, Decoder
 
 from sdlora.data import fit, import_pictures
+from sdlora.data.decode.decoder import ROOT, Decoder
 from sdlora.data.limits import Refused
 
 # Answers as the real child does, but dies of a picture named so once or always, and hangs on a third.

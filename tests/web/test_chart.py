@@ -8,10 +8,10 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from sdlora.render.loss_chart import loss_chart, smoothed
 
 from sdlora.core.events import Follower, Judged, Started, Stepped
 from sdlora.core.text import Language
+from sdlora.render.loss_chart import loss_chart, smoothed
 
 
 def follower(count: int, judged: bool = True) -> Follower:

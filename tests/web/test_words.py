@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Iterator
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -45,10 +46,8 @@ def test_both_languages_say_it(name: str, text: Text) -> None:
 
 
 def test_no_word_is_left_over() -> None:
-    from pathlib import Path
-
-    files = [p for p in Path(words.__file__).parent.glob("*.py") if p.name not in ("words.py", "library_words.py")]
-    source = "\n".join(path.read_text() for path in files)
+    strings = Path(words.__file__).parent
+    source = "\n".join(path.read_text() for path in strings.parent.rglob("*.py") if path.parent != strings)
     all_words = [*vars(words), *vars(library_words)]
     unused = [name for name in all_words if name.isupper() and not re.search(rf"words\.{name}\b", source)]
     assert not unused

@@ -24,7 +24,7 @@ from sdlora import config
 from sdlora.core.events import Event, Stepped
 from sdlora.families.spec import FAMILIES
 from sdlora.models.bases import BaseRef
-from sdlora.models.load import Base, pick_device
+from sdlora.models.load import Base, default_device
 from sdlora.train.latents import Latent, Picture, encode
 from sdlora.train.loop import train
 from sdlora.train.setup import Folders, Request, Run, prepare
@@ -110,7 +110,7 @@ def random_base(family: str, folder: Path) -> Base:
         vae=filled(lambda: AutoencoderKL(**vae), noise),
         scheduler=SCHEDULE,
         zero_empty=family == "sdxl",
-        device=pick_device(),
+        device=default_device(),
         dtype=torch.bfloat16,
     )
 

@@ -19,7 +19,7 @@ from sdlora import config
 from sdlora.adapters.inject import inject
 from sdlora.adapters.spec import Shape
 from sdlora.families.spec import FAMILIES
-from sdlora.models.load import Base, pick_device, pick_dtype
+from sdlora.models.load import Base, default_device, resolve_dtype
 from sdlora.models.prompt import Embedding
 from sdlora.train.latents import Latent
 from sdlora.train.loop import train
@@ -54,7 +54,7 @@ def base_around(unet: UNet2DConditionModel, dtype: torch.dtype) -> Base:
         vae=missing,
         scheduler=dict(scheduler),
         zero_empty=False,
-        device=pick_device(),
+        device=default_device(),
         dtype=dtype,
     )
 
@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto")
     options = parser.parse_args()
-    dtype = pick_dtype(options.precision, pick_device(), 860_000_000)
+    dtype = resolve_dtype(options.precision, default_device(), 860_000_000)
     times = {"ours": ours, "floor": floor}[options.what](random_unet(dtype), dtype, options.steps)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps({"what": options.what, "dtype": str(dtype), "seconds": times[1:], "peak_bytes": peak}))

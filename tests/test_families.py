@@ -15,8 +15,7 @@ from safetensors.torch import load_file
 
 from sdlora.lora_files.metadata import metadata
 from sdlora.models.prompt import encode
-from sdlora.render.renderer import Picture as Drawing
-from sdlora.render.renderer import Renderer
+from sdlora.render.renderer import DrawRequest, Renderer
 from sdlora.train.batches import Sample, sample_losses
 from sdlora.train.objective import Diffusion
 from sdlora.train.rng import draw
@@ -134,6 +133,6 @@ def test_zero_terminal_snr_trains_and_draws(layouts: Path, tmp_path: Path) -> No
     assert torch.equal(diffusion.target(x_0, noise, last), -x_0)
     for prediction, weight in (("v_prediction", 0.0), ("epsilon", 1.0)):
         assert Diffusion.of(base.scheduler, prediction).weight(last, 5.0).item() == weight
-    assert torch.isfinite(Renderer(base).latent(Drawing("red disc", steps=2), 32)).all()
+    assert torch.isfinite(Renderer(base).latent(DrawRequest("red disc", steps=2), 32)).all()
     told = metadata(replace(about(), zero_snr=base.zero_snr))
     assert told["ss_zero_terminal_snr"] == "True"

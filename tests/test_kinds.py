@@ -23,7 +23,7 @@ from sdlora.lora_files.inspect import inspect_file
 from sdlora.lora_files.read import read
 from sdlora.models.bases import facts, resolve_base
 from sdlora.models.load import Base
-from sdlora.render.renderer import Picture, Renderer
+from sdlora.render.renderer import DrawRequest, Renderer
 from sdlora.render.verify import certify
 from tests.layouts import unet_config
 from tests.test_lora import about, load
@@ -52,7 +52,7 @@ def test_counted_without_torch_untrained_and_at_strength_0_it_is_the_base(
 ) -> None:
     base, known = load(tiny_base), facts(resolve_base(str(tiny_base)))
     assert known is not None
-    renderer, drawing = Renderer(base), Picture("red disc", steps=2)
+    renderer, drawing = Renderer(base), DrawRequest("red disc", steps=2)
     plain = renderer.latent(drawing, 32)
     adapters = adapted(base, kind, rank, text_encoder_rank=3)
     counted = adapter_parameters(known.shapes["unet"], "unet", adapters.shape)
@@ -137,7 +137,7 @@ def test_certified_drawn_and_read_back(tiny_base: Path, tmp_path: Path, kind: Ki
     adapters = moved(adapted(base, kind, text_encoder_rank=2))
     file = tmp_path / "x.safetensors"
     kohya.write(file, adapters, "sd1", about(), "fp16")
-    drawing = Picture("red disc", seed=3, steps=2)
+    drawing = DrawRequest("red disc", seed=3, steps=2)
     live = Renderer(base, adapters)
     ours = []
     for strength in (1.0, 0.5, 0.0):

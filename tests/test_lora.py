@@ -24,7 +24,7 @@ from sdlora.lora_files.layers import Lora
 from sdlora.lora_files.metadata import About
 from sdlora.models.bases import facts, resolve_base
 from sdlora.models.load import Base, Precision, load_base
-from sdlora.render.renderer import Picture, Renderer
+from sdlora.render.renderer import DrawRequest, Renderer
 
 CPU = torch.device("cpu")
 
@@ -94,7 +94,7 @@ def test_counts_from_files_equal_the_models(tiny_base: Path) -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_untrained_and_strength_0_are_the_base_bit_for_bit(tiny_base: Path, precision: Precision) -> None:
-    drawing = Picture("red disc", steps=3)
+    drawing = DrawRequest("red disc", steps=3)
     plain = Renderer(load(tiny_base, precision)).draw(drawing).tobytes()
     base = load(tiny_base, precision)
     adapters = adapted(base, "attention+ff")
@@ -152,7 +152,7 @@ def test_the_file_is_the_same_lora_in_diffusers(tiny_base: Path, tmp_path: Path,
     fill(adapters)
     file = tmp_path / "disc.safetensors"
     kohya.write(file, adapters, "sd1", about(), "fp32")
-    drawing = Picture("red disc", seed=3, steps=4)
+    drawing = DrawRequest("red disc", seed=3, steps=4)
     ours = Renderer(base, adapters).draw(drawing)
 
     pipe = StableDiffusionPipeline.from_pretrained(tiny_base, safety_checker=None, local_files_only=True)
@@ -258,10 +258,10 @@ def test_files_that_diffusers_would_misread_are_drawn_right(tiny_base: Path, tmp
     for x in lora.layers:
         weight = base.parts[x.part].get_submodule(x.path.removeprefix("text_model.")).weight
         weight.data += x.delta(0.5).reshape(weight.shape)
-    expected = Renderer(base).latent(Picture("disc", steps=2, guidance=1.0), 32)
+    expected = Renderer(base).latent(DrawRequest("disc", steps=2, guidance=1.0), 32)
     renderer = Renderer(load(tiny_base))
     renderer.load(file)
     renderer.set_strength(0.5)
     torch.testing.assert_close(
-        renderer.latent(Picture("disc", steps=2, guidance=1.0), 32), expected, atol=1e-4, rtol=1e-4
+        renderer.latent(DrawRequest("disc", steps=2, guidance=1.0), 32), expected, atol=1e-4, rtol=1e-4
     )

@@ -14,12 +14,14 @@ from sdlora.models.bases import resolve_base
 from sdlora.models.load import load_base
 from sdlora.models.packed import PackedConv, pack
 
-pytestmark = pytest.mark.skipif(not packed.usable(torch.float32), reason="this PyTorch has no packed convolutions")
+pytestmark = pytest.mark.skipif(
+    not packed.is_supported(torch.float32), reason="this PyTorch has no packed convolutions"
+)
 
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packed, "FEWEST", 1)
+    monkeypatch.setattr(packed, "MIN_WEIGHTS", 1)
 
 
 def conv(inside: int = 48, outside: int = 32, **how: Any) -> nn.Conv2d:
@@ -38,7 +40,7 @@ def with_gradient(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("size", [(1, 8, 8), (3, 4, 10), (2, 1, 1)])
 @pytest.mark.parametrize("bias", [True, False])
 def test_gives_what_the_plain_one_gives(dtype: torch.dtype, size: tuple[int, int, int], bias: bool) -> None:
-    if not packed.usable(dtype):
+    if not packed.is_supported(dtype):
         pytest.skip("this processor has no packed convolutions in bf16")
     plain = conv(bias=bias).to(dtype)
     x = torch.randn(size[0], 48, *size[1:], dtype=dtype)
@@ -91,7 +93,7 @@ def test_leaves_small_ones_alone() -> None:
 
 @pytest.mark.usefixtures("small")
 def test_without_the_operators_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packed, "usable", lambda dtype: False)
+    monkeypatch.setattr(packed, "is_supported", lambda dtype: False)
     model = nn.Sequential(conv())
     assert pack(model) == 0
     assert isinstance(model[0], nn.Conv2d)
@@ -106,12 +108,12 @@ def test_a_processor_without_bf16_keeps_the_plain_ones(monkeypatch: pytest.Monke
             raise RuntimeError("mkldnn_reorder_conv2d_weight: bf16 path needs the cpu support avx512bw")
         return ordered(weight)
 
-    packed.usable.cache_clear()
+    packed.is_supported.cache_clear()
     monkeypatch.setattr(packed, "_ordered", refuse)
     model = nn.Sequential(conv().bfloat16())
     assert pack(model) == 0
     assert model(torch.randn(1, 48, 4, 4, dtype=torch.bfloat16)).shape == (1, 32, 4, 4)
-    packed.usable.cache_clear()
+    packed.is_supported.cache_clear()
 
 
 @pytest.mark.usefixtures("small")

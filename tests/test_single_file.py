@@ -12,10 +12,10 @@ from torch import nn
 
 from sdlora.core.errors import BaseUnusable
 from sdlora.models import checkpoint, checkpoint_modules
-from sdlora.models.bases import facts, fingerprint, offered, resolve_base
+from sdlora.models.bases import available, facts, fingerprint, resolve_base
 from sdlora.models.load import load_base
 from sdlora.models.tokenizer import from_bpe
-from sdlora.render.renderer import Picture, Renderer
+from sdlora.render.renderer import DrawRequest, Renderer
 from tests.layouts import LENGTH, Models, models, text_encoder, unet_config
 from tests.ldm_files import make_vae, write_checkpoint
 from tests.test_train import Trained
@@ -100,7 +100,7 @@ def test_a_file_is_a_base(tmp_path: Path, family: str) -> None:
     assert known.parameters("unet") == sum(p.numel() for p in base.unet.parameters())
     assert (base.family.name, base.prediction, base.resolution) == (family, known.prediction, known.resolution)
     assert base.tokenizers["text_encoder"].pad_token == ("!" if family == "sd2" else "<|endoftext|>")
-    latent = Renderer(base).latent(Picture("red disc", steps=2, guidance=1.0), 32)
+    latent = Renderer(base).latent(DrawRequest("red disc", steps=2, guidance=1.0), 32)
     assert torch.isfinite(latent).all()
 
 
@@ -171,7 +171,7 @@ def test_refusals_are_sentences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(BaseUnusable, match="no whole"):
         resolve_base(str(tmp_path / "part.safetensors"))
     monkeypatch.setenv("SDLORA_BASES", str(tmp_path))
-    assert offered() == ["emoji", "mine.safetensors", "xl.safetensors"]
+    assert available() == ["emoji", "mine.safetensors", "xl.safetensors"]
     assert resolve_base("mine").source == str(file)
 
 

@@ -22,7 +22,7 @@ from sdlora.lora_files.layers import Layer, Lora
 from sdlora.lora_files.read import read
 from sdlora.models.bases import resolve_base
 from sdlora.models.load import load_base
-from sdlora.models.weights import open_weights, write_changed
+from sdlora.models.weights import open_weights, write_modified_base
 from tests.layouts import models
 from tests.ldm_files import make_vae, write_checkpoint
 
@@ -167,7 +167,7 @@ def test_a_merged_base_draws_what_base_and_lora_draw(tiny_base: Path, tmp_path: 
     found = fitting(tiny_base)
     where = changes([(found, 0.5)], open_weights(tiny_base))
     out = tmp_path / "merged"
-    write_changed(
+    write_modified_base(
         tiny_base, out, lambda p, n, w: changed(w, where[p, n]) if (p, n) in where else w, lambda done, total: None
     )
     assert all(name.startswith("text_model.") for name in load_file(out / "text_encoder" / "model.safetensors"))
@@ -187,7 +187,7 @@ def test_a_merged_base_draws_what_base_and_lora_draw(tiny_base: Path, tmp_path: 
     x, t, text = torch.randn(1, 4, 16, 16), torch.tensor([5]), torch.randn(1, 7, 32)
     torch.testing.assert_close(merged.unet(x, t, text).sample, pipe.unet(x, t, text).sample, atol=1e-3, rtol=1e-3)
     with pytest.raises(BadInput, match="there already"):
-        write_changed(tiny_base, out, lambda p, n, w: w, lambda done, total: None)
+        write_modified_base(tiny_base, out, lambda p, n, w: w, lambda done, total: None)
     with pytest.raises(BadInput, match="does not fit"):
         changes([(lora(2, 2.0, 0, "mid_block.attentions.7.proj_in"), 1.0)], before)
 
@@ -245,7 +245,7 @@ def test_merging_into_a_single_file_makes_a_folder(tmp_path: Path) -> None:
     found = fitting(file)
     where = changes([(found, 1.0)], open_weights(file))
     out = tmp_path / "merged"
-    write_changed(file, out, lambda p, n, w: changed(w, where[p, n]) if (p, n) in where else w, lambda d, t: None)
+    write_modified_base(file, out, lambda p, n, w: changed(w, where[p, n]) if (p, n) in where else w, lambda d, t: None)
     base = load_base(resolve_base(str(out)), "fp32", torch.device("cpu"))
     before = open_weights(file)
     for x in found.of("unet"):

@@ -81,7 +81,7 @@ def _draw_sheet(lora: Path, out: Path) -> None:
     """Prompts down, strengths across, one seed a row."""
     os.environ |= child_environment()  # before torch loads OpenMP
     with at_once():
-        from sdlora.render.renderer import Picture, open_renderer
+        from sdlora.render.renderer import DrawRequest, open_renderer
 
     with progress_bar("drawing") as advance:
         renderer = open_renderer("emoji")
@@ -89,7 +89,7 @@ def _draw_sheet(lora: Path, out: Path) -> None:
         columns = []
         for number, strength in enumerate(STRENGTHS):
             renderer.set_strength(strength)
-            columns.append([renderer.draw(Picture(prompt, seed=row)) for row, prompt in enumerate(PROMPTS)])
+            columns.append([renderer.draw(DrawRequest(prompt, seed=row)) for row, prompt in enumerate(PROMPTS)])
             advance(number + 1, len(STRENGTHS))
     rows = [list(row) for row in zip(*columns, strict=True)]
     sheet(rows, [f"{s:g}" for s in STRENGTHS]).save(out, "PNG")

@@ -96,13 +96,13 @@ def doctor(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> No
 def _machine() -> dict[str, Any]:
     import torch
 
-    from sdlora.models.load import SMALL, pick_device, pick_dtype
+    from sdlora.models.load import SMALL, default_device, resolve_dtype
 
-    device = pick_device()
+    device = default_device()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     found: dict[str, Any] = {
         "device": torch.cuda.get_device_name() if device.type == "cuda" else device.type,
-        "precision": str(pick_dtype("auto", device, SMALL + 1)).removeprefix("torch."),
+        "precision": str(resolve_dtype("auto", device, SMALL + 1)).removeprefix("torch."),
         "cores": os.cpu_count(),
         "memory_gb": round(memory / 1e9, 1),
     }

@@ -77,13 +77,13 @@ def merge(
 def _merge_into(loras: list[tuple[Lora, float]], into: str, out: Path, as_json: bool) -> None:
     from sdlora.lora_files.extract import changed, changes
     from sdlora.models.bases import resolve_base
-    from sdlora.models.load import on_disk
-    from sdlora.models.weights import open_weights, write_changed
+    from sdlora.models.load import local_path
+    from sdlora.models.weights import open_weights, write_modified_base
 
-    base = on_disk(resolve_base(into))
+    base = local_path(resolve_base(into))
     where = changes(loras, open_weights(base))
     with progress_bar("merging") as advance:
-        write_changed(
+        write_modified_base(
             base,
             out,
             lambda part, name, weight: changed(weight, where[part, name]) if (part, name) in where else weight,
@@ -113,13 +113,13 @@ def extract(
     from sdlora.lora_files.extract import extract as difference
     from sdlora.lora_files.layers import DTYPES
     from sdlora.models.bases import resolve_base
-    from sdlora.models.load import on_disk
-    from sdlora.models.weights import kind_of, open_weights
+    from sdlora.models.load import local_path
+    from sdlora.models.weights import family_and_prediction, open_weights
 
-    before, after = (on_disk(resolve_base(name)) for name in (base, tuned))
+    before, after = (local_path(resolve_base(name)) for name in (base, tuned))
     with progress_bar("extracting") as advance:
         found = difference(open_weights(before), open_weights(after), rank, targets, advance)
-    family, prediction = kind_of(before)
+    family, prediction = family_and_prediction(before)
     said = {
         "ss_sd_model_name": Path(base).name,
         "ss_output_name": out.stem,

@@ -48,7 +48,7 @@ def preview(
         )
     os.environ |= child_environment()  # before torch loads OpenMP
     with at_once():
-        from sdlora.render.renderer import Picture, open_renderer
+        from sdlora.render.renderer import DrawRequest, open_renderer
 
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
     if guidance is None:
@@ -60,7 +60,7 @@ def preview(
         for number, value in enumerate(strengths):
             renderer.set_strength(value)
             pictures.append(
-                renderer.draw(Picture(prompt, "", seed, steps, guidance), _shifted(advance, number * steps, total))
+                renderer.draw(DrawRequest(prompt, "", seed, steps, guidance), _shifted(advance, number * steps, total))
             )
     if len(pictures) == 1:
         pictures[0].save(out, "PNG")

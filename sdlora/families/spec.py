@@ -12,7 +12,7 @@ Part = Literal["unet", "text_encoder", "text_encoder_2"]  # what a LoRA can act 
 
 
 @dataclass(frozen=True)
-class Family:
+class FamilySpec:
     """What differs between families. The dicts are by prediction type."""
 
     name: str
@@ -31,7 +31,7 @@ class Family:
 
 
 FAMILIES = {
-    "sd1": Family(
+    "sd1": FamilySpec(
         name="sd1",
         title="Stable Diffusion 1.x",
         text_encoders=("text_encoder",),
@@ -42,7 +42,7 @@ FAMILIES = {
         base_version={"epsilon": "sd_v1", "v_prediction": "sd_v1"},
         v2=False,
     ),
-    "sd2": Family(
+    "sd2": FamilySpec(
         name="sd2",
         title="Stable Diffusion 2.x",
         text_encoders=("text_encoder",),
@@ -53,7 +53,7 @@ FAMILIES = {
         base_version={"epsilon": "sd_v2", "v_prediction": "sd_v2_v"},
         v2=True,
     ),
-    "sdxl": Family(
+    "sdxl": FamilySpec(
         name="sdxl",
         title="Stable Diffusion XL",
         text_encoders=("text_encoder", "text_encoder_2"),
@@ -70,7 +70,7 @@ FAMILIES = {
 }
 
 
-def family_of(unet: dict[str, Any]) -> Family:
+def detect_family(unet: dict[str, Any]) -> FamilySpec:
     """The family by the UNet's config: SDXL has added conditions, SD 2.x linear projections where SD 1.x has convolutions.
 
     Raises:
@@ -79,12 +79,12 @@ def family_of(unet: dict[str, Any]) -> Family:
     added = unet.get("addition_embed_type")
     if added == "text_time":
         # The refiner has one text encoder and an aesthetic score in place of the crop.
-        return family_named("sdxl-refiner" if unet.get("cross_attention_dim") == 1280 else "sdxl")
+        return get_family("sdxl-refiner" if unet.get("cross_attention_dim") == 1280 else "sdxl")
     linear = unet.get("use_linear_projection", False)
-    return family_named(str(added) if added else "sd2" if linear else "sd1")
+    return get_family(str(added) if added else "sd2" if linear else "sd1")
 
 
-def family_named(name: str) -> Family:
+def get_family(name: str) -> FamilySpec:
     """Raises BaseUnusable: no family of that name can be trained."""
     if name not in FAMILIES:
         titles = ", ".join(f.title for f in FAMILIES.values())

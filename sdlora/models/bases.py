@@ -15,7 +15,7 @@ from typing import Any
 
 from sdlora.core.errors import BaseUnusable
 from sdlora.core.text import Text
-from sdlora.families.spec import Part, family_named, family_of
+from sdlora.families.spec import Part, detect_family, get_family
 from sdlora.models.checkpoint import configs, diffusers_shapes, read_checkpoint
 
 BUNDLED = Path(__file__).parent.parent / "bundled" / "emoji"
@@ -87,7 +87,7 @@ def _second(folder: Path) -> list[str]:
     """Parts that only a family with two text encoders has."""
     try:
         unet = json.loads((folder / "unet/config.json").read_bytes())
-        two = len(family_of(unet).text_encoders) == 2
+        two = len(detect_family(unet).text_encoders) == 2
     except (OSError, ValueError, BaseUnusable):
         two = False  # loading says what is wrong
     return ["text_encoder_2", "tokenizer_2"] if two else []
@@ -112,7 +112,7 @@ def _is_checkpoint(file: Path) -> bool:
         return False
 
 
-def offered() -> list[str]:
+def available() -> list[str]:
     """Names that the page offers: the bundled base and what is in `$SDLORA_BASES`."""
     return ["emoji", *(p.name for p in _on_offer())]
 
@@ -197,7 +197,7 @@ def facts(base: BaseRef) -> BaseFacts | None:
             json.loads((base.path / part).read_text())
             for part in ("unet/config.json", "vae/config.json", "scheduler/scheduler_config.json")
         )
-        family = family_of(unet)
+        family = detect_family(unet)
         return BaseFacts(
             family=family.name,
             prediction=scheduler.get("prediction_type", "epsilon"),
@@ -212,7 +212,7 @@ def facts(base: BaseRef) -> BaseFacts | None:
 
 def _facts_of_file(file: Path) -> BaseFacts:
     found = read_checkpoint(file)
-    parts, shapes, family = configs(found), diffusers_shapes(found), family_named(found.family)
+    parts, shapes, family = configs(found), diffusers_shapes(found), get_family(found.family)
     return BaseFacts(
         family=family.name,
         prediction=found.prediction,

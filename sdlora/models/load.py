@@ -16,7 +16,7 @@ from sdlora.core.errors import BadInput, BaseUnusable
 from sdlora.core.files import read_json
 from sdlora.core.safetensors_io.reader import read as read_lean
 from sdlora.core.text import Text
-from sdlora.families.spec import Family, Part, family_named, family_of
+from sdlora.families.spec import FamilySpec, Part, detect_family, get_family
 from sdlora.models.bases import BaseRef, facts, native_resolution
 from sdlora.models.checkpoint import TEXT_ENCODERS, configs, read_checkpoint
 from sdlora.models.checkpoint_modules import modules
@@ -35,7 +35,7 @@ class Base:
     """A loaded base: all weights frozen, in evaluation mode, on `device`."""
 
     path: Path  # the folder or file it came from
-    family: Family
+    family: FamilySpec
     prediction: str  # "epsilon" or "v_prediction"
     resolution: int  # pixels of a side that it was trained on
     factor: int  # pixels a latent stands for, along a side
@@ -62,7 +62,7 @@ class Base:
             self.parts.pop(part, None)
 
 
-def pick_device() -> torch.device:
+def default_device() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")
     if torch.backends.mps.is_available():
@@ -70,7 +70,7 @@ def pick_device() -> torch.device:
     return torch.device("cpu")
 
 
-def pick_dtype(precision: Precision, device: torch.device, unet_parameters: int) -> torch.dtype:
+def resolve_dtype(precision: Precision, device: torch.device, unet_parameters: int) -> torch.dtype:
     """`auto` is bf16 where the device computes in it, else fp16 on a GPU and fp32 on a CPU.
 
     On a CPU a small base is computed in fp32: measured on 17 M parameters, bf16 is no faster there (0.29 s a step both).
@@ -84,7 +84,7 @@ def pick_dtype(precision: Precision, device: torch.device, unet_parameters: int)
     return torch.float32
 
 
-def _quiet() -> None:
+def _silence_libraries() -> None:
     """Our own progress and words are shown; the libraries' bars and notes about torchvision are not."""
     diffusers.utils.logging.set_verbosity_error()
     diffusers.utils.logging.disable_progress_bar()
@@ -100,8 +100,8 @@ def load_base(
     Raises:
         BaseUnusable: parts missing or damaged, no safetensors, or the hub cannot be reached.
     """
-    _quiet()
-    path, device = on_disk(ref), device or pick_device()
+    _silence_libraries()
+    path, device = local_path(ref), device or default_device()
     try:
         read = _read_file if path.is_file() else _read_folder
         parts = read(replace(ref, path=path), precision, device, prediction)
@@ -134,7 +134,7 @@ def load_base(
 class _Parts:
     """What is read from disk, wherever it lay."""
 
-    family: Family
+    family: FamilySpec
     tokenizers: dict[Part, CLIPTokenizer]
     parts: dict[Part, Any]
     vae: AutoencoderKL
@@ -144,7 +144,7 @@ class _Parts:
 
 def _dtypes(ref: BaseRef, precision: Precision, device: torch.device) -> dict[str, torch.dtype]:
     known = facts(ref)
-    dtype = pick_dtype(precision, device, known.parameters("unet") if known else 0)
+    dtype = resolve_dtype(precision, device, known.parameters("unet") if known else 0)
     # The VAE overflows in fp16 on many bases: it gets bf16 or fp32, never fp16.
     return {"unet": dtype, "vae": torch.float32 if dtype == torch.float16 else dtype}
 
@@ -152,7 +152,7 @@ def _dtypes(ref: BaseRef, precision: Precision, device: torch.device) -> dict[st
 def _read_folder(ref: BaseRef, precision: Precision, device: torch.device, prediction: str) -> _Parts:
     folder = ref.path
     assert folder is not None
-    family = family_of(read_json(folder / "unet/config.json"))
+    family = detect_family(read_json(folder / "unet/config.json"))
     dtypes = _dtypes(ref, precision, device)
     kind: dict[str, Any] = {"use_safetensors": True, "local_files_only": True}
     lean = {**kind, "low_cpu_mem_usage": True}
@@ -204,7 +204,7 @@ def _tokenizer(text_encoder: str) -> str:
 def _read_file(ref: BaseRef, precision: Precision, device: torch.device, prediction: str) -> _Parts:
     assert ref.path is not None
     found = read_checkpoint(ref.path)
-    configured, family = configs(found, prediction), family_named(found.family)
+    configured, family = configs(found, prediction), get_family(found.family)
     made: dict[str, Any] = modules(found, prediction, _dtypes(ref, precision, device))
     return _Parts(
         family=family,
@@ -219,7 +219,7 @@ def _read_file(ref: BaseRef, precision: Precision, device: torch.device, predict
     )
 
 
-def on_disk(ref: BaseRef) -> Path:
+def local_path(ref: BaseRef) -> Path:
     """Where the base lies; a hub id that is not here yet is downloaded first. Raises BaseUnusable where that fails."""
     return ref.path or _download(ref)
 

@@ -17,8 +17,8 @@ import psutil
 import torch
 from torch import Tensor, nn
 
-FEWEST = 5_000_000  # weights of a convolution that is worth its memory
-SHARE = (
+MIN_WEIGHTS = 5_000_000  # weights of a convolution that is worth its memory
+MEMORY_SHARE = (
     1 / 8
 )  # of the machine's memory that the second copies may take; not of what is free: a resumed run does as it did before
 
@@ -70,7 +70,7 @@ class _Product(torch.autograd.Function):
 def pack(model: nn.Module) -> int:
     """Replace the model's large frozen 3 x 3 convolutions, except those inside an adapter, in place; returns how many.
 
-    None where the second copies would take more than `SHARE` of the machine's memory.
+    None where the second copies would take more than `MEMORY_SHARE` of the machine's memory.
     Their weights are gone from the model then: count or save them before. 1 x 1 convolutions are left alone: their order does
     depend on the size of the picture, and the wrong one costs more than all of this gains (2.9 s a step instead of 1.4).
     """
@@ -80,7 +80,7 @@ def pack(model: nn.Module) -> int:
         if type(module) is nn.Conv2d and _fits(module) and not path.endswith(".base_layer")
     }
     copies = sum(conv.weight.nbytes for conv in found.values())
-    if copies > SHARE * psutil.virtual_memory().total:
+    if copies > MEMORY_SHARE * psutil.virtual_memory().total:
         return 0
     paths = list(found)
     for path in paths:
@@ -96,15 +96,15 @@ def _fits(conv: nn.Conv2d) -> bool:
         and conv.kernel_size == (3, 3)
         and conv.padding == (1, 1)
         and weight.device.type == "cpu"
-        and weight.numel() >= FEWEST
+        and weight.numel() >= MIN_WEIGHTS
         and not weight.requires_grad
         and weight.dtype in (torch.float32, torch.bfloat16)
-        and usable(weight.dtype)
+        and is_supported(weight.dtype)
     )
 
 
 @cache
-def usable(dtype: torch.dtype) -> bool:
+def is_supported(dtype: torch.dtype) -> bool:
     """Whether the operators are there, take this number format on this processor (bf16 needs AVX-512), and agree with the plain convolution."""
     with torch.random.fork_rng(devices=[]):
         conv = nn.Conv2d(32, 16, 3, padding=1).requires_grad_(False).to(dtype)

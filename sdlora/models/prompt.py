@@ -65,6 +65,6 @@ def encode(base: Base, texts: Sequence[str]) -> Embedding:
 
 
 @torch.no_grad()
-def encode_once(base: Base, texts: Sequence[str]) -> dict[str, Embedding]:
+def encode_unique(base: Base, texts: Sequence[str]) -> dict[str, Embedding]:
     """Each distinct text, one at a time so that no text depends on its neighbours in a batch."""
     return {t: encode(base, [t])[0] for t in dict.fromkeys(texts)}

@@ -46,7 +46,7 @@ def _canonical(part: str, name: str) -> str:
     return name if part == "unet" or name.startswith(("text_model.", "text_projection.")) else f"text_model.{name}"
 
 
-def kind_of(base: Path) -> tuple[str, str]:
+def family_and_prediction(base: Path) -> tuple[str, str]:
     """`sd1`, `sd2` or `sdxl`, whether it can be trained or not, and what it predicts: `epsilon` or `v_prediction`."""
     if base.is_file():
         found = checkpoint.read_checkpoint(base)
@@ -57,7 +57,7 @@ def kind_of(base: Path) -> tuple[str, str]:
     return family, scheduler.get("prediction_type", "epsilon")
 
 
-def write_changed(base: Path, out: Path, change: Change, on_progress: Callable[[int, int], None]) -> None:
+def write_modified_base(base: Path, out: Path, change: Change, on_progress: Callable[[int, int], None]) -> None:
     """`base` with changed UNet and text encoders as a diffusers folder; text encoders' names as every reader knows them.
 
     Raises:

@@ -55,7 +55,7 @@ class Previewer:
             self.cancelled.discard(job.id)
 
     def _draw(self, job: PreviewJob) -> None:
-        from sdlora.render.renderer import Cancelled, Picture, open_renderer
+        from sdlora.render.renderer import Cancelled, DrawRequest, open_renderer
 
         request, began = job.request, time.monotonic()
 
@@ -70,7 +70,7 @@ class Previewer:
             self.renderer, self.base = open_renderer(request.base), request.base
         self.renderer.load(request.lora)
         self.renderer.set_strength(request.strength)
-        picture = Picture(request.prompt, request.negative, request.seed, request.steps, request.guidance)
+        picture = DrawRequest(request.prompt, request.negative, request.seed, request.steps, request.guidance)
         write_bytes(job.out, png(self.renderer.draw(picture, on_step)))
         self.send(id=job.id, file=str(job.out), seconds=time.monotonic() - began)
 

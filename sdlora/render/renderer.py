@@ -29,7 +29,7 @@ _LOADED = "sdlora_preview"  # long and distinct: transformers looks for adapter 
 
 
 @dataclass(frozen=True)
-class Picture:
+class DrawRequest:
     """What to draw. The same values with diffusers' pipeline and `torch.Generator().manual_seed(seed)` give the same picture."""
 
     prompt: str
@@ -51,7 +51,7 @@ class Renderer:
     base: Base
     adapters: Adapters | None = None  # live ones of a training run; else `load` brings a file
     file: Path | None = None
-    known: Mapping[str, Embedding] = field(default_factory=dict)  # texts of frozen encoders that are gone
+    text_cache: Mapping[str, Embedding] = field(default_factory=dict)  # texts of frozen encoders that are gone
     _applied: Applied | None = None  # a file of a kind that diffusers does not load
     _strength: float = 1.0
     _texts: OrderedDict[tuple[str, Path | None, float], Embedding] = field(default_factory=OrderedDict)
@@ -62,8 +62,8 @@ class Renderer:
         if self.base.scheduler.get("prediction_type", "epsilon") != self.base.prediction:
             self.pipe.scheduler.register_to_config(prediction_type=self.base.prediction)
 
-    def load(self, file: Path | None, as_it_is: bool = False) -> None:
-        """Put this LoRA file in place of the last one; None = the base alone. `as_it_is`: even if diffusers would misread it.
+    def load(self, file: Path | None, verbatim: bool = False) -> None:
+        """Put this LoRA file in place of the last one; None = the base alone. `verbatim`: even if diffusers would misread it.
 
         Raises:
             BadInput: not a LoRA that fits this base.
@@ -77,7 +77,7 @@ class Renderer:
         elif file is not None:
             try:
                 given: dict[str, Any] = {"weight_name": file.name, "local_files_only": True}
-                plain = None if as_it_is else plainly(file)
+                plain = None if verbatim else plainly(file)
                 self.pipe.load_lora_weights(plain or str(file.parent), adapter_name=_LOADED, **({} if plain else given))
             except (ValueError, KeyError, RuntimeError, OSError, TypeError) as error:
                 self.pipe.unload_lora_weights()
@@ -112,7 +112,7 @@ class Renderer:
         self._strength = strength
 
     @torch.no_grad()
-    def draw(self, picture: Picture, on_step: Callable[[int, int], None] = lambda done, total: None) -> Image.Image:
+    def draw(self, picture: DrawRequest, on_step: Callable[[int, int], None] = lambda done, total: None) -> Image.Image:
         """One picture at the base's own size. `on_step(done, total)` may raise `Cancelled`; it is called after each denoising step."""
 
         def after(pipe: object, step: int, timestep: int, values: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -122,7 +122,7 @@ class Renderer:
         return self._run(picture, self.base.resolution, callback_on_step_end=after)
 
     @torch.no_grad()
-    def latent(self, picture: Picture, side: int) -> Tensor:
+    def latent(self, picture: DrawRequest, side: int) -> Tensor:
         """What `draw` would decode, (C, h, w) in fp32, at `side` pixels: numbers to compare."""
         return self._run(picture, side, output_type="latent").float().cpu()
 
@@ -131,7 +131,7 @@ class Renderer:
         self.pipe.scheduler.set_timesteps(steps)
         return len(self.pipe.scheduler.timesteps)
 
-    def _run(self, picture: Picture, side: int, **more: Any) -> Any:
+    def _run(self, picture: DrawRequest, side: int, **more: Any) -> Any:
         wanted = self._text(picture.prompt)
         more |= {"prompt_embeds": wanted.states}
         if wanted.pooled is not None:
@@ -153,8 +153,8 @@ class Renderer:
 
     def _text(self, prompt: str) -> Embedding:
         """The prompt's embedding as a batch of one; kept, unless live adapters may have changed it."""
-        if prompt in self.known:
-            return self.known[prompt].batch()
+        if prompt in self.text_cache:
+            return self.text_cache[prompt].batch()
         if self.adapters is not None:
             return self._encode(prompt)
         key = (prompt, self.file, self._strength if self._text_encoder_adapted() else 0.0)

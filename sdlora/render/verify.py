@@ -24,9 +24,9 @@ from sdlora.core.errors import BadInput, Unloadable
 from sdlora.core.text import Text
 from sdlora.models.load import Base
 from sdlora.models.prompt import Embedding
-from sdlora.render.renderer import Picture, Renderer
+from sdlora.render.renderer import DrawRequest, Renderer
 
-DRAWING = Picture("", seed=0, steps=2, guidance=1.0)
+DRAWING = DrawRequest("", seed=0, steps=2, guidance=1.0)
 LARGEST = 256  # pixels of a side: enough to compare numbers, and cheap on large bases
 _CLOSE = 0.02  # of a matrix' largest value: what is left of a number in bf16 is 0.004
 # Of the LoRA's effect on the picture, and of the picture itself, what may differ. Measured on a tiny base in bf16: 0.07 of the
@@ -89,15 +89,15 @@ def certify(file: Path, base: Base, adapters: Adapters, known: Mapping[str, Embe
     if kind not in PLAIN:
         _check_layers(_read(file, adapters), trained)
     side = min(base.resolution, LARGEST)
-    live = Renderer(base, adapters, known=known or {})
+    live = Renderer(base, adapters, text_cache=known or {})
     pictures = {}
     for strength in (1.0, 0.0):
         live.set_strength(strength)
         pictures[strength] = live.latent(DRAWING, side)
     eject(parts)
-    loaded = Renderer(base, known=known or {})
+    loaded = Renderer(base, text_cache=known or {})
     try:
-        loaded.load(file, as_it_is=True)
+        loaded.load(file, verbatim=True)
     except BadInput as error:
         raise _unloadable(f"it cannot be loaded: {error.text.en}", f"読み込めません({error.text.ja})") from error
     try:

@@ -19,7 +19,7 @@ from math import prod
 import torch
 
 from sdlora.core.events import Foreseen
-from sdlora.render.renderer import Picture
+from sdlora.render.renderer import DrawRequest
 from sdlora.render.verify import DRAWING, LARGEST
 from sdlora.train import outputs
 from sdlora.train.evaluate import STRENGTHS
@@ -116,7 +116,7 @@ def _step(here: Run, pictures: list[int]) -> None:
 def _drawing_seconds(here: Run) -> tuple[float, float]:
     """Of one denoising step at the size of the samples, and of the rest of a picture."""
     ends: list[float] = []
-    picture = Picture("", steps=2, guidance=here.request.settings.sample.guidance)
+    picture = DrawRequest("", steps=2, guidance=here.request.settings.sample.guidance)
     with evaluating(here.trainer):
         here.renderer.draw(picture, lambda done, total: ends.append(time.monotonic()))
     return (ends[-1] - ends[0]) / (len(ends) - 1), time.monotonic() - ends[-1]

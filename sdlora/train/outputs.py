@@ -18,7 +18,7 @@ from sdlora.core.files import write_bytes
 from sdlora.core.text import Text
 from sdlora.lora_files import kohya
 from sdlora.lora_files.metadata import About
-from sdlora.render.renderer import Picture
+from sdlora.render.renderer import DrawRequest
 from sdlora.train import state
 from sdlora.train.setup import Run, prompts, resolution
 from sdlora.train.snapshot import capture
@@ -144,7 +144,7 @@ def sample(here: Run, step: int) -> None:
     here.emit(Phase("sampling"))
     for number, prompt in enumerate(prompts(here.request)):
         for strength in strengths:
-            drawing = Picture(
+            drawing = DrawRequest(
                 prompt, seed=here.request.settings.train.seed + number, steps=wanted.steps, guidance=wanted.guidance
             )
             file = here.folders.samples / f"step-{step:06d}-{number}-{round(strength * 100):03d}.png"

@@ -22,7 +22,7 @@ from sdlora.lora_files import kohya
 from sdlora.models.bases import BaseRef, fingerprint
 from sdlora.models.load import Base, load_base
 from sdlora.models.packed import pack
-from sdlora.models.prompt import Embedding, encode_once
+from sdlora.models.prompt import Embedding, encode_unique
 from sdlora.render.renderer import Renderer
 from sdlora.train.captions import orders
 from sdlora.train.distributed import ALONE, Together
@@ -159,7 +159,7 @@ def prepare(
         began = time.monotonic()
         judge = Judge.of(trainer, asked, [captions[i] for i in held])
         seconds["judging"] = time.monotonic() - began
-    return Run(request, folders, trainer, judge, Renderer(base, adapters, known=texts or {}), emit, seconds, full)
+    return Run(request, folders, trainer, judge, Renderer(base, adapters, text_cache=texts or {}), emit, seconds, full)
 
 
 def _learning(settings: Config, base: Base) -> list[Part]:
@@ -178,7 +178,7 @@ def _texts(request: Request, base: Base) -> dict[str, Embedding] | None:
     wanted += priors(request) if request.settings.train.prior_weight else []
     if len(set(wanted)) > MOST_TEXTS:
         return None
-    texts = encode_once(base, wanted)
+    texts = encode_unique(base, wanted)
     base.free_text_encoders()
     return texts
 

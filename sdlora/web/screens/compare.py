@@ -62,7 +62,7 @@ def build(page: Page) -> Compare:
                 second, strength_2 = _lora(page, 1)
                 prompt = gr.Textbox(label=page.say(page_words.PROMPT), lines=2, elem_id="library-prompt")
                 base = gr.Dropdown(
-                    [(page.say(words.BASE_AUTO), ""), *((name, name) for name in bases.offered())],
+                    [(page.say(words.BASE_AUTO), ""), *((name, name) for name in bases.available())],
                     value="",
                     label=page.say(words.DETAIL["base"]),
                     elem_id="library-base",
@@ -189,9 +189,9 @@ def _base(page: Page, choice: Any, chosen: list[Entry | None]) -> str:
 
 def _of_family(family: str) -> str:
     """A real base of this family comes before the bundled one, which is small."""
-    for name in bases.offered()[1:]:
+    for name in bases.available()[1:]:
         with contextlib.suppress(BaseUnusable):
             facts = bases.facts(bases.resolve_base(name))
             if facts and facts.family == family:
                 return name
-    return bases.offered()[0]
+    return bases.available()[0]

@@ -154,7 +154,7 @@ def _convert(page: Page, pickers: list[gr.Dropdown]) -> Tool:
 def _extract(page: Page) -> Tool:
     with gr.Accordion(page.say(words.EXTRACT), open=False, elem_id="library-extract"):
         _help(page, words.EXTRACT_HELP)
-        names = bases.offered()
+        names = bases.available()
         with gr.Row():
             before, after = (
                 gr.Dropdown(

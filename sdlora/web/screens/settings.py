@@ -63,7 +63,7 @@ def build(page: Page, pictures: Pictures) -> Settings:
 def _base(page: Page, value: str) -> gr.Dropdown:
     setting = next(s for s in config.settings() if s.path == "model.base")
     return gr.Dropdown(
-        [(page.say(words.BUNDLED) if name == "emoji" else name, name) for name in bases.offered()],
+        [(page.say(words.BUNDLED) if name == "emoji" else name, name) for name in bases.available()],
         value=value,
         label=page.say(setting.label),
         info=page.say(words.BASE_HELP),
@@ -167,7 +167,7 @@ def parse(flat: dict[str, Any]) -> Config:
 
 def checked_base(name: Any) -> str:
     """Raises BadInput unless the name is offered, or is a hub id that is no path here."""
-    offered = name in bases.offered()
+    offered = name in bases.available()
     if not isinstance(name, str) or not (offered or (HUB_ID.fullmatch(name) and not Path(name).exists())):
         raise BadInput(words.BASE_REFUSED.fill(name=str(name)[:100]))
     return name

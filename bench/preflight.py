@@ -88,7 +88,7 @@ def main() -> None:
             base = str(make_folder(root / "sdxl", "sdxl")) if tiny else "emoji"
             pictures = shapes if "shapes" in name else EXAMPLE
             follower, real = run(workspace, pictures, base, {"train.steps": options.steps, **values})
-            told = follower.foreseen
+            told = follower.estimate
             assert told is not None
             off = [
                 f"{100 * (mine / true - 1):+.0f} %"

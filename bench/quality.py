@@ -30,7 +30,7 @@ from sdlora.core.events import Event, Stepped
 from sdlora.data import import_pictures
 from sdlora.models.bases import EXAMPLE, resolve_base
 from sdlora.train import batches
-from sdlora.train.latents import Picture
+from sdlora.train.latents import CaptionedImage
 from sdlora.train.loop import train
 from sdlora.train.rng import Draw, draw, key
 from sdlora.train.setup import Folders, Request, Run, encode, load, prepare
@@ -240,7 +240,7 @@ def two_inks(folder: Path) -> Path:
 
 def ready(root: Path, task: Task, values: dict[str, Any]) -> Run:
     dataset = import_pictures([EXAMPLE if task.style == "blueprint" else root / task.style], root / "datasets")
-    pictures = [Picture(dataset.path(i), i.sha256, i.width, i.height, i.caption) for i in dataset.items]
+    pictures = [CaptionedImage(dataset.path(i), i.sha256, i.width, i.height, i.caption) for i in dataset.items]
     settings = config.from_values({**PLAIN, **values, "train.seed": task.seed})
     request = Request("quality", 0.0, resolve_base("emoji"), "", settings, pictures, {})
     folders = Folders(root, root / "state", root / "checkpoints", root / "samples", root / "cache")
@@ -251,10 +251,10 @@ def ready(root: Path, task: Task, values: dict[str, Any]) -> Run:
 def held_out(run: Run) -> float:
     """Mean over noise levels, unweighted whatever the recipe weighs."""
     trainer, own = run.trainer, run.trainer.settings
-    assert run.judge is not None
+    assert run.evaluator is not None
     trainer.settings = own.model_copy(update={"train": own.train.model_copy(update={"min_snr_gamma": 0.0})})
     try:
-        return run.judge.losses(trainer).mean().item()
+        return run.evaluator.losses(trainer).mean().item()
     finally:
         trainer.settings = own
 

@@ -23,8 +23,8 @@ from sdlora.adapters.spec import Part, Shape, pattern
 from sdlora.core.events import Event, Stepped
 from sdlora.data import import_pictures
 from sdlora.models.bases import EXAMPLE, resolve_base
-from sdlora.train.evaluate import Judgement
-from sdlora.train.latents import Picture
+from sdlora.train.evaluate import Evaluation
+from sdlora.train.latents import CaptionedImage
 from sdlora.train.loop import train
 from sdlora.train.setup import Folders, Request, encode, load, prepare
 
@@ -77,32 +77,32 @@ class Whole:
             self.matrices()[name].copy_(self.start[name].lerp(trained, strength))
 
 
-def measure(root: Path, rank: int, rate: float, steps: int) -> tuple[int, dict[int, Judgement], float]:
+def measure(root: Path, rank: int, rate: float, steps: int) -> tuple[int, dict[int, Evaluation], float]:
     """(trained parameters, judgement by step, mean loss of the last 20 steps). Rank 0 is the full fine-tune."""
     values = {**FIXED, "train.steps": steps, "train.unet_lr": rate}
     settings = config.from_values({**values, "lora.rank": rank or 1, "lora.alpha": float(rank or 1)})
     dataset, base_ref = import_pictures([EXAMPLE], root / "datasets"), resolve_base("emoji")
-    pictures = [Picture(dataset.path(i), i.sha256, i.width, i.height, i.caption) for i in dataset.items]
+    pictures = [CaptionedImage(dataset.path(i), i.sha256, i.width, i.height, i.caption) for i in dataset.items]
     request = Request("ranks", 0.0, base_ref, "", settings, pictures, {})
     folders = Folders(root, root / "state", root / "checkpoints", root / "samples", root / "cache")
     told: list[Event] = []
     base = load(request)
     latents = encode(request, base, folders)
     if rank:
-        here = prepare(request, base, latents, folders, told.append)
+        run = prepare(request, base, latents, folders, told.append)
     else:
         with mock.patch("sdlora.train.setup.inject", Whole):
-            here = prepare(request, base, latents, folders, told.append)
-    judge, judged = here.judge, dict[int, Judgement]()
-    assert judge is not None
+            run = prepare(request, base, latents, folders, told.append)
+    evaluator, evaluations = run.evaluator, dict[int, Evaluation]()
+    assert evaluator is not None
 
     def look(step: int) -> None:
         if step % 20 == 0:
-            judged[step] = judge.judge(here.trainer)
+            evaluations[step] = evaluator.evaluate(run.trainer)
 
-    train(here.trainer, told.append, lambda: False, look)
+    train(run.trainer, told.append, lambda: False, look)
     last = [event.loss for event in told if isinstance(event, Stepped)][-20:]
-    return here.trainer.adapters.parameter_count(), judged, statistics.mean(last)
+    return run.trainer.adapters.parameter_count(), evaluations, statistics.mean(last)
 
 
 def main() -> None:

@@ -90,8 +90,8 @@ def measure_training(root: Path, count: int, cached: int) -> Row:
     from sdlora.models.bases import resolve_base
     from sdlora.models.load import load_base
     from sdlora.train import latents as module
-    from sdlora.train.order import Order
     from sdlora.train.rng import draw
+    from sdlora.train.sampler import BatchSampler
     from sdlora.train.setup import Folders, Request, encode
 
     torch.set_num_threads(1)
@@ -111,11 +111,11 @@ def measure_training(root: Path, count: int, cached: int) -> Row:
 
     first, _ = timed(lambda: all_of(encode(request, base, folders)))
     again, kept = timed(lambda: all_of(encode(request, base, folders)))
-    module.KEPT_BYTES = 0
+    module.MEMORY_CACHE_BYTES = 0
     read = encode(request, base, folders)
     # Latents of the first pictures stand for those of all: the order is that of the whole set.
     shapes = [kept.shapes[k % len(shown)] for k in range(count)]
-    ordering, order = timed(lambda: Order(shapes, BATCH, 0))
+    ordering, order = timed(lambda: BatchSampler(shapes, BATCH, 0))
     epoch, _ = timed(lambda: order.batch(0))
 
     def step(latents: module.Latents, number: int) -> None:

@@ -25,7 +25,7 @@ from sdlora.core.events import Event, Stepped
 from sdlora.families.spec import FAMILIES
 from sdlora.models.bases import BaseRef
 from sdlora.models.load import Base, default_device
-from sdlora.train.latents import Latent, Picture, encode
+from sdlora.train.latents import CaptionedImage, Latent, encode
 from sdlora.train.loop import train
 from sdlora.train.setup import Folders, Request, Run, prepare
 from tests.tiny import make_tokenizer
@@ -117,7 +117,7 @@ def random_base(family: str, folder: Path) -> Base:
 
 def ready(family: str, side: int, steps: int, rank: int, folder: Path) -> Run:
     base = random_base(family, folder)
-    pictures = [Picture(folder / f"{k}.png", "", side, side, f"picture {k}") for k in range(PICTURES)]
+    pictures = [CaptionedImage(folder / f"{k}.png", "", side, side, f"picture {k}") for k in range(PICTURES)]
     pixels = torch.rand(PICTURES, 3, side, side) * 2 - 1
     encoded = [encode(base.vae, p[None])[0] for p in pixels]
     latents = [Latent(x, x.flip(-1), (side, side, 0, 0, side, side)) for x in encoded]
@@ -152,15 +152,15 @@ def main() -> None:
 
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        here = ready(options.family, options.side, options.steps, options.rank, Path(folder))
+        run = ready(options.family, options.side, options.steps, options.rank, Path(folder))
         before = time.monotonic() - began
-        train(here.trainer, note, lambda: False, lambda step: None)
-    moved = sum(bool(p.any()) for name, p in here.trainer.adapters.matrices().items() if name.endswith("lora_B"))
+        train(run.trainer, note, lambda: False, lambda step: None)
+    moved = sum(bool(p.any()) for name, p in run.trainer.adapters.matrices().items() if name.endswith("lora_B"))
     found = {
         "family": options.family,
         "side": options.side,
-        "parameters": sum(p.numel() for n, p in here.trainer.base.unet.named_parameters() if "lora_" not in n),
-        "adapter_parameters": here.trainer.adapters.parameter_count(),
+        "parameters": sum(p.numel() for n, p in run.trainer.base.unet.named_parameters() if "lora_" not in n),
+        "adapter_parameters": run.trainer.adapters.parameter_count(),
         "layers_moved": moved,
         "seconds_before": round(before, 1),
         "seconds": seconds,

@@ -12,7 +12,7 @@ import torch
 from sdlora import config
 from sdlora.models.bases import resolve_base
 from sdlora.models.load import Base, load_base
-from sdlora.train.latents import Latent, Latents, Picture
+from sdlora.train.latents import CaptionedImage, Latent, Latents
 from sdlora.train.loop import train
 from sdlora.train.setup import Folders, Request, Run, prepare
 from sdlora.train.snapshot import capture, restore
@@ -57,7 +57,7 @@ def ready(family: str, root: Path, out: Path, **changes: Any) -> Run:
         Latent(torch.randn(s, generator=g), torch.randn(s, generator=g), (64, 64, 0, 0, 2 * s[1], 2 * s[2]))
         for s in shapes
     ]
-    pictures = [Picture(out / f"{k}.png", "", 2 * s[2], 2 * s[1], f"red disc {k}") for k, s in enumerate(shapes)]
+    pictures = [CaptionedImage(out / f"{k}.png", "", 2 * s[2], 2 * s[1], f"red disc {k}") for k, s in enumerate(shapes)]
     request = Request(
         name="disc",
         created=1_700_000_000.0,
@@ -71,15 +71,15 @@ def ready(family: str, root: Path, out: Path, **changes: Any) -> Run:
     return prepare(request, base_of(family, root), Latents(shapes, latents.__getitem__), folders, lambda event: None)
 
 
-def steps(here: Run) -> dict[int, State]:
+def steps(run: Run) -> dict[int, State]:
     """Train to the end; the state after each step, as it would be on disk."""
     found: dict[int, State] = {}
 
     def remember(step: int) -> None:
-        kept = capture(here.trainer)
+        kept = capture(run.trainer)
         found[step] = State(kept.step, {k: v.detach().clone() for k, v in kept.tensors.items()}, dict(kept.facts))
 
-    train(here.trainer, lambda event: None, lambda: False, remember)
+    train(run.trainer, lambda event: None, lambda: False, remember)
     return found
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from sdlora.data.buckets import bucket
 from sdlora.train import latents, loop
 from sdlora.train import run as run_module
-from sdlora.train.latents import Picture, sizes
+from sdlora.train.latents import CaptionedImage, sizes
 from tests.test_train import Trained
 
 SIDE, EPOCHS = 48, 2
@@ -31,7 +31,7 @@ def test_three_hundred_pictures_of_forty_sizes(
         width, height = SHAPES[k % 40]
         file = tmp_path / f"{k}.png"
         Image.new("RGB", (width, height), (k % 256, 7 * k % 256, 13 * k % 256)).save(file)
-        pictures.append(Picture(file, f"{k:064x}", width, height, f"picture {k}"))
+        pictures.append(CaptionedImage(file, f"{k:064x}", width, height, f"picture {k}"))
 
     read: dict[Path, tuple[int, int]] = {}
     pixels = latents._pixels
@@ -45,7 +45,7 @@ def test_three_hundred_pictures_of_forty_sizes(
         return losses(trainer, shown)
 
     monkeypatch.setattr(loop, "batch_losses", counted)
-    monkeypatch.setattr(run_module, "FEWEST", 10_000)
+    monkeypatch.setattr(run_module, "MIN_STEPS", 10_000)
     unit = 4  # pixels: the tiny VAE halves once, the tiny UNet once
     buckets = Counter(bucket(p.width, p.height, SIDE, unit) for p in pictures)
     batches = sum(-(-count // 16) for count in buckets.values())
@@ -82,4 +82,4 @@ def test_three_hundred_pictures_of_forty_sizes(
     ],
 )
 def test_sdxl_is_told_what_was_cut(picture: tuple[int, int], size: tuple[int, int], told: tuple[int, ...]) -> None:
-    assert sizes(Picture(Path("x"), "", *picture, "x"), size) == told
+    assert sizes(CaptionedImage(Path("x"), "", *picture, "x"), size) == told

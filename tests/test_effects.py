@@ -21,7 +21,7 @@ from sdlora.core.errors import BadInput, Unmoved
 from sdlora.core.events import Sampled, Saved
 from sdlora.data.captions import with_trigger
 from sdlora.train import state
-from sdlora.train.captions import orders
+from sdlora.train.captions import tag_orders
 from sdlora.train.loop import train
 from sdlora.train.rng import draw
 from sdlora.train.setup import encode, load, prepare
@@ -102,9 +102,9 @@ def _trained(root: Path, base_folder: Path, changes: dict[str, Any]) -> str:
     shown = [replace(p, caption=with_trigger(p.caption, trigger)) for p in job.request.pictures]
     request = replace(job.request, pictures=shown)
     base = load(request)
-    here = prepare(request, base, encode(request, base, job.folders), job.folders, job.events.append)
-    train(here.trainer, job.events.append, lambda: here.trainer.done == 4, lambda step: None)
-    saved = here.trainer.average or here.trainer.adapters.matrices()
+    run = prepare(request, base, encode(request, base, job.folders), job.folders, job.events.append)
+    train(run.trainer, job.events.append, lambda: run.trainer.step == 4, lambda step: None)
+    saved = run.trainer.ema_weights or run.trainer.adapters.matrices()
     digest = hashlib.sha256()
     for key in sorted(saved):
         digest.update(key.encode() + saved[key].detach().numpy().tobytes())
@@ -279,12 +279,12 @@ def test_what_does_not_move_is_stopped_with_advice(tiny_base: Path, tmp_path: Pa
 
 def test_orders_are_few_keep_the_front_and_are_all_used() -> None:
     settings = config.from_values({"data.shuffle": True, "data.keep_tokens": 1})
-    found = orders("zz, a, b, c, d", settings)
+    found = tag_orders("zz, a, b, c, d", settings)
     assert 1 < len(found) <= 8
     assert {tuple(sorted(x.split(", "))) for x in found} == {("a", "b", "c", "d", "zz")}
     assert all(x.startswith("zz, ") for x in found)
-    assert orders("one sentence", settings) == ["one sentence"]
-    assert orders("zz, a, b", config.from_values({})) == ["zz, a, b"]
+    assert tag_orders("one sentence", settings) == ["one sentence"]
+    assert tag_orders("zz, a, b", config.from_values({})) == ["zz, a, b"]
 
 
 def test_noise_offset_adds_one_number_a_channel() -> None:

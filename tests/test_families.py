@@ -110,13 +110,13 @@ def test_texts_are_what_the_pipeline_makes_of_them(layouts: Path, family: str) -
 
 
 def test_sdxl_listens_to_sizes_and_texts(layouts: Path, tmp_path: Path) -> None:
-    here = ready("sdxl", layouts, tmp_path, **{"train.text_encoder_lr": 0.0, "lora.targets": "attention"})
-    assert set(here.trainer.base.parts) == {"unet"}, "text encoders are gone once texts are encoded"
-    x = here.trainer.pictures.latents[0]
+    run = ready("sdxl", layouts, tmp_path, **{"train.text_encoder_lr": 0.0, "lora.targets": "attention"})
+    assert set(run.trainer.base.parts) == {"unet"}, "text encoders are gone once texts are encoded"
+    x = run.trainer.pictures.latents[0]
     sample = Sample(x.plain, x.sizes, "red disc 0", draw(0, tuple(x.plain.shape), 1000, 0))
     others = [replace(sample, sizes=(64, 64, 8, 0, 16, 16)), replace(sample, caption="")]
     with torch.no_grad():
-        a, *different = sample_losses(here.trainer, [sample, *others]).tolist()
+        a, *different = sample_losses(run.trainer, [sample, *others]).tolist()
     assert all(abs(a - b) > 1e-6 for b in different)
 
 
@@ -129,7 +129,7 @@ def test_zero_terminal_snr_trains_and_draws(layouts: Path, tmp_path: Path) -> No
     assert diffusion.alphas_cumprod[-1] == 0
     last = torch.tensor([999])
     x_0, noise = torch.randn(1, 4, 2, 2), torch.randn(1, 4, 2, 2)
-    assert torch.equal(diffusion.noised(x_0, noise, last), noise)
+    assert torch.equal(diffusion.add_noise(x_0, noise, last), noise)
     assert torch.equal(diffusion.target(x_0, noise, last), -x_0)
     for prediction, weight in (("v_prediction", 0.0), ("epsilon", 1.0)):
         assert Diffusion.of(base.scheduler, prediction).weight(last, 5.0).item() == weight

@@ -11,7 +11,7 @@ import torch
 from sdlora.models.bases import resolve_base
 from sdlora.models.load import load_base
 from sdlora.train import latents
-from sdlora.train.latents import Cache, Encoder, Latents, Picture
+from sdlora.train.latents import Cache, CaptionedImage, Encoder, Latents
 from tests.conftest import draw_pictures
 
 
@@ -19,7 +19,7 @@ def test_mirrored_pictures_are_encoded_only_where_they_are_shown(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = sorted(draw_pictures(tmp_path / "pictures", 2).glob("*.png"))
-    pictures = [Picture(file, file.name, 32, 32, file.stem) for file in files]
+    pictures = [CaptionedImage(file, file.name, 32, 32, file.stem) for file in files]
     base, encoded = load_base(resolve_base(str(tiny_base)), "fp32"), []
     encode = latents.encode
 
@@ -49,7 +49,7 @@ def test_mirrored_pictures_are_encoded_only_where_they_are_shown(
 
 def test_the_rest_is_foretold_from_what_was_made(tiny_base: Path, tmp_path: Path) -> None:
     files = sorted(draw_pictures(tmp_path / "pictures", 4).glob("*.png"))
-    pictures = [Picture(file, file.name, 32, 32, file.stem) for file in files]
+    pictures = [CaptionedImage(file, file.name, 32, 32, file.stem) for file in files]
     vae = load_base(resolve_base(str(tiny_base)), "fp32").vae
     encoder = Encoder(vae, pictures, [(32, 32)] * 4, Cache(tmp_path / "cache", "vae"))
     found = encoder.latents()

@@ -13,7 +13,7 @@ from sdlora.core.errors import BadInput
 from sdlora.data import import_pictures, open_dataset, verify, with_captions
 from sdlora.data.store import copy_dataset
 from sdlora.train.batches import Sample, sample_losses
-from sdlora.train.latents import Picture, read_mask
+from sdlora.train.latents import CaptionedImage, read_mask
 from sdlora.train.objective import loss_per_sample
 from sdlora.train.rng import draw
 from sdlora.train.trainer import Trainer
@@ -76,8 +76,8 @@ def test_what_is_masked_out_counts_nothing() -> None:
 
 def test_training_looks_at_the_masks_only(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     """The loss of a sample is that under its own mask, whatever else is in the batch."""
-    here = ready("sd1", tmp_path_factory.mktemp("l"), tmp_path, **{"lora.targets": "attention"})
-    trainer: Trainer = here.trainer
+    run = ready("sd1", tmp_path_factory.mktemp("l"), tmp_path, **{"lora.targets": "attention"})
+    trainer: Trainer = run.trainer
     mask = torch.zeros(8, 8)
     mask[:, :4] = 1
     d = draw(0, (4, 8, 8), 1000, 0)
@@ -92,7 +92,8 @@ def test_training_looks_at_the_masks_only(tmp_path: Path, tmp_path_factory: pyte
 def test_a_run_with_masks(tiny_base: Path, tmp_path: Path, given: Path) -> None:
     dataset = import_pictures([given], tmp_path / "datasets")
     pictures = [
-        Picture(dataset.path(i), i.sha256, i.width, i.height, i.name, dataset.mask_path(i)) for i in dataset.items
+        CaptionedImage(dataset.path(i), i.sha256, i.width, i.height, i.name, dataset.mask_path(i))
+        for i in dataset.items
     ]
     files = {}
     for on in (False, True):

@@ -39,16 +39,16 @@ def test_the_trigger_leaves_its_place(caption: str, instead: str, plain: str) ->
     assert without_trigger(caption, "zz", instead) == plain
 
 
-def distance(here: Run) -> float:
+def distance(run: Run) -> float:
     """How far the adapters move the base on what is asked without the trigger."""
     with torch.no_grad():
         asked = [
             Sample(x.plain, x.sizes, caption, draw(100 + k, tuple(x.plain.shape), 1000, 0))
             for k, (x, caption) in enumerate(
-                zip(here.trainer.pictures.latents, here.trainer.pictures.priors, strict=True)
+                zip(run.trainer.pictures.latents, run.trainer.pictures.priors, strict=True)
             )
         ]
-        return sum(prior_losses(here.trainer, [one]).item() for one in asked)
+        return sum(prior_losses(run.trainer, [one]).item() for one in asked)
 
 
 @pytest.mark.parametrize("text_encoder_lr", [0.0, 1e-2])
@@ -57,29 +57,29 @@ def test_the_second_goal_is_the_base(layouts: Path, tmp_path: Path, text_encoder
     far = {}
     for weight in (0.0, 10.0):
         changes = {**TRIGGER, "train.text_encoder_lr": text_encoder_lr, "train.prior_weight": weight or 1e-9}
-        here = ready("sd1", layouts, tmp_path, **changes, **{"train.steps": 6, "lora.targets": "attention"})
-        assert here.trainer.pictures.priors[0] == "round disc 0"
-        assert distance(here) == 0.0
-        steps(here)
-        far[weight] = distance(here)
+        run = ready("sd1", layouts, tmp_path, **changes, **{"train.steps": 6, "lora.targets": "attention"})
+        assert run.trainer.pictures.priors[0] == "round disc 0"
+        assert distance(run) == 0.0
+        steps(run)
+        far[weight] = distance(run)
     assert 0 < far[10.0] < 0.8 * far[0.0]
 
 
 def test_weight_and_gradients(layouts: Path, tmp_path: Path) -> None:
-    here = ready("sd1", layouts, tmp_path, **TRIGGER, **{"train.prior_weight": 0.5, "lora.targets": "attention"})
-    steps(here)
-    together = batch_losses(here.trainer, {8: 0, 9: 1})
+    run = ready("sd1", layouts, tmp_path, **TRIGGER, **{"train.prior_weight": 0.5, "lora.targets": "attention"})
+    steps(run)
+    together = batch_losses(run.trainer, {8: 0, 9: 1})
     samples = [
         Sample(x.plain, x.sizes, caption, draw(8 + k, tuple(x.plain.shape), 1000, 0))
         for k, (x, caption) in enumerate(
-            zip(here.trainer.pictures.latents[:2], here.trainer.pictures.captions[:2], strict=True)
+            zip(run.trainer.pictures.latents[:2], run.trainer.pictures.captions[:2], strict=True)
         )
     ]
     plain = [Sample(s.x_0, s.sizes, f"round disc {k}", s.draw) for k, s in enumerate(samples)]
-    apart = sample_losses(here.trainer, samples) + 0.5 * prior_losses(here.trainer, plain)
+    apart = sample_losses(run.trainer, samples) + 0.5 * prior_losses(run.trainer, plain)
     torch.testing.assert_close(together, apart)
-    prior_losses(here.trainer, plain).sum().backward()
-    assert all(p.grad is not None for p in here.trainer.adapters.parameters_of("unet"))
+    prior_losses(run.trainer, plain).sum().backward()
+    assert all(p.grad is not None for p in run.trainer.adapters.parameters_of("unet"))
 
 
 def test_it_needs_a_trigger_word() -> None:

@@ -9,9 +9,9 @@ import torch
 
 from sdlora.models.bases import resolve_base
 from sdlora.models.load import load_base
-from sdlora.train.latents import COLOURINGS, Cache, Encoder, Picture
+from sdlora.train.latents import COLOURINGS, Cache, CaptionedImage, Encoder
 from sdlora.train.objective import Diffusion
-from sdlora.train.recolour import CLEAR, recoloured
+from sdlora.train.recolour import MAX_SNR, recolour
 from sdlora.train.setup import encode, load, prepare
 from tests.conftest import draw_pictures
 from tests.test_train import Trained
@@ -23,7 +23,7 @@ def test_colours_change_and_shapes_stay() -> None:
     pixels = torch.ones(3, 8, 8)
     pixels[:, 2:5, 2:5] = torch.tensor([1.0, -1, -1])[:, None, None]
     pixels[:, 5:7, 2:5] = torch.tensor([-1.0, -0.5, 1])[:, None, None]
-    other = recoloured(pixels, torch.Generator().manual_seed(0))
+    other = recolour(pixels, torch.Generator().manual_seed(0))
     assert other.min() >= -1
     assert other.max() <= 1
     assert torch.equal(other[:, 0], pixels[:, 0]), "white stays"
@@ -40,9 +40,9 @@ def test_what_is_asked_for_is_the_right_picture(prediction: str) -> None:
     diffusion = Diffusion.of(SCHEDULE, prediction)
     x_0, shown, noise = torch.randn(3, 2, 4, 8, 8).unbind()
     t = torch.tensor([300, 900])
-    between = diffusion.noise_between(shown, x_0, noise, t)
-    x_t, answer = diffusion.noised(x_0, between, t), diffusion.target(x_0, between, t)
-    assert torch.allclose(x_t, diffusion.noised(shown, noise, t), atol=1e-5)
+    between = diffusion.equivalent_noise(shown, x_0, noise, t)
+    x_t, answer = diffusion.add_noise(x_0, between, t), diffusion.target(x_0, between, t)
+    assert torch.allclose(x_t, diffusion.add_noise(shown, noise, t), atol=1e-5)
     a = diffusion.alphas_cumprod[t].view(-1, 1, 1, 1)
     if prediction == "epsilon":
         read = (x_t - (1 - a).sqrt() * answer) / a.sqrt()
@@ -58,7 +58,7 @@ def test_other_colours_are_made_only_where_they_are_wanted_and_alike_each_time(t
 
     def made(mirrored: bool, wanted: bool) -> list[torch.Tensor | None]:
         encoder = Encoder(
-            vae, [Picture(file, file.name, 32, 32, "disc")], [(32, 32)], cache, mirrored, recoloured=wanted
+            vae, [CaptionedImage(file, file.name, 32, 32, "disc")], [(32, 32)], cache, mirrored, recoloured=wanted
         )
         latent = encoder.latents()[0]
         return [latent.plain, latent.flipped, latent.recoloured, latent.flipped_recoloured]
@@ -84,9 +84,9 @@ def test_other_colours_are_made_only_where_they_are_wanted_and_alike_each_time(t
 def test_held_out_pictures_are_asked_as_training_asks(tiny_base: Path, tmp_path: Path) -> None:
     job = Trained(tmp_path, tiny_base, **{"data.recolour": 1.0, "data.held_out": 0.2})
     base = load(job.request)
-    here = prepare(job.request, base, encode(job.request, base, job.folders), job.folders, job.events.append)
-    assert here.judge is not None
-    asked = [sample for samples in here.judge.samples for sample in samples]
-    open_ones = [here.trainer.diffusion.snr(torch.tensor(s.draw.timestep)) <= CLEAR for s in asked]
-    assert [s.shown is not None for s in asked] == open_ones
+    run = prepare(job.request, base, encode(job.request, base, job.folders), job.folders, job.events.append)
+    assert run.evaluator is not None
+    asked = [sample for samples in run.evaluator.samples for sample in samples]
+    open_ones = [run.trainer.objective.snr(torch.tensor(s.draw.timestep)) <= MAX_SNR for s in asked]
+    assert [s.noisy_source is not None for s in asked] == open_ones
     assert {True, False} == {bool(o) for o in open_ones}

@@ -22,7 +22,7 @@ from sdlora.jobs.paths import Workspace
 from sdlora.jobs.queue import Queue
 from sdlora.jobs.spec import JobSpec, Outcome
 from sdlora.train import batches, latents, setup
-from sdlora.train.evaluate import MOST, split
+from sdlora.train.evaluate import MAX_HELD_OUT, split
 from sdlora.web import live
 from sdlora.web.context import Page, Site
 from sdlora.web.event_cache import Watch
@@ -168,7 +168,7 @@ def test_latents_that_do_not_fit_into_memory_are_read_again(tmp_path: Path, tiny
 
     kept = encoded()
     one = kept[0].plain.nbytes + kept[0].flipped.nbytes
-    monkeypatch.setattr(latents, "KEPT_BYTES", one)
+    monkeypatch.setattr(latents, "MEMORY_CACHE_BYTES", one)
     some = encoded()
     assert [some[k] is some[k] for k in range(4)] == [True, False, False, False]
     for file in cache.folder.iterdir():
@@ -181,14 +181,14 @@ def test_latents_that_do_not_fit_into_memory_are_read_again(tmp_path: Path, tiny
 
 def test_only_so_many_pictures_are_held_out() -> None:
     learn, held = split(100_000, 0.1, 0)
-    assert (len(learn), len(held)) == (100_000 - MOST, MOST)
+    assert (len(learn), len(held)) == (100_000 - MAX_HELD_OUT, MAX_HELD_OUT)
 
 
 def test_texts_that_are_too_many_to_keep_train_the_same(tmp_path: Path, monkeypatch: Any) -> None:
     kept = ready("sd1", tmp_path, tmp_path, **{"train.text_encoder_lr": 0.0})
-    monkeypatch.setattr(setup, "MOST_TEXTS", 2)
+    monkeypatch.setattr(setup, "MAX_CACHED_TEXTS", 2)
     encoded = ready("sd1", tmp_path, tmp_path, **{"train.text_encoder_lr": 0.0})
     assert kept.trainer.pictures.texts
     assert encoded.trainer.pictures.texts is None
-    losses = [batches.batch_losses(here.trainer, {0: 0, 1: 1}) for here in (kept, encoded)]
+    losses = [batches.batch_losses(run.trainer, {0: 0, 1: 1}) for run in (kept, encoded)]
     torch.testing.assert_close(*losses)

@@ -42,16 +42,14 @@ def prepared(root: Path, base_folder: Path, start: Path, **changes: Any) -> Run:
 def test_it_begins_with_what_the_file_does(
     tmp_path: Path, tiny_base: Path, first: Path, changes: dict[str, Any]
 ) -> None:
-    here = prepared(tmp_path, tiny_base, first, **changes)
+    run = prepared(tmp_path, tiny_base, first, **changes)
     layers = {(x.part, x.path): x for x in read(first).layers}
-    found = {
-        (part, path): layer for part, paths in here.trainer.adapters.parts.items() for path, layer in paths.items()
-    }
+    found = {(part, path): layer for part, paths in run.trainer.adapters.parts.items() for path, layer in paths.items()}
     assert {(part, path) for part, path in found} == layers.keys()
     for where, layer in found.items():
         wanted = layers[where].delta()
         assert wanted.abs().max() > 0
-        torch.testing.assert_close(change(layer, here.trainer.adapters.shape.kind), wanted, rtol=1e-5, atol=1e-7)
+        torch.testing.assert_close(change(layer, run.trainer.adapters.shape.kind), wanted, rtol=1e-5, atol=1e-7)
 
 
 def test_it_is_trained_further_and_resumed_without_the_file(tmp_path: Path, tiny_base: Path, first: Path) -> None:

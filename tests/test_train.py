@@ -18,13 +18,13 @@ from sdlora.models.bases import fingerprint, resolve_base
 from sdlora.models.load import Base
 from sdlora.train import run as run_module
 from sdlora.train import state
-from sdlora.train.evaluate import STRENGTHS, Judgement, best_step, preferred, split
-from sdlora.train.latents import Picture
+from sdlora.train.evaluate import STRENGTHS, Evaluation, best_step, preferred, split
+from sdlora.train.latents import CaptionedImage
 from sdlora.train.loop import schedule
 from sdlora.train.objective import Diffusion
-from sdlora.train.order import Order
 from sdlora.train.rng import draw, key, noise_level
 from sdlora.train.run import Control, Result, run
+from sdlora.train.sampler import BatchSampler
 from sdlora.train.setup import Folders, Request
 from tests.conftest import draw_pictures
 
@@ -56,7 +56,7 @@ class Trained:
             base=ref,
             base_fingerprint=fingerprint(base),
             settings=settings,
-            pictures=[Picture(dataset.path(i), i.sha256, i.width, i.height, i.caption) for i in dataset.items],
+            pictures=[CaptionedImage(dataset.path(i), i.sha256, i.width, i.height, i.caption) for i in dataset.items],
             versions={"torch": torch.__version__},
         )
         self.folders = Folders(root, root / "state", root / "checkpoints", root / "samples", root / "cache")
@@ -94,12 +94,12 @@ def test_only_adapters_change(
     prepare = run_module.prepare
 
     def remember(*args: Any) -> Any:
-        here = prepare(*args)
-        seen["base"] = here.trainer.base
-        seen["adapters"] = here.trainer.adapters
-        seen["before"] = {part: weights(module) for part, module in modules(here.trainer.base).items()}
-        seen["first"] = {name: p.detach().clone() for name, p in here.trainer.adapters.matrices().items()}
-        return here
+        run = prepare(*args)
+        seen["base"] = run.trainer.base
+        seen["adapters"] = run.trainer.adapters
+        seen["before"] = {part: weights(module) for part, module in modules(run.trainer.base).items()}
+        seen["first"] = {name: p.detach().clone() for name, p in run.trainer.adapters.matrices().items()}
+        return run
 
     monkeypatch.setattr(run_module, "prepare", remember)
     Trained(tmp_path, tiny_base, **{"train.text_encoder_lr": text_encoder_lr})()
@@ -225,14 +225,14 @@ def test_a_strength_other_than_1_is_recommended_where_it_is_better_beyond_noise(
 
 def test_every_epoch_shows_every_picture_once_in_batches_of_one_shape() -> None:
     shapes = [(4, 8, 8), (4, 4, 16), (4, 8, 8), (4, 8, 8), (4, 16, 4), (4, 8, 8), (4, 8, 8)]
-    order = Order(shapes, batch_size=2, seed=1)
+    order = BatchSampler(shapes, batch_size=2, seed=1)
     assert order.batches_per_epoch == 5
     epochs = [[order.batch(5 * epoch + k) for k in range(5)] for epoch in range(4)]
     for batches in epochs:
         assert sorted(i for batch in batches for i in batch) == list(range(7))
         assert all(len({shapes[i] for i in batch}) == 1 for batch in batches)
     assert epochs[0] != epochs[1]
-    assert Order(shapes, 2, 1).batch(17) == epochs[3][2], "any batch can be reached at once"
+    assert BatchSampler(shapes, 2, 1).batch(17) == epochs[3][2], "any batch can be reached at once"
 
 
 def test_schedule_is_a_function_of_the_step() -> None:
@@ -256,7 +256,7 @@ def test_targets_and_weights_follow_the_papers(prediction: str) -> None:
     t = torch.tensor([10, 500, 990])
     x_0, noise = torch.randn(3, 4, 2, 2), torch.randn(3, 4, 2, 2)
     a = diffusion.alphas_cumprod[t].view(-1, 1, 1, 1)
-    x_t, target = diffusion.noised(x_0, noise, t), diffusion.target(x_0, noise, t)
+    x_t, target = diffusion.add_noise(x_0, noise, t), diffusion.target(x_0, noise, t)
     # the prediction must give x_0 back: x_0 = (x_t - sqrt(1-a) eps) / sqrt(a), or sqrt(a) x_t - sqrt(1-a) v
     back = (
         (x_t - (1 - a).sqrt() * target) / a.sqrt()
@@ -275,9 +275,9 @@ def test_targets_and_weights_follow_the_papers(prediction: str) -> None:
 
 
 def test_the_best_step_needs_more_than_noise() -> None:
-    judged = {10: Judgement(0.9, 1.0, 0.01), 20: Judgement(0.8, 1.0, 0.01), 30: Judgement(0.85, 1.0, 0.01)}
+    judged = {10: Evaluation(0.9, 1.0, 0.01), 20: Evaluation(0.8, 1.0, 0.01), 30: Evaluation(0.85, 1.0, 0.01)}
     assert best_step(judged) == 20
-    assert best_step({**judged, 30: Judgement(0.805, 1.0, 0.01)}) == 30
+    assert best_step({**judged, 30: Evaluation(0.805, 1.0, 0.01)}) == 30
 
 
 def test_small_sets_hold_nothing_out() -> None:

@@ -35,9 +35,9 @@ def follow(paths: JobPaths) -> runner.Status:
         while True:
             try:
                 state = _tick(paths, follower, queue, show.update)
-                if follower.foreseen and not told:
+                if follower.estimate and not told:
                     told = True
-                    console.print(f"Measured beforehand: {follower.foreseen.text.en}.")
+                    console.print(f"Measured beforehand: {follower.estimate.text.en}.")
                 if state in _ENDED or (state == "interrupted" and queue.seconds_to_retry(paths) is None):
                     return state
                 time.sleep(0.2)

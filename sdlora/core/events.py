@@ -23,7 +23,7 @@ class Phase:
 
 
 @dataclass(frozen=True)
-class Foreseen:
+class Estimate:
     """What the whole run will take, measured before its first step. `peak_bytes` of `memory_bytes`: the GPU's, else the machine's."""
 
     seconds: float
@@ -115,13 +115,18 @@ class Warned:
         return Text(self.en, self.ja)
 
 
-Event = Phase | Foreseen | Started | Stepped | Saved | Sampled | Judged | Warned
+Event = Phase | Estimate | Started | Stepped | Saved | Sampled | Judged | Warned
 Emit = Callable[[Event], None]
-_KINDS: dict[str, type] = {c.__name__: c for c in (Phase, Foreseen, Started, Stepped, Saved, Sampled, Judged, Warned)}
+# The names in the file, where they stay as the first versions wrote them.
+_NAMES: dict[type, str] = {
+    **{kind: kind.__name__ for kind in (Phase, Started, Stepped, Saved, Sampled, Judged, Warned)},
+    Estimate: "Foreseen",
+}
+_KINDS = {name: kind for kind, name in _NAMES.items()}
 
 
 def append(path: Path, event: Event) -> None:
-    append_line(path, json.dumps({"event": type(event).__name__, **asdict(event)}, ensure_ascii=False))
+    append_line(path, json.dumps({"event": _NAMES[type(event)], **asdict(event)}, ensure_ascii=False))
 
 
 def parse(line: bytes) -> Event | None:
@@ -143,7 +148,7 @@ class Follower:
     path: Path
     offset: int = 0
     phase: Phase | None = None
-    foreseen: Foreseen | None = None
+    estimate: Estimate | None = None
     started: Started | None = None
     steps: dict[int, Stepped] = field(default_factory=dict)
     saved: dict[int, Saved] = field(default_factory=dict)
@@ -164,8 +169,8 @@ class Follower:
         match event:
             case Phase():
                 self.phase = event
-            case Foreseen():
-                self.foreseen = event
+            case Estimate():
+                self.estimate = event
             case Started():
                 self.started = event
                 self.steps = {k: v for k, v in self.steps.items() if k <= event.step}

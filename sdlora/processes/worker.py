@@ -128,8 +128,8 @@ def _work(paths: JobPaths, leaving: Leaving, began: float, member: Member) -> Ou
         clear_temporaries(paths.workspace.cache / "latents", SHARED)
     spec = JobSpec.read(paths)
     with at_once():
-        from sdlora.train.distributed import join
-        from sdlora.train.latents import Picture
+        from sdlora.train.distributed import init_distributed
+        from sdlora.train.latents import CaptionedImage
         from sdlora.train.run import Control, run
         from sdlora.train.setup import Folders, Request
 
@@ -142,7 +142,7 @@ def _work(paths: JobPaths, leaving: Leaving, began: float, member: Member) -> Ou
         base_fingerprint=spec.base_fingerprint,
         settings=spec.settings,
         pictures=[
-            Picture(
+            CaptionedImage(
                 dataset.path(i), i.sha256, i.width, i.height, with_trigger(i.caption, trigger), dataset.mask_path(i)
             )
             for i in dataset.items
@@ -161,7 +161,7 @@ def _work(paths: JobPaths, leaving: Leaving, began: float, member: Member) -> Ou
             on_ready=leaving.on_ready,
             began=began,
         ),
-        together=join(member.rank, member.size),
+        world=init_distributed(member.rank, member.size),
     )
     if not result.finished and leaving.asked.is_set():
         return None

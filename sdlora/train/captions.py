@@ -12,7 +12,7 @@ from sdlora.train.rng import generator
 ORDERS = 8  # of each caption
 
 
-def orders(caption: str, settings: Config) -> list[str]:
+def tag_orders(caption: str, settings: Config) -> list[str]:
     """The caption as it may be shown: itself, or with shuffling up to `ORDERS` orders of the tags after the first `keep_tokens`."""
     tags = [tag.strip() for tag in caption.split(",") if tag.strip()]
     kept = settings.data.keep_tokens
@@ -26,7 +26,7 @@ def orders(caption: str, settings: Config) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def shown(caption: str, draw: float, settings: Config) -> str:
+def pick_caption(caption: str, draw: float, settings: Config) -> str:
     """The order that a uniform draw in [0, 1) chooses."""
-    choices = orders(caption, settings)
+    choices = tag_orders(caption, settings)
     return choices[int(draw * len(choices))]

@@ -21,18 +21,18 @@ WAIT = timedelta(days=30)  # others wait while process 0 draws, judges and saves
 
 
 @dataclass(frozen=True)
-class Together:
+class World:
     """Process `rank` of `size`. All of them must call the methods below in the same order; alone they cost nothing."""
 
     rank: int = 0
     size: int = 1
 
     @property
-    def chief(self) -> bool:
+    def is_main_process(self) -> bool:
         """The one that writes: events, states, samples, checkpoints, outcome."""
         return self.rank == 0
 
-    def share(self, count: int, position: int) -> list[int]:
+    def shard(self, count: int, position: int) -> list[int]:
         """Which of `count` samples are this process', `position` samples after the update's first: every `size`-th."""
         return [k for k in range(count) if (position + k) % self.size == self.rank]
 
@@ -41,19 +41,19 @@ class Together:
         return torch.device("cuda", self.rank) if self.size > 1 and torch.cuda.is_available() else None
 
     @contextmanager
-    def first(self) -> Iterator[None]:
+    def main_process_first(self) -> Iterator[None]:
         """Process 0 does it before the others, which then find what it has downloaded, cached or cleared."""
-        if not self.chief:
-            self.total(0)
+        if not self.is_main_process:
+            self.all_reduce(0)
         yield
-        if self.chief and self.size > 1:
-            self.total(0)
+        if self.is_main_process and self.size > 1:
+            self.all_reduce(0)
 
-    def agreed(self, answer: bool) -> bool:
+    def broadcast(self, answer: bool) -> bool:
         """What process 0 says."""
-        return self.total(answer and self.chief)[0] > 0 if self.size > 1 else answer
+        return self.all_reduce(answer and self.is_main_process)[0] > 0 if self.size > 1 else answer
 
-    def total(self, *numbers: float) -> list[float]:
+    def all_reduce(self, *numbers: float) -> list[float]:
         """Sums over all processes, in float64."""
         if self.size == 1:
             return list(numbers)
@@ -61,7 +61,7 @@ class Together:
         _add(sums)
         return sums.tolist()
 
-    def add_up(self, parameters: Iterable[nn.Parameter]) -> None:
+    def all_reduce_grads(self, parameters: Iterable[nn.Parameter]) -> None:
         """Gradients become their sums over all processes; one that nobody has stays None."""
         if self.size == 1:
             return
@@ -75,20 +75,20 @@ class Together:
             p.grad = grad.view_as(p) if owners else None
 
 
-ALONE = Together()
+SINGLE_PROCESS = World()
 
 
-def join(rank: int, size: int) -> Together:
+def init_distributed(rank: int, size: int) -> World:
     """Meet the other processes at the address in the environment, as `accelerate launch` sets it.
 
     Raises:
         BadInput: there are fewer GPUs than processes.
     """
     if size == 1:
-        return ALONE
-    found = Together(rank, size)
+        return SINGLE_PROCESS
+    found = World(rank, size)
     cuda = torch.cuda.is_available()
-    if found.chief:  # the others wait for it, so that its reason is the one that is told
+    if found.is_main_process:  # the others wait for it, so that its reason is the one that is told
         _refuse_too_many(size, torch.cuda.device_count() if cuda else 0)
     if cuda:
         torch.cuda.set_device(rank)

@@ -7,28 +7,28 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sdlora.train.batches import Sample, in_other_colours, sample_losses
+from sdlora.train.batches import Sample, pick_recoloured, sample_losses
 from sdlora.train.latents import Latent
 from sdlora.train.rng import Draw, generator
-from sdlora.train.trainer import Trainer, evaluating
+from sdlora.train.trainer import Trainer, eval_mode
 
 TIMESTEPS = 8  # noise levels each held-out picture is judged at
-FEWEST = 8  # pictures in a set from which on some are held out
-MOST = 64  # held out: 512 questions a judgement, however large the set is
+MIN_PICTURES = 8  # pictures in a set from which on some are held out
+MAX_HELD_OUT = 64  # held out: 512 questions a judgement, however large the set is
 STRENGTHS = (0.4, 0.6, 0.8, 1.0, 1.2, 1.4)
 
 
 def split(count: int, share: float, seed: int) -> tuple[list[int], list[int]]:
     """Indexes to train on and to hold out. Nothing is held out of a set that is too small to spare any."""
-    if count < FEWEST or share == 0:
+    if count < MIN_PICTURES or share == 0:
         return list(range(count)), []
     order = torch.randperm(count, generator=generator(seed, "judge")).tolist()
-    held = min(MOST, max(1, round(count * share)))
+    held = min(MAX_HELD_OUT, max(1, round(count * share)))
     return sorted(order[held:]), sorted(order[:held])
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Evaluation:
     """Mean held-out loss beside the base's; `noise` is the standard error of the paired difference."""
 
     loss: float
@@ -37,7 +37,7 @@ class Judgement:
 
 
 @dataclass(frozen=True)
-class Judge:
+class Evaluator:
     """Held-out pictures with fixed noise, noise levels and, where training recolours, colours: every checkpoint answers exactly
     the same questions, and they are those that it was trained on."""
 
@@ -45,8 +45,8 @@ class Judge:
     base_losses: Tensor  # (pictures × TIMESTEPS,)
 
     @staticmethod
-    def of(trainer: Trainer, latents: list[Latent], captions: list[str]) -> Judge:
-        total, seed = trainer.diffusion.timesteps, trainer.settings.train.seed
+    def of(trainer: Trainer, latents: list[Latent], captions: list[str]) -> Evaluator:
+        total, seed = trainer.objective.timesteps, trainer.settings.train.seed
         levels = [int((k + 0.5) * total / TIMESTEPS) for k in range(TIMESTEPS)]
         samples = []
         for i, (latent, caption) in enumerate(zip(latents, captions, strict=True)):
@@ -54,21 +54,21 @@ class Judge:
             for k, t in enumerate(levels):
                 g = generator(seed, "judge", i, k)
                 d = Draw(t, torch.randn(latent.plain.shape, generator=g), 1.0, 1.0)
-                shown = in_other_colours(trainer, latent.recoloured, t, g)
-                asked.append(Sample(latent.plain, latent.sizes, caption, d, latent.mask, shown))
+                noisy_source = pick_recoloured(trainer, latent.recoloured, t, g)
+                asked.append(Sample(latent.plain, latent.sizes, caption, d, latent.mask, noisy_source))
             samples.append(asked)
-        judge = Judge(samples, torch.empty(0))
-        return Judge(samples, judge.losses(trainer, strength=0.0))
+        evaluator = Evaluator(samples, torch.empty(0))
+        return Evaluator(samples, evaluator.losses(trainer, strength=0.0))
 
     @torch.no_grad()
     def losses(self, trainer: Trainer, strength: float = 1.0) -> Tensor:
         """Loss of every (picture, noise level) pair: (pictures × TIMESTEPS,). Leaves the adapters at strength 1."""
-        with evaluating(trainer, strength):
+        with eval_mode(trainer, strength):
             return torch.cat([sample_losses(trainer, asked) for asked in self.samples]).cpu()
 
-    def judge(self, trainer: Trainer) -> Judgement:
+    def evaluate(self, trainer: Trainer) -> Evaluation:
         losses = self.losses(trainer)
-        return Judgement(losses.mean().item(), self.base_losses.mean().item(), _noise(losses - self.base_losses))
+        return Evaluation(losses.mean().item(), self.base_losses.mean().item(), _noise(losses - self.base_losses))
 
     def best_strength(self, trainer: Trainer) -> float:
         return preferred({s: self.losses(trainer, s) for s in STRENGTHS})
@@ -99,8 +99,8 @@ def _noise(difference: Tensor) -> float:
     return difference.std().item() / len(difference) ** 0.5
 
 
-def best_step(judged: dict[int, Judgement]) -> int:
+def best_step(evaluations: dict[int, Evaluation]) -> int:
     """The step with the lowest held-out loss; the last one where the two differ by less than the noise."""
-    last = max(judged)
-    best = min(judged, key=lambda step: judged[step].loss)
-    return last if judged[last].loss - judged[best].loss < judged[last].noise else best
+    last = max(evaluations)
+    best = min(evaluations, key=lambda step: evaluations[step].loss)
+    return last if evaluations[last].loss - evaluations[best].loss < evaluations[last].noise else best

@@ -22,17 +22,17 @@ from sdlora.core.errors import BadInput
 from sdlora.core.safetensors_io import writer
 from sdlora.core.text import Text
 from sdlora.data import fit
-from sdlora.train.recolour import recoloured
+from sdlora.train.recolour import recolour
 from sdlora.train.rng import generator
 
-KEPT_BYTES = 2 << 30  # 16,000 pictures of 512 x 512 for SD 1.x
+MEMORY_CACHE_BYTES = 2 << 30  # 16,000 pictures of 512 x 512 for SD 1.x
 COLOURINGS = 24  # random ones that a picture is also shown in where `data.recolour` is on
 _OTHER = {"plain": "recoloured", "flipped": "flipped_recoloured"}
 _VERSION = 1  # of how a picture becomes a latent; part of the cache's key
 
 
 @dataclass(frozen=True)
-class Picture:
+class CaptionedImage:
     """A picture to train on; width and height in pixels."""
 
     path: Path
@@ -91,7 +91,7 @@ class Cache:
     folder: Path
     vae: str
 
-    def file(self, picture: Picture, size: tuple[int, int], dtype: torch.dtype) -> Path:
+    def file(self, picture: CaptionedImage, size: tuple[int, int], dtype: torch.dtype) -> Path:
         parts = f"{picture.sha256} {self.vae} {size} {dtype} {_VERSION}"
         return self.folder / (hashlib.sha256(parts.encode()).hexdigest()[:40] + ".safetensors")
 
@@ -100,20 +100,20 @@ class Cache:
 class Encoder:
     """Makes the latents of pictures, each when it is first asked for, cut to its size (width, height) in pixels.
 
-    `KEPT_BYTES` of them stay in memory. The others are read from the cache each time, and made again where they have gone.
+    `MEMORY_CACHE_BYTES` of them stay in memory. The others are read from the cache each time, and made again where they have gone.
 
     The mean of the posterior is used, not a draw from it: its deviation is a thousandth of a latent's own.
     Pictures are encoded one at a time, so that a latent's bytes do not depend on what was cached before a crash.
     """
 
     vae: AutoencoderKL
-    pictures: Sequence[Picture]
+    pictures: Sequence[CaptionedImage]
     sizes: Sequence[tuple[int, int]]
     cache: Cache
     mirrored: bool = True
     masks: bool = False
     recoloured: bool = False
-    room: int = field(default_factory=lambda: KEPT_BYTES)
+    room: int = field(default_factory=lambda: MEMORY_CACHE_BYTES)
     _kept: dict[int, Latent] = field(default_factory=dict)
     _taken: list[float] = field(default_factory=list)  # seconds of each that was made
 
@@ -175,7 +175,7 @@ class Encoder:
         shown = {"plain": pixels[None], "flipped": pixels.flip(-1)[None]}
         if any(way in _OTHER.values() for way in ways):
             colours = [generator(0, "colours", *self.pictures[number].sha256.encode(), k) for k in range(COLOURINGS)]
-            others = torch.stack([recoloured(pixels, g) for g in colours])
+            others = torch.stack([recolour(pixels, g) for g in colours])
             shown |= {_OTHER["plain"]: others, _OTHER["flipped"]: others.flip(-1)}
         found = {way: torch.cat([encode(self.vae, one) for one in shown[way].split(1)]) for way in ways}
         found = {way: latent[0] if way in _OTHER else latent for way, latent in found.items()}
@@ -190,7 +190,7 @@ class Encoder:
         return found
 
 
-def sizes(picture: Picture, size: tuple[int, int]) -> Sizes:
+def sizes(picture: CaptionedImage, size: tuple[int, int]) -> Sizes:
     """What `fit` does to the picture. The cut is even, so the mirrored picture's is the same."""
     width, height = size
     scale = max(width / picture.width, height / picture.height)

@@ -19,7 +19,7 @@ from sdlora.train.memory import out_of_memory
 from sdlora.train.rng import key
 from sdlora.train.trainer import Trainer
 
-TRIED, STILL = 20, 1e-8  # steps after which adapters must have moved, and by how much
+WARMUP_CHECK_STEPS, MIN_CHANGE = 20, 1e-8  # steps after which adapters must have moved, and by how much
 
 
 def train(trainer: Trainer, emit: Emit, should_stop: Callable[[], bool], after_step: Callable[[int], None]) -> None:
@@ -28,28 +28,28 @@ def train(trainer: Trainer, emit: Emit, should_stop: Callable[[], bool], after_s
     Raises:
         Diverged: loss or gradient was not finite 3 times in a row or in 10 of the last 100 steps.
         OutOfMemory: not even one picture at a time with gradient checkpointing fits.
-        Unmoved: after `TRIED` updates of this process nothing has moved.
+        Unmoved: after `WARMUP_CHECK_STEPS` updates of this process nothing has moved.
     """
-    t, first = trainer.settings.train, trainer.done
+    t, first = trainer.settings.train, trainer.step
     start = {name: p.detach().clone() for name, p in trainer.adapters.matrices().items()}
-    while trainer.done < t.steps and not should_stop():
-        step, began = trainer.done, time.monotonic()
+    while trainer.step < t.steps and not should_stop():
+        step, began = trainer.step, time.monotonic()
 
         # Learning rate: a pure function of the step.
         for group, rate in zip(trainer.optimizer.param_groups, trainer.rates, strict=True):
             group["lr"] = rate * schedule(step, t)
 
         # Gradient over batch_size × gradient_accumulation samples, counted through the whole run.
-        loss = whole_gradient(trainer, emit, step, trainer.order.batch)
+        loss = whole_gradient(trainer, emit, step, trainer.sampler.batch)
 
         # Update, unless something is not finite. Nobody may save the weights in the middle of it.
-        with trainer.changing:
+        with trainer.weights_lock:
             finite = update(trainer, loss)
-            trainer.done = step + 1
+            trainer.step = step + 1
         if not finite:
             trainer.skipped.append(step)
             _give_up_if_diverged(trainer.skipped, step)
-        if step + 1 == first + TRIED:
+        if step + 1 == first + WARMUP_CHECK_STEPS:
             _refuse_unmoved(trainer, start)
             start.clear()
         if math.isfinite(loss):
@@ -70,7 +70,7 @@ def schedule(step: int, t: TrainSettings) -> float:
 def whole_gradient(trainer: Trainer, emit: Emit, step: int, batch: Callable[[int], list[int]]) -> float:
     """The gradient of one update over all processes, with whatever memory there is; returns its loss."""
     loss = out_of_memory(trainer, emit, partial(gradient, trainer, step, batch))
-    trainer.together.add_up(trainer.adapters.matrices().values())
+    trainer.world.all_reduce_grads(trainer.adapters.matrices().values())
     return loss
 
 
@@ -80,15 +80,15 @@ def gradient(trainer: Trainer, step: int, batch: Callable[[int], list[int]]) -> 
     for micro in range(t.gradient_accumulation):
         number = step * t.gradient_accumulation + micro
         pictures = batch(number)
-        own = trainer.together.share(len(pictures), position)
+        own = trainer.world.shard(len(pictures), position)
         position += len(pictures)
-        size = max(1, -(-len(own) // trainer.pieces))
+        size = max(1, -(-len(own) // trainer.micro_batches))
         for first in range(0, len(own), size):
             rows = own[first : first + size]
             torch.manual_seed(key(t.seed, "dropout", step, micro, 0))
-            shown = {number * t.batch_size + k: pictures[k] for k in rows}
+            samples = {number * t.batch_size + k: pictures[k] for k in rows}
             with trainer.adapters.shown.only(rows, len(pictures)):
-                part = batch_losses(trainer, shown).sum() / (len(pictures) * t.gradient_accumulation)
+                part = batch_losses(trainer, samples).sum() / (len(pictures) * t.gradient_accumulation)
                 trainer.scaler.scale(part).backward()
             loss += part.item()
     return loss
@@ -114,19 +114,19 @@ def update(trainer: Trainer, loss: float) -> bool:
 @torch.no_grad()
 def _average(trainer: Trainer) -> None:
     """Exponential moving average with a short memory at first: decay min(ema, (1 + n) / (10 + n)) after n updates."""
-    decay = min(trainer.settings.train.ema, (1 + trainer.done) / (10 + trainer.done))
-    for name, p in trainer.adapters.matrices().items() if trainer.average else ():
-        trainer.average[name].lerp_(p, 1 - decay)
+    decay = min(trainer.settings.train.ema, (1 + trainer.step) / (10 + trainer.step))
+    for name, p in trainer.adapters.matrices().items() if trainer.ema_weights else ():
+        trainer.ema_weights[name].lerp_(p, 1 - decay)
 
 
 def _refuse_unmoved(trainer: Trainer, start: dict[str, Tensor]) -> None:
-    """fp32 keeps seven digits: less than `STILL` is lost beside any weight that a layer already has."""
+    """fp32 keeps seven digits: less than `MIN_CHANGE` is lost beside any weight that a layer already has."""
     furthest = max((p.detach() - start[name]).abs().max().item() for name, p in trainer.adapters.matrices().items())
-    if furthest < STILL:
+    if furthest < MIN_CHANGE:
         raise Unmoved(
             Text(
-                f"After {TRIED} steps the adapters are where they began (moved by {furthest:.0e}), so nothing would be learned. Raise the learning rate; 1e-4 is usual.",
-                f"{TRIED} ステップ経ってもアダプターが動いていません(変化 {furthest:.0e})。このままでは何も学習されません。学習率を上げてください(通常は 1e-4)。",
+                f"After {WARMUP_CHECK_STEPS} steps the adapters are where they began (moved by {furthest:.0e}), so nothing would be learned. Raise the learning rate; 1e-4 is usual.",
+                f"{WARMUP_CHECK_STEPS} ステップ経ってもアダプターが動いていません(変化 {furthest:.0e})。このままでは何も学習されません。学習率を上げてください(通常は 1e-4)。",
             )
         )
 

@@ -31,7 +31,7 @@ def out_of_memory(trainer: Trainer, emit: Emit, gradient: Callable[[], float]) -
             reason = str(error) or type(error).__name__
             if not _is_out_of_memory(error):
                 raise
-        failed, whole = trainer.together.total(bool(reason), loss)
+        failed, whole = trainer.world.all_reduce(bool(reason), loss)
         if not failed:
             return whole
         # Outside the except block: the exception holds the frames that hold the tensors.
@@ -65,13 +65,13 @@ def _use_less(trainer: Trainer, emit: Emit, reason: str) -> None:
                 "メモリが不足したため、ここから勾配チェックポイントをオンにしました。結果は同じですが、1 ステップの時間が延びます。",
             )
         )
-    elif trainer.pieces < trainer.settings.train.batch_size:
-        trainer.pieces *= 2
+    elif trainer.micro_batches < trainer.settings.train.batch_size:
+        trainer.micro_batches *= 2
         emit(
             Warned(
                 "memory",
-                f"Memory ran out: each batch is computed in {trainer.pieces} pieces from here. The result is the same.",
-                f"メモリが不足したため、ここから各バッチを {trainer.pieces} 分割で計算します。結果は同じです。",
+                f"Memory ran out: each batch is computed in {trainer.micro_batches} pieces from here. The result is the same.",
+                f"メモリが不足したため、ここから各バッチを {trainer.micro_batches} 分割で計算します。結果は同じです。",
             )
         )
     else:

@@ -25,12 +25,12 @@ class Diffusion:
     def timesteps(self) -> int:
         return len(self.alphas_cumprod)
 
-    def noised(self, x_0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    def add_noise(self, x_0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """x_t for x_0 and noise (B, C, h, w) and t (B,)."""
         a = self._at(t)
         return a.sqrt() * x_0 + (1 - a).sqrt() * noise
 
-    def noise_between(self, shown: Tensor, x_0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    def equivalent_noise(self, shown: Tensor, x_0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """The noise that makes of x_0 what `noise` makes of `shown` (B, C, h, w): to ask for it is to ask for x_0."""
         return noise + self.snr(t).sqrt().view(-1, 1, 1, 1) * (shown - x_0)
 
@@ -46,14 +46,14 @@ class Diffusion:
         a = self._at(t)
         return a.sqrt() * noise - (1 - a).sqrt() * x_0
 
-    def read(self, x_t: Tensor, answer: Tensor, t: Tensor) -> Tensor:
+    def predict_x0(self, x_t: Tensor, answer: Tensor, t: Tensor) -> Tensor:
         """x_0 (B, C, h, w) by an answer to x_t."""
         a = self._at(t)
         if self.prediction == "epsilon":
             return (x_t - (1 - a).sqrt() * answer) / a.sqrt()
         return a.sqrt() * x_t - (1 - a).sqrt() * answer
 
-    def asking_for(self, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+    def target_for_x0(self, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """The answer to x_t by which x_0 is read."""
         a = self._at(t)
         return self.target(x_0, (x_t - a.sqrt() * x_0) / (1 - a).sqrt(), t)
@@ -73,11 +73,11 @@ class Diffusion:
             weight = (gamma / snr).clamp(max=1) if epsilon else snr.clamp(max=gamma) / (snr + 1)
         return weight + ((1 / snr).clamp(max=high_noise) if epsilon else (high_noise * snr).clamp(max=1) / (snr + 1))
 
-    def hides_shapes(self, t: int) -> float:
+    def structure_weight(self, t: int) -> float:
         """How far noise of level t hides all but where things are: 0 up to six tenths of the levels, rising to 1 at eight tenths."""
         return min(max(5 * t / self.timesteps - 3, 0.0), 1.0)
 
-    def for_other_colours(self, t: Tensor) -> Tensor:
+    def recoloured_weight(self, t: Tensor) -> Tensor:
         """What the weight of a recoloured sample is multiplied by (B,): min(1, 1 / SNR). Its target grows with the SNR while its error
         in x_0 does not."""
         return (1 / self.snr(t)).clamp(max=1)

@@ -67,7 +67,7 @@ def make(groups: list[dict[str, Any]], t: TrainSettings, fused: bool) -> torch.o
     return torch.optim.AdamW(groups, weight_decay=t.weight_decay, fused=fused)
 
 
-def memory_of(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict[str, Tensor]:
+def state_for(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict[str, Tensor]:
     """What it remembers of a parameter; a whole number is a tensor under a name with `#`."""
     slots = optimizer.state.get(parameter, {})
     return {
@@ -76,7 +76,9 @@ def memory_of(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict[str, 
     }
 
 
-def remember(optimizer: torch.optim.Optimizer, parameter: Tensor, slots: Mapping[str, Tensor], fused: bool) -> None:
+def load_state_for(
+    optimizer: torch.optim.Optimizer, parameter: Tensor, slots: Mapping[str, Tensor], fused: bool
+) -> None:
     """The way back. AdamW's step count lies on the device only where it is fused."""
     optimizer.state[parameter] = {
         slot.removesuffix("#"): value.item()
@@ -88,7 +90,7 @@ def remember(optimizer: torch.optim.Optimizer, parameter: Tensor, slots: Mapping
     }
 
 
-def numbers_of(optimizer: torch.optim.Optimizer) -> list[dict[str, float]]:
+def group_scalars(optimizer: torch.optim.Optimizer) -> list[dict[str, float]]:
     """Numbers that it keeps for a whole group: Prodigy's estimate of the rate. The learning rate itself follows from the step."""
     return [
         {

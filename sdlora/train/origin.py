@@ -32,10 +32,10 @@ PARTS = {
 }
 
 
-def origin(here: Run) -> dict[str, str]:
+def origin(run: Run) -> dict[str, str]:
     """Fingerprints of what the weights depend on."""
-    request = here.request
-    base = here.trainer.base.path
+    request = run.request
+    base = run.trainer.base.path
     return {
         "base": request.base_fingerprint or (fingerprint(base) if base else ""),
         "settings": _digest({k: v for k, v in values_of(request.settings).items() if not k.startswith(FREE)}),
@@ -52,13 +52,13 @@ def use_threads_of(saved: State) -> None:
     torch.set_num_threads(saved.facts["threads"])
 
 
-def check(here: Run, saved: State, emit: Emit) -> None:
+def check(run: Run, saved: State, emit: Emit) -> None:
     """Refuse a state of something else; tell where the bytes may differ from those of an unbroken run.
 
     Raises:
         BadInput: base, settings or pictures are not those that the state was made of.
     """
-    other = [PARTS[part] for part in PARTS if saved.facts["origin"][part] != here.origin[part]]
+    other = [PARTS[part] for part in PARTS if saved.facts["origin"][part] != run.origin[part]]
     if other:
         raise BadInput(
             Text(
@@ -66,7 +66,7 @@ def check(here: Run, saved: State, emit: Emit) -> None:
                 f"保存状態から再開できません({'、'.join(t.ja for t in other)}が変更されています)。元に戻すか、新しいジョブを始めてください。",
             )
         )
-    before, after = saved.facts["versions"], here.request.versions
+    before, after = saved.facts["versions"], run.request.versions
     changed = [
         f"{k} {before.get(k, '-')} → {after.get(k, '-')}" for k in {**before, **after} if before.get(k) != after.get(k)
     ]

@@ -23,37 +23,37 @@ from sdlora.train import state
 from sdlora.train.setup import Run, prompts, resolution
 from sdlora.train.snapshot import capture
 from sdlora.train.state import State
-from sdlora.train.trainer import evaluating
+from sdlora.train.trainer import eval_mode
 
 SAMPLE_STRENGTHS = (0.0, 0.5, 1.0)
-SAVES, SAMPLES = 10, 5  # over a run whose settings name no interval
+CHECKPOINTS_PER_RUN, SAMPLES_PER_RUN = 10, 5  # over a run whose settings name no interval
 
 
-def after_step(here: Run, step: int) -> None:
+def after_step(run: Run, step: int) -> None:
     """Checkpoint, sample and state, in this order: a state counts only when what it claims is on disk."""
-    if _due(here, step, here.request.settings.train.save_every, SAVES):
-        checkpoint(here, step)
-        _judge(here, step)
-    if _due(here, step, here.request.settings.train.sample_every, SAMPLES):
-        sample(here, step)
-        here.emit(Phase("training"))
-    if step % here.request.settings.train.state_every == 0 or step == here.steps:
-        save_state(here)
+    if _due(run, step, run.request.settings.train.save_every, CHECKPOINTS_PER_RUN):
+        checkpoint(run, step)
+        _evaluate(run, step)
+    if _due(run, step, run.request.settings.train.sample_every, SAMPLES_PER_RUN):
+        sample(run, step)
+        run.emit(Phase("training"))
+    if step % run.request.settings.train.state_every == 0 or step == run.steps:
+        save_state(run)
 
 
-def catch_up(here: Run) -> None:
+def catch_up(run: Run) -> None:
     """Before the first step of this process: what a state saved in a hurry had not written yet, and samples of the base."""
-    step = here.trainer.done
+    step = run.trainer.step
     if step == 0:
-        sample(here, 0)
-    elif _due(here, step, here.request.settings.train.save_every, SAVES):
-        checkpoint(here, step)
-        _judge(here, step)
+        sample(run, 0)
+    elif _due(run, step, run.request.settings.train.save_every, CHECKPOINTS_PER_RUN):
+        checkpoint(run, step)
+        _evaluate(run, step)
 
 
-def _due(here: Run, step: int, every: int, times: int) -> bool:
+def _due(run: Run, step: int, every: int, times: int) -> bool:
     """Every `every` steps (0: `times` over the run), and at the end."""
-    return step % _interval(here.steps, every, times) == 0 or step == here.steps
+    return step % _interval(run.steps, every, times) == 0 or step == run.steps
 
 
 def times_due(steps: int, every: int, times: int) -> int:
@@ -65,19 +65,19 @@ def _interval(steps: int, every: int, times: int) -> int:
     return every or -(-steps // times)
 
 
-def checkpoint(here: Run, step: int) -> Path:
-    file = _write(here, _about(here, step))
-    here.emit(Saved(step, str(file.relative_to(here.folders.root))))
+def checkpoint(run: Run, step: int) -> Path:
+    file = _write(run, _about(run, step))
+    run.emit(Saved(step, str(file.relative_to(run.folders.root))))
     return file
 
 
-def finished(here: Run, step: int, strength: float) -> Path:
+def write_final(run: Run, step: int, strength: float) -> Path:
     """The chosen checkpoint again, with what is known only now: the recommended strength and a picture."""
-    return _write(here, replace(_about(here, step), strength=strength, thumbnail=_thumbnail(here, step)))
+    return _write(run, replace(_about(run, step), strength=strength, thumbnail=_thumbnail(run, step)))
 
 
-def _about(here: Run, step: int) -> About:
-    request, base = here.request, here.trainer.base
+def _about(run: Run, step: int) -> About:
+    request, base = run.request, run.trainer.base
     return About(
         name=request.name,
         architecture=base.family.architecture[base.prediction],
@@ -92,14 +92,14 @@ def _about(here: Run, step: int) -> About:
         captions=[p.caption for p in request.pictures],
         step=step,
         buckets=Counter(
-            (shape[-1] * base.factor, shape[-2] * base.factor) for shape in here.trainer.pictures.latents.shapes
+            (shape[-1] * base.factor, shape[-2] * base.factor) for shape in run.trainer.pictures.latents.shapes
         ),
     )
 
 
-def _thumbnail(here: Run, step: int, side: int = 96) -> bytes:
+def _thumbnail(run: Run, step: int, side: int = 96) -> bytes:
     """A small JPEG of the newest sample up to this step at full strength; empty where there is none."""
-    names = sorted(here.folders.samples.glob("step-*-0-100.png"))
+    names = sorted(run.folders.samples.glob("step-*-0-100.png"))
     found = [p for p in names if int(p.name.split("-")[1]) <= step]
     if not found:
         return b""
@@ -111,56 +111,56 @@ def _thumbnail(here: Run, step: int, side: int = 96) -> bytes:
     return buffer.getvalue()
 
 
-def _write(here: Run, about: About) -> Path:
-    base = here.trainer.base
-    file = here.folders.checkpoints / f"step-{about.step:06d}.safetensors"
+def _write(run: Run, about: About) -> Path:
+    base = run.trainer.base
+    file = run.folders.checkpoints / f"step-{about.step:06d}.safetensors"
     try:
-        with evaluating(here.trainer):
-            kohya.write(file, here.trainer.adapters, base.family.name, about, here.request.settings.export.dtype)
+        with eval_mode(run.trainer):
+            kohya.write(file, run.trainer.adapters, base.family.name, about, run.request.settings.export.dtype)
     except OSError as error:
-        raise _full(error, file.parent) from error
+        raise disk_full_error(error, file.parent) from error
     return file
 
 
-def file_bytes(here: Run) -> int:
+def file_bytes(run: Run) -> int:
     """Size of this run's files: of one made now, which is not kept."""
-    base, dtype = here.trainer.base, here.request.settings.export.dtype
-    return len(kohya.content_of(here.trainer.adapters, base.family.name, _about(here, here.steps), dtype))
+    base, dtype = run.trainer.base, run.request.settings.export.dtype
+    return len(kohya.content_of(run.trainer.adapters, base.family.name, _about(run, run.steps), dtype))
 
 
-def _judge(here: Run, step: int) -> None:
-    if here.judge:
-        here.judged[step] = j = here.judge.judge(here.trainer)
-        here.emit(Judged(step, j.loss, j.base_loss, j.noise))
+def _evaluate(run: Run, step: int) -> None:
+    if run.evaluator:
+        run.evaluations[step] = j = run.evaluator.evaluate(run.trainer)
+        run.emit(Judged(step, j.loss, j.base_loss, j.noise))
 
 
-def sample(here: Run, step: int) -> None:
+def sample(run: Run, step: int) -> None:
     """The sample pictures of this step: strength 0 once at step 0, the others each time. A full disk costs only pictures."""
-    wanted = here.request.settings.sample
+    wanted = run.request.settings.sample
     if not wanted.draw:
         return
     strengths = (0.0,) if step == 0 else SAMPLE_STRENGTHS[1:]
-    here.folders.samples.mkdir(parents=True, exist_ok=True)
-    here.emit(Phase("sampling"))
-    for number, prompt in enumerate(prompts(here.request)):
+    run.folders.samples.mkdir(parents=True, exist_ok=True)
+    run.emit(Phase("sampling"))
+    for number, prompt in enumerate(prompts(run.request)):
         for strength in strengths:
             drawing = DrawRequest(
-                prompt, seed=here.request.settings.train.seed + number, steps=wanted.steps, guidance=wanted.guidance
+                prompt, seed=run.request.settings.train.seed + number, steps=wanted.steps, guidance=wanted.guidance
             )
-            file = here.folders.samples / f"step-{step:06d}-{number}-{round(strength * 100):03d}.png"
-            with evaluating(here.trainer, strength):
-                picture = here.renderer.draw(drawing)
+            file = run.folders.samples / f"step-{step:06d}-{number}-{round(strength * 100):03d}.png"
+            with eval_mode(run.trainer, strength):
+                picture = run.renderer.draw(drawing)
             try:
                 _save_png(file, picture)
             except OSError as error:
                 _warn_once(
-                    here,
+                    run,
                     "samples",
                     f"Sample pictures cannot be saved: {error}",
                     f"サンプル画像を保存できません: {error}",
                 )
                 return
-            here.emit(Sampled(step, prompt, strength, str(file.relative_to(here.folders.root))))
+            run.emit(Sampled(step, prompt, strength, str(file.relative_to(run.folders.root))))
 
 
 def _save_png(file: Path, picture: Image.Image) -> None:
@@ -170,23 +170,23 @@ def _save_png(file: Path, picture: Image.Image) -> None:
     write_bytes(file, buffer.getvalue())
 
 
-def _warn_once(here: Run, code: str, en: str, ja: str) -> None:
-    if code not in here.warned:
-        here.warned.add(code)
-        here.emit(Warned(code, en, ja))
+def _warn_once(run: Run, code: str, en: str, ja: str) -> None:
+    if code not in run.warned:
+        run.warned.add(code)
+        run.emit(Warned(code, en, ja))
 
 
-def save_state(here: Run) -> None:
+def save_state(run: Run) -> None:
     """Write what resuming needs, as of the last whole step. May be called from another thread than the loop's."""
-    with here.trainer.changing:
-        captured = capture(here.trainer)
+    with run.trainer.weights_lock:
+        captured = capture(run.trainer)
         _refuse_not_finite(captured)
-        judged = {str(k): asdict(j) for k, j in here.judged.items() if k <= captured.step}
-        about = {"judged": judged, "versions": here.request.versions, "origin": here.origin}
+        evaluations = {str(k): asdict(j) for k, j in run.evaluations.items() if k <= captured.step}
+        about = {"judged": evaluations, "versions": run.request.versions, "origin": run.origin}
         try:
-            state.save(here.folders.state, replace(captured, facts={**captured.facts, **about}))
+            state.save(run.folders.state, replace(captured, facts={**captured.facts, **about}))
         except OSError as error:
-            raise _full(error, here.folders.state, captured) from error
+            raise disk_full_error(error, run.folders.state, captured) from error
 
 
 def _refuse_not_finite(wanted: State) -> None:
@@ -200,7 +200,7 @@ def _refuse_not_finite(wanted: State) -> None:
         )
 
 
-def _full(error: OSError, folder: Path, wanted: State | None = None) -> Exception:
+def disk_full_error(error: OSError, folder: Path, wanted: State | None = None) -> Exception:
     """A full disk as a sentence that says how much is needed; any other fault as it is."""
     if not is_disk_full(error):
         return error

@@ -10,12 +10,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-CLEAR = 5.0  # the signal-to-noise ratio from which on colours are settled
+MAX_SNR = 5.0  # the signal-to-noise ratio from which on colours are settled
 RIDGE = 0.02  # of a latent's variance: keeps the fit of one colour to another from exploding where a guess is all one colour
 LEAST = 0.4  # of the way to a random colour that a corner of the colour cube goes; the most is all of it
 
 
-def recoloured(pixels: Tensor, g: torch.Generator) -> Tensor:
+def recolour(pixels: Tensor, g: torch.Generator) -> Tensor:
     """Pixels (3, h, w) in [-1, 1] with the corners of the colour cube moved, and every colour between them along with them. White stays:
     it is the ground of most drawings, and would give away that colours were moved."""
     cube = torch.stack(torch.meshgrid(*[torch.tensor([0.0, 1.0])] * 3, indexing="ij"), dim=-1)
@@ -28,7 +28,7 @@ def recoloured(pixels: Tensor, g: torch.Generator) -> Tensor:
     return done * 2 - 1
 
 
-def in_colours_of(x_0: Tensor, shapes: Tensor) -> Tensor:
+def match_colours(x_0: Tensor, shapes: Tensor) -> Tensor:
     """`shapes`, the base's guess of a picture, in the colours of the picture x_0, both (B, C, h, w): each channel's mean becomes the picture's, and
     the rest is mapped linearly as least squares fit it, times the fit's R² squared. Where both have the same shapes the fit finds what became
     of each colour, a white ground that is blue now; where they differ it would only wash the guess out, and explains little."""

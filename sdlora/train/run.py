@@ -13,12 +13,12 @@ from sdlora.core.text import Text
 from sdlora.lora_files import kohya
 from sdlora.render.verify import certify
 from sdlora.train import state
-from sdlora.train.distributed import ALONE, Together
-from sdlora.train.estimate import FEWEST, foresee
-from sdlora.train.evaluate import Judgement, best_step
+from sdlora.train.distributed import SINGLE_PROCESS, World
+from sdlora.train.estimate import MIN_STEPS, estimate
+from sdlora.train.evaluate import Evaluation, best_step
 from sdlora.train.loop import train
 from sdlora.train.origin import check, origin, use_threads_of
-from sdlora.train.outputs import after_step, catch_up, checkpoint, finished, save_state
+from sdlora.train.outputs import after_step, catch_up, checkpoint, save_state, write_final
 from sdlora.train.setup import Folders, Request, Run, encode, load, prepare
 from sdlora.train.snapshot import restore
 
@@ -46,7 +46,7 @@ class Control:
     began: float = field(default_factory=time.monotonic)  # what the forecast counts from
 
 
-def run(request: Request, folders: Folders, emit: Emit, control: Control, together: Together = ALONE) -> Result:
+def run(request: Request, folders: Folders, emit: Emit, control: Control, world: World = SINGLE_PROCESS) -> Result:
     """Train from the last state (or from 0) to the end or until told to stop. Of several processes only process 0 writes,
     and decides when to stop.
 
@@ -54,78 +54,78 @@ def run(request: Request, folders: Folders, emit: Emit, control: Control, togeth
         BadInput, BaseUnusable, DeviceLost, DiskFull, Diverged, OutOfMemory: see `sdlora.core.errors`.
     """
     emit(Phase("loading"))
-    with together.first():
+    with world.main_process_first():
         saved = state.newest(folders.state)
-        here = _prepared(request, folders, emit, together, saved)
+        run = _prepared(request, folders, emit, world, saved)
 
     def should_stop() -> bool:
-        return together.agreed(control.should_stop())
+        return world.broadcast(control.should_stop())
 
-    if not saved and here.steps >= FEWEST and not should_stop():
+    if not saved and run.steps >= MIN_STEPS and not should_stop():
         emit(Phase("measuring"))
-        emit(foresee(here, control.began))
-    if not together.chief:
-        train(here.trainer, emit, should_stop, lambda step: None)
-        return Result(here.trainer.done == here.steps, here.trainer.done, None, "", here.trainer.done, 1.0)
-    emit(_started(here))
-    catch_up(here)
+        emit(estimate(run, control.began))
+    if not world.is_main_process:
+        train(run.trainer, emit, should_stop, lambda step: None)
+        return Result(run.trainer.step == run.steps, run.trainer.step, None, "", run.trainer.step, 1.0)
+    emit(_started(run))
+    catch_up(run)
     emit(Phase("training"))
-    control.on_ready(lambda: save_state(here))
-    train(here.trainer, emit, should_stop, lambda step: after_step(here, step))
-    return _finish(here) if here.trainer.done == here.steps else _stopped(here, control.keep())
+    control.on_ready(lambda: save_state(run))
+    train(run.trainer, emit, should_stop, lambda step: after_step(run, step))
+    return _finish(run) if run.trainer.step == run.steps else _stopped(run, control.keep())
 
 
-def _prepared(request: Request, folders: Folders, emit: Emit, together: Together, saved: state.State | None) -> Run:
+def _prepared(request: Request, folders: Folders, emit: Emit, world: World, saved: state.State | None) -> Run:
     """All parts, as the saved state left them."""
     if saved:
         use_threads_of(saved)
-    base = load(request, together.device())
+    base = load(request, world.device())
     latents = encode(request, base, folders)
-    here = prepare(request, base, latents, folders, emit, together)
-    here.origin = origin(here)
+    run = prepare(request, base, latents, folders, emit, world)
+    run.origin = origin(run)
     if saved:
-        check(here, saved, emit)
-        restore(here.trainer, saved)
-        here.judged.update({int(step): Judgement(**j) for step, j in saved.facts["judged"].items()})
-    return here
+        check(run, saved, emit)
+        restore(run.trainer, saved)
+        run.evaluations.update({int(step): Evaluation(**j) for step, j in saved.facts["judged"].items()})
+    return run
 
 
-def _stopped(here: Run, keep: bool) -> Result:
-    step = here.trainer.done
-    save_state(here)
-    file = checkpoint(here, step) if step and keep else None
+def _stopped(run: Run, keep: bool) -> Result:
+    step = run.trainer.step
+    save_state(run)
+    file = checkpoint(run, step) if step and keep else None
     return Result(False, step, file, sha256_of(file) if file else "", step, 1.0)
 
 
-def _started(here: Run) -> Started:
-    base, trainer = here.trainer.base, here.trainer
+def _started(run: Run) -> Started:
+    base, trainer = run.trainer.base, run.trainer
     trained = trainer.adapters.parameter_count()
     return Started(
-        step=trainer.done,
-        steps=here.steps,
+        step=trainer.step,
+        steps=run.steps,
         pictures=len(trainer.pictures.latents),
-        held_out=len(here.judge.samples) if here.judge else 0,
+        held_out=len(run.evaluator.samples) if run.evaluator else 0,
         trained_parameters=trained,
-        full_parameters=here.full_parameters,
-        device=str(base.device) if trainer.together.size == 1 else f"{base.device.type} × {trainer.together.size}",
+        full_parameters=run.full_parameters,
+        device=str(base.device) if trainer.world.size == 1 else f"{base.device.type} × {trainer.world.size}",
         precision=str(base.dtype).removeprefix("torch."),
     )
 
 
-def _finish(here: Run) -> Result:
+def _finish(run: Run) -> Result:
     """Choose the checkpoint, and the strength for it."""
-    here.emit(Phase("judging"))
-    best = best_step(here.judged) if here.judged else here.steps
-    _load_checkpoint(here, best)
-    strength = here.judge.best_strength(here.trainer) if here.judge else 1.0
-    file = finished(here, best, strength)
-    here.emit(Phase("exporting"))
-    certificate = certify(file, here.trainer.base, here.trainer.adapters, here.trainer.pictures.texts)
-    return Result(True, here.steps, file, sha256_of(file), best, strength, certificate.text)
+    run.emit(Phase("judging"))
+    best = best_step(run.evaluations) if run.evaluations else run.steps
+    _load_checkpoint(run, best)
+    strength = run.evaluator.best_strength(run.trainer) if run.evaluator else 1.0
+    file = write_final(run, best, strength)
+    run.emit(Phase("exporting"))
+    certificate = certify(file, run.trainer.base, run.trainer.adapters, run.trainer.pictures.texts)
+    return Result(True, run.steps, file, sha256_of(file), best, strength, certificate.text)
 
 
-def _load_checkpoint(here: Run, step: int) -> None:
+def _load_checkpoint(run: Run, step: int) -> None:
     """Put a written checkpoint's weights back into the adapters: what is judged is what is shipped."""
-    path = here.folders.checkpoints / f"step-{step:06d}.safetensors"
-    here.trainer.average.clear()
-    here.trainer.adapters.load(kohya.read_into(path, here.trainer.adapters, here.trainer.base.family.name))
+    path = run.folders.checkpoints / f"step-{step:06d}.safetensors"
+    run.trainer.ema_weights.clear()
+    run.trainer.adapters.load(kohya.read_into(path, run.trainer.adapters, run.trainer.base.family.name))

@@ -24,14 +24,14 @@ from sdlora.models.load import Base, load_base
 from sdlora.models.packed import pack
 from sdlora.models.prompt import Embedding, encode_unique
 from sdlora.render.renderer import Renderer
-from sdlora.train.captions import orders
-from sdlora.train.distributed import ALONE, Together
-from sdlora.train.evaluate import Judge, Judgement, split
-from sdlora.train.latents import Cache, Encoder, Latent, Latents, Picture
+from sdlora.train.captions import tag_orders
+from sdlora.train.distributed import SINGLE_PROCESS, World
+from sdlora.train.evaluate import Evaluation, Evaluator, split
+from sdlora.train.latents import Cache, CaptionedImage, Encoder, Latent, Latents
 from sdlora.train.rng import key
 from sdlora.train.trainer import Trainer, TrainingSet
 
-MOST_TEXTS = 5_000  # whose embeddings are kept: 1.2 GB for SD 1.x, 1.6 GB for SDXL in bf16
+MAX_CACHED_TEXTS = 5_000  # whose embeddings are kept: 1.2 GB for SD 1.x, 1.6 GB for SDXL in bf16
 SAMPLE_PROMPTS = 2  # drawn where the settings name none
 
 
@@ -55,7 +55,7 @@ class Request:
     base: BaseRef
     base_fingerprint: str  # "" = not known yet
     settings: Config
-    pictures: Sequence[Picture]
+    pictures: Sequence[CaptionedImage]
     versions: dict[str, str]  # of what decides the bytes: torch, diffusers, …
     start: Path | None = None  # a LoRA to begin with
 
@@ -67,12 +67,12 @@ class Run:
     request: Request
     folders: Folders
     trainer: Trainer
-    judge: Judge | None
+    evaluator: Evaluator | None
     renderer: Renderer
     emit: Emit
     seconds: dict[str, float]  # what `injecting` and one round of `judging` took
     full_parameters: int  # of the parts that learn, without adapters
-    judged: dict[int, Judgement] = field(default_factory=dict)
+    evaluations: dict[int, Evaluation] = field(default_factory=dict)
     warned: set[str] = field(default_factory=set)
     origin: dict[str, str] = field(default_factory=dict)  # see `train.origin`
 
@@ -133,7 +133,7 @@ def _unit(base: Base) -> int:
 
 
 def prepare(
-    request: Request, base: Base, latents: Latents, folders: Folders, emit: Emit, together: Together = ALONE
+    request: Request, base: Base, latents: Latents, folders: Folders, emit: Emit, world: World = SINGLE_PROCESS
 ) -> Run:
     settings = request.settings
     captions = [p.caption for p in request.pictures]
@@ -150,16 +150,18 @@ def prepare(
     learn, held = split(len(latents), settings.data.held_out, settings.train.seed)
     plain = priors(request)
     shown = TrainingSet(latents.some(learn), [captions[i] for i in learn], [plain[i] for i in learn], texts)
-    trainer = Trainer(base, adapters, shown, settings, together)
+    trainer = Trainer(base, adapters, shown, settings, world)
     for module in trained.values():
         module.train()
-    judge = None
-    if held and together.chief:
+    evaluator = None
+    if held and world.is_main_process:
         asked = _told(latents.some(held), emit)
         began = time.monotonic()
-        judge = Judge.of(trainer, asked, [captions[i] for i in held])
+        evaluator = Evaluator.of(trainer, asked, [captions[i] for i in held])
         seconds["judging"] = time.monotonic() - began
-    return Run(request, folders, trainer, judge, Renderer(base, adapters, text_cache=texts or {}), emit, seconds, full)
+    return Run(
+        request, folders, trainer, evaluator, Renderer(base, adapters, text_cache=texts or {}), emit, seconds, full
+    )
 
 
 def _learning(settings: Config, base: Base) -> list[Part]:
@@ -171,12 +173,12 @@ def _learning(settings: Config, base: Base) -> list[Part]:
 def _texts(request: Request, base: Base) -> dict[str, Embedding] | None:
     """Every text of the run, encoded by frozen text encoders that are then let go: 1.6 GB of SDXL in bf16.
 
-    None where that would be more than `MOST_TEXTS`: each takes 0.2 MB for SD 1.x, so they are encoded when they are shown.
+    None where that would be more than `MAX_CACHED_TEXTS`: each takes 0.2 MB for SD 1.x, so they are encoded when they are shown.
     """
-    captions = [shown for p in request.pictures for shown in (p.caption, *orders(p.caption, request.settings))]
+    captions = [shown for p in request.pictures for shown in (p.caption, *tag_orders(p.caption, request.settings))]
     wanted = [*captions, *prompts(request), ""]
     wanted += priors(request) if request.settings.train.prior_weight else []
-    if len(set(wanted)) > MOST_TEXTS:
+    if len(set(wanted)) > MAX_CACHED_TEXTS:
         return None
     texts = encode_unique(base, wanted)
     base.free_text_encoders()

@@ -5,43 +5,43 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sdlora.train.optimizer import memory_of, numbers_of, remember
+from sdlora.train.optimizer import group_scalars, load_state_for, state_for
 from sdlora.train.state import State
 from sdlora.train.trainer import Trainer
 
 
 def capture(trainer: Trainer) -> State:
     """The state after `trainer.done` updates. Call it while `trainer.changing` is held."""
-    tensors: dict[str, Tensor] = {f"{name}:average": value for name, value in trainer.average.items()}
+    tensors: dict[str, Tensor] = {f"{name}:average": value for name, value in trainer.ema_weights.items()}
     for name, parameter in trainer.adapters.matrices().items():
-        tensors[name] = trainer.aside.get(name, parameter.data)
-        for slot, value in memory_of(trainer.optimizer, parameter).items():
+        tensors[name] = trainer.live_weights.get(name, parameter.data)
+        for slot, value in state_for(trainer.optimizer, parameter).items():
             tensors[f"{name}:{slot}"] = value
     facts = {
         "threads": torch.get_num_threads(),
         "skipped": trainer.skipped,
-        "numbers": numbers_of(trainer.optimizer),
+        "numbers": group_scalars(trainer.optimizer),
         "scaler": trainer.scaler.state_dict(),
-        "pieces": trainer.pieces,
+        "pieces": trainer.micro_batches,
         "checkpointing": trainer.base.unet.is_gradient_checkpointing,
     }
-    return State(trainer.done, tensors, facts)
+    return State(trainer.step, tensors, facts)
 
 
 def restore(trainer: Trainer, state: State) -> None:
     """Continue as if never stopped."""
-    trainer.done = state.step
+    trainer.step = state.step
     trainer.adapters.load(state.tensors)
     for name, parameter in trainer.adapters.matrices().items():
         slots = {k.split(":")[1]: v for k, v in state.tensors.items() if k.startswith(f"{name}:")}
         if "average" in slots:
-            trainer.average[name] = slots.pop("average").to(parameter.device)
+            trainer.ema_weights[name] = slots.pop("average").to(parameter.device)
         if slots:
-            remember(trainer.optimizer, parameter, slots, trainer.fused)
+            load_state_for(trainer.optimizer, parameter, slots, trainer.fused)
     for group, numbers in zip(trainer.optimizer.param_groups, state.facts.get("numbers", []), strict=False):
         group.update(numbers)
     facts = state.facts
-    trainer.skipped[:], trainer.pieces = facts["skipped"], facts["pieces"]
+    trainer.skipped[:], trainer.micro_batches = facts["skipped"], facts["pieces"]
     if facts["checkpointing"]:
         trainer.base.unet.enable_gradient_checkpointing()
     if trainer.scaler.is_enabled():

@@ -14,11 +14,11 @@ from sdlora.adapters.inject import Adapters
 from sdlora.config import Config
 from sdlora.models.load import Base
 from sdlora.models.prompt import Embedding
-from sdlora.train.distributed import ALONE, Together
+from sdlora.train.distributed import SINGLE_PROCESS, World
 from sdlora.train.latents import Latents
 from sdlora.train.objective import Diffusion
 from sdlora.train.optimizer import groups_of, make
-from sdlora.train.order import Order
+from sdlora.train.sampler import BatchSampler
 
 
 @dataclass(frozen=True)
@@ -39,23 +39,25 @@ class Trainer:
     adapters: Adapters
     pictures: TrainingSet
     settings: Config
-    together: Together = ALONE
-    done: int = 0  # updates made
-    pieces: int = 1  # that each batch is cut into since memory ran out
+    world: World = SINGLE_PROCESS
+    step: int = 0  # optimizer updates made
+    micro_batches: int = 1  # that each batch is cut into since memory ran out
     skipped: list[int] = field(default_factory=list)  # steps whose gradient was not finite
-    aside: dict[str, Tensor] = field(default_factory=dict)  # the live weights while their average stands in for them
-    changing: threading.Lock = field(default_factory=threading.Lock)  # held while weights change or a state is written
+    live_weights: dict[str, Tensor] = field(default_factory=dict)  # set aside while the EMA weights stand in for them
+    weights_lock: threading.Lock = field(
+        default_factory=threading.Lock
+    )  # held while weights change or a state is written
 
     def __post_init__(self) -> None:
         t = self.settings.train
         groups, self.rates = groups_of(self.adapters, t)
         self.fused = self.base.device.type != "mps"
         self.optimizer = make(groups, t, self.fused)
-        self.diffusion = Diffusion.of(self.base.scheduler, self.base.prediction)
+        self.objective = Diffusion.of(self.base.scheduler, self.base.prediction)
         self.scaler = torch.amp.GradScaler(self.base.device.type, enabled=self.base.dtype == torch.float16)
-        self.order = Order(self.pictures.latents.shapes, t.batch_size, t.seed)
+        self.sampler = BatchSampler(self.pictures.latents.shapes, t.batch_size, t.seed)
         matrices = self.adapters.matrices()
-        self.average = {name: p.detach().clone() for name, p in matrices.items()} if t.ema else {}
+        self.ema_weights = {name: p.detach().clone() for name, p in matrices.items()} if t.ema else {}
 
     @property
     def modules(self) -> list[nn.Module]:
@@ -63,18 +65,20 @@ class Trainer:
 
 
 @contextmanager
-def evaluating(trainer: Trainer, strength: float = 1.0) -> Iterator[None]:
+def eval_mode(trainer: Trainer, strength: float = 1.0) -> Iterator[None]:
     """The weights that are saved (their average with EMA), no dropout, at `strength` inside; training as it was after."""
-    with trainer.changing:
-        trainer.aside = {name: p.detach().clone() for name, p in trainer.adapters.matrices().items() if trainer.average}
-        trainer.adapters.load(trainer.average)
+    with trainer.weights_lock:
+        trainer.live_weights = {
+            name: p.detach().clone() for name, p in trainer.adapters.matrices().items() if trainer.ema_weights
+        }
+        trainer.adapters.load(trainer.ema_weights)
     try:
         with at_strength(trainer, strength):
             yield
     finally:
-        with trainer.changing:
-            trainer.adapters.load(trainer.aside)
-            trainer.aside = {}
+        with trainer.weights_lock:
+            trainer.adapters.load(trainer.live_weights)
+            trainer.live_weights = {}
 
 
 @contextmanager

@@ -148,7 +148,7 @@ def plan_not_finite(steps: list[int]) -> None:
 
     def broken(trainer: Any, *rest: Any) -> torch.Tensor:
         found = losses(trainer, *rest)
-        return found * float("nan") if torch.is_grad_enabled() and trainer.done in steps else found
+        return found * float("nan") if torch.is_grad_enabled() and trainer.step in steps else found
 
     batches.sample_losses = broken
 
@@ -161,7 +161,7 @@ def plan_broken_weights(step: int) -> None:
 
     def breaking(trainer: Any, loss: float) -> bool:
         finite = update(trainer, loss)
-        if trainer.done == step:
+        if trainer.step == step:
             next(iter(trainer.adapters.matrices().values())).data.view(-1)[0] = float("inf")
         return finite
 
@@ -175,7 +175,7 @@ def plan_gpu_lost(step: int) -> None:
     losses = batches.sample_losses
 
     def lost(trainer: Any, *rest: Any) -> torch.Tensor:
-        if trainer.done >= step:
+        if trainer.step >= step:
             raise RuntimeError("CUDA error: unspecified launch failure")
         return losses(trainer, *rest)
 
@@ -189,7 +189,7 @@ def plan_long_kernel(step: int) -> None:
     losses = batches.sample_losses
 
     def slow(trainer: Any, *rest: Any) -> torch.Tensor:
-        if torch.is_grad_enabled() and trainer.done == step:
+        if torch.is_grad_enabled() and trainer.step == step:
             big = torch.ones(3000, 3000)
             until = time.monotonic() + 60
             while time.monotonic() < until:

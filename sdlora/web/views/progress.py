@@ -40,8 +40,8 @@ def status(
     ]
     if job.status != "queued":
         parts.append(_bar(page, job, follower))
-    if follower.foreseen and job.status in ("running", "stopping"):
-        parts.append(Markup('<p class="facts foreseen">{}</p>').format(page.say(follower.foreseen.text)))
+    if follower.estimate and job.status in ("running", "stopping"):
+        parts.append(Markup('<p class="facts foreseen">{}</p>').format(page.say(follower.estimate.text)))
     parts += [
         Markup('<p class="explained">{}</p>').format(text)
         for text in (*map(page.say, notes), *_explained(page, job, outcome))

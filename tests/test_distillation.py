@@ -11,7 +11,7 @@ import torch
 from sdlora.train.batches import Sample, sample_losses
 from sdlora.train.loop import gradient
 from sdlora.train.objective import Diffusion, loss_per_sample
-from sdlora.train.recolour import in_colours_of
+from sdlora.train.recolour import match_colours
 from sdlora.train.rng import draw
 from sdlora.train.setup import Run
 from tests.families import ready
@@ -25,15 +25,15 @@ def layouts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("layouts")
 
 
-def asked(here: Run, timestep: int, hold: float) -> Sample:
-    latent = here.trainer.pictures.latents[0]
+def asked(run: Run, timestep: int, distill_weight: float) -> Sample:
+    latent = run.trainer.pictures.latents[0]
     d = replace(draw(3, tuple(latent.plain.shape), 1000, 0), timestep=timestep)
-    return Sample(latent.plain, latent.sizes, here.trainer.pictures.captions[0], d, hold=hold)
+    return Sample(latent.plain, latent.sizes, run.trainer.pictures.captions[0], d, distill_weight=distill_weight)
 
 
 def test_shapes_are_held_where_noise_hides_them() -> None:
     diffusion = Diffusion.of(SCHEDULE, "epsilon")
-    assert [round(diffusion.hides_shapes(t), 3) for t in (0, 600, 700, 800, 999)] == [0, 0, 0.5, 1, 1]
+    assert [round(diffusion.structure_weight(t), 3) for t in (0, 600, 700, 800, 999)] == [0, 0, 0.5, 1, 1]
 
 
 def test_the_same_shapes_take_the_pictures_colours() -> None:
@@ -44,18 +44,18 @@ def test_the_same_shapes_take_the_pictures_colours() -> None:
     x_0 = torch.tensor([-1.0, 0.3, 0.8, 0.1]).view(1, 4, 1, 1) + figure * torch.tensor([2.0, 1, -1, 0.4]).view(
         1, 4, 1, 1
     )
-    assert (in_colours_of(x_0, shapes) - x_0).abs().max() < 0.1
-    assert torch.allclose(in_colours_of(x_0, shapes).mean((2, 3)), x_0.mean((2, 3)), atol=1e-5)
+    assert (match_colours(x_0, shapes) - x_0).abs().max() < 0.1
+    assert torch.allclose(match_colours(x_0, shapes).mean((2, 3)), x_0.mean((2, 3)), atol=1e-5)
 
 
 def test_other_shapes_give_their_average_colour_only() -> None:
     x_0, shapes = torch.randn(2, 1, 4, 16, 16, generator=torch.Generator().manual_seed(0)).unbind()
     only_mean = shapes + (x_0 - shapes).mean((2, 3), keepdim=True) * torch.ones_like(shapes)
-    done = in_colours_of(x_0, shapes)
+    done = match_colours(x_0, shapes)
     assert torch.allclose(done.mean((2, 3)), x_0.mean((2, 3)), atol=1e-5)
     # noise beside noise is half explained (by going to nothing), and a half squared is a quarter
     assert (done - only_mean).square().mean() < 0.1 * (x_0 - shapes).square().mean()
-    flat = in_colours_of(x_0, torch.zeros_like(shapes))
+    flat = match_colours(x_0, torch.zeros_like(shapes))
     assert torch.allclose(flat, x_0.mean((2, 3), keepdim=True).expand_as(flat), atol=1e-5), "a guess without shapes"
 
 
@@ -64,29 +64,29 @@ def test_what_is_asked_for_is_what_an_answer_is_read_as(prediction: str) -> None
     diffusion = Diffusion.of(SCHEDULE, prediction)
     x_0, other, noise = torch.randn(3, 2, 4, 8, 8).unbind()
     t = torch.tensor([300, 900])
-    x_t = diffusion.noised(x_0, noise, t)
-    assert torch.allclose(diffusion.read(x_t, diffusion.target(x_0, noise, t), t), x_0, atol=1e-3)
-    assert torch.allclose(diffusion.read(x_t, diffusion.asking_for(other, x_t, t), t), other, atol=1e-3)
+    x_t = diffusion.add_noise(x_0, noise, t)
+    assert torch.allclose(diffusion.predict_x0(x_t, diffusion.target(x_0, noise, t), t), x_0, atol=1e-3)
+    assert torch.allclose(diffusion.predict_x0(x_t, diffusion.target_for_x0(other, x_t, t), t), other, atol=1e-3)
 
 
 @pytest.mark.parametrize("family", ["sd1", "sd2"])  # noise and velocity
 def test_an_untrained_lora_is_off_by_colour_alone(layouts: Path, tmp_path: Path, family: str) -> None:
     """It answers as the base does: its loss is what the colours of the picture change in that answer."""
-    here = ready(family, layouts, tmp_path, **ALONE)
-    t, diffusion, sample = torch.tensor([900]), here.trainer.diffusion, asked(here, 900, 1.0)
+    run = ready(family, layouts, tmp_path, **ALONE)
+    t, diffusion, sample = torch.tensor([900]), run.trainer.objective, asked(run, 900, 1.0)
     x_0, noise = sample.x_0[None], sample.draw.noise[None]
-    x_t = diffusion.noised(x_0, noise, t)
-    assert here.trainer.pictures.texts is not None
-    states = here.trainer.pictures.texts[sample.caption].states[None]
+    x_t = diffusion.add_noise(x_0, noise, t)
+    assert run.trainer.pictures.texts is not None
+    states = run.trainer.pictures.texts[sample.caption].states[None]
     with torch.no_grad():
-        answer = here.trainer.base.unet(x_t, t, encoder_hidden_states=states, return_dict=False)[0]
-    wanted = diffusion.asking_for(in_colours_of(x_0, diffusion.read(x_t, answer, t)), x_t, t)
-    weight = diffusion.weight(t, here.trainer.settings.train.min_snr_gamma)
-    loss = sample_losses(here.trainer, [sample])
+        answer = run.trainer.base.unet(x_t, t, encoder_hidden_states=states, return_dict=False)[0]
+    wanted = diffusion.target_for_x0(match_colours(x_0, diffusion.predict_x0(x_t, answer, t)), x_t, t)
+    weight = diffusion.weight(t, run.trainer.settings.train.min_snr_gamma)
+    loss = sample_losses(run.trainer, [sample])
     assert torch.allclose(loss, loss_per_sample(answer, wanted) * weight, rtol=1e-3)
-    assert sample_losses(here.trainer, [replace(sample, hold=0.0)]).item() != loss.item()
+    assert sample_losses(run.trainer, [replace(sample, distill_weight=0.0)]).item() != loss.item()
     loss.sum().backward()
-    assert any(p.grad is not None and p.grad.any() for p in here.trainer.adapters.matrices().values()), "it learns"
+    assert any(p.grad is not None and p.grad.any() for p in run.trainer.adapters.matrices().values()), "it learns"
 
 
 def test_a_batch_in_pieces_asks_the_same(layouts: Path, tmp_path: Path) -> None:
@@ -94,15 +94,15 @@ def test_a_batch_in_pieces_asks_the_same(layouts: Path, tmp_path: Path) -> None:
     changes = {**ALONE, "data.recolour": 1.0, "lora.dropout": 0.3, "train.batch_size": 4, "data.buckets": False}
     found = []
     for pieces in (1, 2):
-        here = ready("sd1", layouts, tmp_path / str(pieces), **changes)
+        run = ready("sd1", layouts, tmp_path / str(pieces), **changes)
         held = [
-            here.trainer.diffusion.hides_shapes(draw(k, (4, 8, 8), 1000, here.trainer.settings.train.seed).timestep)
+            run.trainer.objective.structure_weight(draw(k, (4, 8, 8), 1000, run.trainer.settings.train.seed).timestep)
             for k in range(4)
         ]
         assert 0 < sum(h > 0 for h in held) < 4
-        here.trainer.pieces = pieces
-        gradient(here.trainer, 0, lambda number: [0, 1, 0, 1])
-        found.append({n: p.grad.clone() for n, p in here.trainer.adapters.matrices().items() if p.grad is not None})
+        run.trainer.micro_batches = pieces
+        gradient(run.trainer, 0, lambda number: [0, 1, 0, 1])
+        found.append({n: p.grad.clone() for n, p in run.trainer.adapters.matrices().items() if p.grad is not None})
     assert found[0]
     for name, one in found[0].items():
         torch.testing.assert_close(one, found[1][name], rtol=1e-3, atol=1e-6)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from sdlora.config import from_values
-from sdlora.core.events import Follower, Foreseen, Judged, Phase, Sampled, Started, append
-from sdlora.train import estimate as foresee_module
+from sdlora.core.events import Estimate, Follower, Judged, Phase, Sampled, Started, append
+from sdlora.train import estimate as estimate_module
 from sdlora.train import run as run_module
 from sdlora.train.evaluate import STRENGTHS
 from tests.test_train import Trained
@@ -31,32 +31,32 @@ LONG: dict[str, Any] = {
 def test_a_forecast_leaves_no_trace(tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measured = Trained(tmp_path / "measured", tiny_base, **LONG)
     result = measured()
-    assert [type(e) for e in measured.events if isinstance(e, Foreseen | Started)] == [Foreseen, Started]
-    (told,) = measured.of(Foreseen)
+    assert [type(e) for e in measured.events if isinstance(e, Estimate | Started)] == [Estimate, Started]
+    (told,) = measured.of(Estimate)
     assert result.file is not None
     assert told.file_bytes <= result.file.stat().st_size < told.file_bytes + 5000, "less a thumbnail and the strength"
     assert 0 < told.peak_bytes < told.memory_bytes
 
-    monkeypatch.setattr(run_module, "FEWEST", 21)
+    monkeypatch.setattr(run_module, "MIN_STEPS", 21)
     plain = Trained(tmp_path / "plain", tiny_base, **LONG)
     assert plain().sha256 == result.sha256
-    assert not plain.of(Foreseen)
+    assert not plain.of(Estimate)
 
 
 def test_it_counts_what_the_run_then_does(tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a second a step, a hundred a picture and a thousand a judgement, the seconds say how many of each."""
-    monkeypatch.setattr(foresee_module, "_step_seconds", lambda here: 1.0)
-    monkeypatch.setattr(foresee_module, "_drawing_seconds", lambda here: (0.0, 100.0))
-    foresee = run_module.foresee
+    monkeypatch.setattr(estimate_module, "_step_seconds", lambda run: 1.0)
+    monkeypatch.setattr(estimate_module, "_drawing_seconds", lambda run: (0.0, 100.0))
+    estimate = run_module.estimate
 
-    def with_slow_judge(here: Any, began: float) -> Foreseen:
-        here.seconds.update(judging=1000.0, injecting=0.0)
-        return foresee(here, began)
+    def with_slow_evaluation(run: Any, began: float) -> Estimate:
+        run.seconds.update(judging=1000.0, injecting=0.0)
+        return estimate(run, began)
 
-    monkeypatch.setattr(run_module, "foresee", with_slow_judge)
+    monkeypatch.setattr(run_module, "estimate", with_slow_evaluation)
     trained = Trained(tmp_path, tiny_base, **LONG)
     trained()
-    (told,) = trained.of(Foreseen)
+    (told,) = trained.of(Estimate)
     judgements = len(trained.of(Judged)) + len(STRENGTHS)
     expected = 20 + 100 * len(trained.of(Sampled)) + 1000 * judgements
     assert expected < told.seconds < expected + 99, "and what has passed until then"
@@ -65,33 +65,33 @@ def test_it_counts_what_the_run_then_does(tiny_base: Path, tmp_path: Path, monke
 def test_without_samples_no_sample_is_measured(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def drawn(here: Any) -> Any:
+    def drawn(run: Any) -> Any:
         raise AssertionError("nothing is drawn in such a run")
 
-    monkeypatch.setattr(foresee_module, "_drawing_seconds", drawn)
+    monkeypatch.setattr(estimate_module, "_drawing_seconds", drawn)
     values = {k: v for k, v in LONG.items() if k != "train.sample_every"}
     trained = Trained(tmp_path, tiny_base, **{**values, "sample.draw": False})
     trained()
-    assert trained.of(Foreseen)[0].seconds > 0
+    assert trained.of(Estimate)[0].seconds > 0
 
 
 def test_steps_of_buckets_are_weighed(tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a step takes 1 s and 0.01 s for each latent pixel, so does the mean over an epoch."""
     from tests.families import ready
 
-    here = ready("sd1", tmp_path, tmp_path, **{"train.text_encoder_lr": 0.0, "train.batch_size": 1})
+    run = ready("sd1", tmp_path, tmp_path, **{"train.text_encoder_lr": 0.0, "train.batch_size": 1})
     monkeypatch.setattr(
-        foresee_module,
+        estimate_module,
         "_timed",
-        lambda _, shown: 1 + 0.01 * sum(here.trainer.pictures.latents[i].plain[0].numel() for i in shown),
+        lambda _, shown: 1 + 0.01 * sum(run.trainer.pictures.latents[i].plain[0].numel() for i in shown),
     )
-    assert foresee_module._step_seconds(here) == pytest.approx(1 + 0.01 * (2 * 64 + 2 * 96) / 4)
+    assert estimate_module._step_seconds(run) == pytest.approx(1 + 0.01 * (2 * 64 + 2 * 96) / 4)
 
 
 def test_short_and_resumed_runs_do_without(tiny_base: Path, tmp_path: Path) -> None:
     trained = Trained(tmp_path, tiny_base, stop_at=1, **{**LONG, "train.steps": 19})
     trained()
-    assert not trained.of(Foreseen)
+    assert not trained.of(Estimate)
     assert Phase("measuring") not in trained.events
 
 
@@ -106,18 +106,19 @@ def test_the_page_shows_it_beside_the_progress(tmp_path: Path, language: Any, wo
     site: Any = None
     spec: Any = SimpleNamespace(name="disc", settings=from_values({}))
     follower = Follower(tmp_path / "events.jsonl")
-    follower.foreseen = Foreseen(660.0, 7_200_000_000, 24_000_000_000, 25_300_000)
+    follower.estimate = Estimate(660.0, 7_200_000_000, 24_000_000_000, 25_300_000)
     shown = {s: progress.status(Page(site, language), Job(spec, s, 0), follower, None) for s in ("running", "done")}  # type: ignore[arg-type]
     assert words in shown["running"]
     assert words not in shown["done"], "how long it really took is said then"
 
 
 def test_it_reads_as_a_sentence(tmp_path: Path) -> None:
-    told = Foreseen(660.0, 7_200_000_000, 24_000_000_000, 25_300_000)
+    told = Estimate(660.0, 7_200_000_000, 24_000_000_000, 25_300_000)
     assert told.text.en == "about 11 min in all, peak 7.2 of 24 GB, file 25 MB"
     assert told.text.ja == "全体で約 11 分、メモリ最大 7.2 / 24 GB、ファイル 25 MB"
-    assert Foreseen(8000.0, 1, 1, 900_000).text.en.startswith("about 2 h 13 min")
+    assert Estimate(8000.0, 1, 1, 900_000).text.en.startswith("about 2 h 13 min")
     append(tmp_path / "events.jsonl", told)
+    assert '"event": "Foreseen"' in (tmp_path / "events.jsonl").read_text(), "the name on disk stays"
     follower = Follower(tmp_path / "events.jsonl")
     follower.poll()
-    assert follower.foreseen == told
+    assert follower.estimate == told

@@ -145,7 +145,7 @@ def test_two_processes_train_what_one_does(job: MakeJob, alone: JobPaths) -> Non
     assert set(processes(paths)) == {-1, 0, 1}, paths.log.read_text()
     finish(paths)
     assert told(paths).started.device == "cpu × 2"
-    assert told(paths).foreseen is not None
+    assert told(paths).estimate is not None
     same(alone, paths)
     wait(lambda: not processes(paths), 5)
 
@@ -205,8 +205,8 @@ def test_stop_is_agreed(job: MakeJob) -> None:
 @pytest.mark.parametrize(("count", "size"), [(4, 2), (3, 2), (1, 4), (5, 3)])
 def test_every_sample_of_an_update_is_somebodys(count: int, size: int) -> None:
     """Two batches one after the other, as accumulation has them: shares differ by one sample at most."""
-    ranks = [distributed.Together(rank, size) for rank in range(size)]
-    shares = [[*r.share(count, 0), *(count + k for k in r.share(count, count))] for r in ranks]
+    ranks = [distributed.World(rank, size) for rank in range(size)]
+    shares = [[*r.shard(count, 0), *(count + k for k in r.shard(count, count))] for r in ranks]
     assert sorted(k for share in shares for k in share) == list(range(2 * count))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
@@ -215,4 +215,4 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(BadInput, match="has 1 GPU"):
-        distributed.join(0, 2)
+        distributed.init_distributed(0, 2)

@@ -11,7 +11,7 @@ from sdlora.train.rng import generator
 
 
 @dataclass
-class Order:
+class BatchSampler:
     """Batches of pictures of one shape each. Every epoch shows every picture once; a bucket's last batch may be smaller."""
 
     shapes: Sequence[tuple[int, ...]]  # by picture

@@ -1,4 +1,4 @@
-"""How often a page asks what is new: once a second, and less often where many pages are open."""
+"""How often an open page polls: every second, and less often where many pages are open."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-ASKED = 10.0  # times a second, by all open pages together
-LONGEST = 20  # seconds between two questions of a page
-MOST = int(LONGEST * ASKED)  # pages remembered: more change nothing, and names come from browsers
-GONE = 60.0  # seconds without a question after which a page counts as closed
+REQUESTS_PER_SECOND = 10.0  # by all open pages together
+MAX_INTERVAL = 20  # seconds
+MAX_PAGES = int(MAX_INTERVAL * REQUESTS_PER_SECOND)  # remembered: more change nothing, and names come from browsers
+CLOSED_AFTER = 60.0  # seconds without a request
 
 
 @dataclass
-class Crowd:
-    """The open pages by when each last asked. Training and pages share a machine: fifty pages that ask every second take a
-    fifth of one core from it."""
+class AdaptivePolling:
+    """The open pages by the time of their last request. Training and pages share a machine: fifty pages that poll every
+    second take a fifth of one core from it."""
 
     clock: Callable[[], float] = time.monotonic
-    asked: dict[int, float] = field(default_factory=dict)  # by the name's hash, newest last
+    last_request: dict[int, float] = field(default_factory=dict)  # by the hash of the page's name, newest last
 
-    def seconds(self, page: str) -> int:
-        """This page asks now; when it should again. Whole seconds, so that it seldom changes."""
+    def interval(self, page: str) -> int:
+        """Note a request of this page; seconds until its next. Whole seconds, so that the value seldom changes."""
         key, now = hash(page), self.clock()
-        self.asked.pop(key, None)
-        self.asked[key] = now
-        for other, last in list(self.asked.items()):
-            if now - last <= GONE and len(self.asked) <= MOST:
+        self.last_request.pop(key, None)
+        self.last_request[key] = now
+        for other, last in list(self.last_request.items()):
+            if now - last <= CLOSED_AFTER and len(self.last_request) <= MAX_PAGES:
                 break
-            self.asked.pop(other, None)
-        return math.ceil(len(self.asked) / ASKED)
+            self.last_request.pop(other, None)
+        return math.ceil(len(self.last_request) / REQUESTS_PER_SECOND)

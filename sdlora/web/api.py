@@ -31,7 +31,7 @@ from sdlora.web.screens.settings import checked_base
 from sdlora.web.security import uploads
 
 STREAMS = 64  # followers of events at once
-LOOK_SECONDS = 0.5
+POLL_SECONDS = 0.5
 ENDED = ("done", "stopped", "failed", "paused")
 
 
@@ -46,12 +46,12 @@ class NewJob(BaseModel):
     name: str = Field("", max_length=200, description="Name of the file.")
 
 
-def asker(request: Request) -> User:
-    """Whose token it is; the guard has looked at it."""
+def current_user(request: Request) -> User:
+    """The user of the token, which the guard has checked."""
     return user_of(request.headers.get(USER_HEADER, ""))
 
 
-Asker = Annotated[User, Depends(asker)]
+CurrentUser = Annotated[User, Depends(current_user)]
 
 
 def add_api(app: FastAPI, workspace: Workspace) -> None:
@@ -87,7 +87,7 @@ def _describe(router: APIRouter) -> None:
 
 def _datasets(router: APIRouter, workspace: Workspace) -> None:
     @router.post("/datasets", status_code=201)
-    async def add_dataset(request: Request, user: Asker, name: str = "") -> Any:
+    async def add_dataset(request: Request, user: CurrentUser, name: str = "") -> Any:
         """Import a zip of pictures and captions: the body is the zip itself. What was left out is named."""
         folder = workspace.root / uploads.FOLDER / secrets.token_hex(16)
         folder.mkdir()
@@ -105,50 +105,50 @@ def _datasets(router: APIRouter, workspace: Workspace) -> None:
         return _as_json(found)
 
     @router.get("/datasets")
-    def list_datasets(user: Asker) -> Any:
+    def list_datasets(user: CurrentUser) -> Any:
         """Newest first."""
         found = data.list_datasets(workspace.datasets)
         own = [dataset for dataset in found if users.has_claimed(workspace, user, dataset.id)]
         return {"datasets": [{"id": d.id, "name": d.name, "pictures": len(d.items)} for d in own]}
 
     @router.get("/datasets/{id}")
-    def dataset(id: str, user: Asker) -> Any:
+    def dataset(id: str, user: CurrentUser) -> Any:
         """One data set with its captions."""
         return _as_json(own_dataset(workspace, user, id))
 
 
 def _jobs(router: APIRouter, workspace: Workspace) -> None:
     @router.post("/jobs", status_code=201)
-    def add_job(wish: NewJob, user: Asker) -> Any:
-        """Start a job, or put it into the queue. The same wish within 5 seconds is the same job."""
+    def add_job(request: NewJob, user: CurrentUser) -> Any:
+        """Start a job, or put it into the queue. The same request within 5 seconds is the same job."""
         known = {s.path: s for s in config.settings()}
-        changes = {path: typed(known[path], v) if path in known else v for path, v in wish.settings.items()}
-        settings = config.resolve(wish.preset, None, changes.items())
+        changes = {path: typed(known[path], v) if path in known else v for path, v in request.settings.items()}
+        settings = config.resolve(request.preset, None, changes.items())
         checked_base(settings.model.base)
-        dataset = own_dataset(workspace, user, wish.dataset)
+        dataset = own_dataset(workspace, user, request.dataset)
         file = catalog.starting_file(workspace, settings, user)
-        spec = store.create(workspace, dataset, settings, wish.name, wish.preset, user.name, file)
+        spec = store.create(workspace, dataset, settings, request.name, request.preset, user.name, file)
         runner.start_next(workspace)
         return _status(workspace, spec)
 
     @router.get("/jobs")
-    def list_jobs(user: Asker) -> Any:
+    def list_jobs(user: CurrentUser) -> Any:
         """Newest first."""
         own = [job.spec for job in runner.jobs(workspace) if users.may_see(user, job.spec.owner)]
         return {"jobs": [_status(workspace, spec) for spec in own]}
 
     @router.get("/jobs/{id}")
-    def job(id: str, user: Asker) -> Any:
+    def job(id: str, user: CurrentUser) -> Any:
         """How far it is and what came of it."""
         return _status(workspace, own_job(workspace, user, id))
 
     @router.post("/jobs/{id}/stop")
-    def stop_job(id: str, user: Asker) -> Any:
+    def stop_job(id: str, user: CurrentUser) -> Any:
         """Finish the step, save, leave."""
         return _changed(workspace, own_job(workspace, user, id), runner.stop)
 
     @router.post("/jobs/{id}/resume")
-    def resume_job(id: str, user: Asker) -> Any:
+    def resume_job(id: str, user: CurrentUser) -> Any:
         """Go on from the last saved state."""
         return _changed(workspace, own_job(workspace, user, id), runner.resume)
 
@@ -157,7 +157,7 @@ def _follow(router: APIRouter, workspace: Workspace) -> None:
     free = asyncio.Semaphore(STREAMS)
 
     @router.get("/jobs/{id}/events", response_class=StreamingResponse)
-    async def events(id: str, user: Asker, last_event_id: Annotated[str, Header()] = "0") -> Any:
+    async def events(id: str, user: CurrentUser, last_event_id: Annotated[str, Header()] = "0") -> Any:
         """Server-sent events: the lines of the job's `events.jsonl`, then `outcome`. `Last-Event-ID` goes on where one was cut."""
         spec = own_job(workspace, user, id)
         if free.locked():
@@ -166,7 +166,7 @@ def _follow(router: APIRouter, workspace: Workspace) -> None:
         return StreamingResponse(_lines(workspace.job(spec.id), start, free), media_type="text/event-stream")
 
     @router.get("/jobs/{id}/file", response_class=FileResponse)
-    def file(id: str, user: Asker) -> Any:
+    def file(id: str, user: CurrentUser) -> Any:
         """The chosen checkpoint."""
         spec = own_job(workspace, user, id)
         paths = workspace.job(spec.id)
@@ -188,7 +188,7 @@ async def _lines(paths: JobPaths, offset: int, free: asyncio.Semaphore) -> Async
                 yield f"event: outcome\ndata: {json.dumps({'status': status})}\n\n"
                 return
             yield ": still there\n\n"
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
 
 
 def own_dataset(workspace: Workspace, user: User, id: str) -> Dataset:
@@ -249,9 +249,9 @@ def _status(workspace: Workspace, spec: JobSpec) -> dict[str, Any]:
     return found
 
 
-def tokens(workspace: Workspace, known: users.Users | None) -> Callable[[str], User | None]:
-    """Who a token belongs to: each user's own, or the workspace's where there is no file of users."""
-    if known:
-        return known.by_token
+def tokens(workspace: Workspace, users_file: users.Users | None) -> Callable[[str], User | None]:
+    """The lookup of a token's user: each user's own token, or the workspace's where there is no file of users."""
+    if users_file:
+        return users_file.by_token
     own = users.own_token(workspace).encode()
     return lambda given: users.EVERYBODY if secrets.compare_digest(own, given.encode(errors="replace")) else None

@@ -1,4 +1,4 @@
-"""What every screen is built with: the site behind it and the language it speaks."""
+"""What every screen and every handler gets: the site behind the page, its language and its user."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from sdlora.data.checks import doctor
 from sdlora.jobs.job_list import Overview
 from sdlora.jobs.paths import Workspace
 from sdlora.jobs.users import EVERYBODY, User
-from sdlora.web.adaptive_polling import Crowd
-from sdlora.web.event_cache import Watch
-from sdlora.web.header_cache import Known
+from sdlora.web.adaptive_polling import AdaptivePolling
+from sdlora.web.event_cache import EventCache
+from sdlora.web.header_cache import HeaderCache
 from sdlora.web.previews import Previews
 from sdlora.web.security.media import Media
 
 USER_HEADER = "x-sdlora-user"  # written by the guard: `name:admin` or `name:user`
-MEMORY = "sdlora"  # gradio wants a key to scramble what it keeps in the browser; nothing secret is kept there
+STORAGE_KEY = "sdlora"  # of what the browser keeps; also gradio's key to scramble it, though nothing in it is secret
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class Site:
     workspace: Workspace
     media: Media
     previews: Previews
-    watch: Watch
+    events: EventCache
     overview: Overview
     open_dataset: DatasetCache = field(default_factory=DatasetCache)
-    looks: doctor.Known = field(default_factory=dict)  # at pictures, by the doctor
-    known: Known = field(default_factory=Known)
-    crowd: Crowd = field(default_factory=Crowd)
+    image_stats: doctor.Known = field(default_factory=dict)  # of the checks of data sets
+    headers: HeaderCache = field(default_factory=HeaderCache)
+    polling: AdaptivePolling = field(default_factory=AdaptivePolling)
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,6 @@ class Page:
 
 
 def user_of(header: str) -> User:
-    """Who asks, by what the guard wrote. Without a word of it nobody in particular, who may do nothing of others."""
+    """The user that the guard wrote into the header. Without a header: a user without a name or rights."""
     name, _, role = header.partition(":")
     return User(name, role == "admin")

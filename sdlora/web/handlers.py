@@ -1,4 +1,4 @@
-"""The wrapper around every event of the page: what goes wrong becomes a sentence, and the page stays usable."""
+"""The wrapper around every event handler of the page: a fault becomes a sentence, and the page stays usable."""
 
 from __future__ import annotations
 
@@ -17,33 +17,44 @@ from sdlora.core.text import Text
 from sdlora.web.context import USER_HEADER, Page, user_of
 from sdlora.web.strings import words
 
-SECONDS = 20.0  # a message stays: enough to read it twice
+WARNING_SECONDS = 20.0  # enough to read a message twice
 log = logging.getLogger("sdlora.web")
 
 
 def event(page: Page, handler: Callable[..., Any], *parts: Any) -> Callable[..., Any]:
-    """`handler(page, *parts, *inputs)` as gradio calls it: with the inputs only, and never raising.
+    """Wrap `handler(page, *parts, *inputs)` into the function that gradio calls with the inputs alone.
 
-    A refusal is told as a message and leaves all outputs as they are.
+    The wrapper passes the page of the user who asks, shows an error as a message and then leaves all outputs as they are.
+
+    Gradio decides by a function's signature and annotations what it passes beside the inputs: `gr.Request`, `gr.EventData`,
+    `gr.Progress`. A wrapper `(*inputs)` would get none of them, so it carries the handler's own, less what is bound here,
+    with the request in front. For
+
+        def rename(page: Page, screen: Library, query: str, given: gr.EventData) -> list[Any]
+
+    `event(page, rename, screen)` looks to gradio like
+
+        def rename(request: gr.Request, query: str, given: gr.EventData) -> list[Any]
+
+    and is called so; it then calls `rename(page of the request, screen, query, given)`.
     """
     run = _generator(page, handler, parts) if inspect.isgeneratorfunction(handler) else _function(page, handler, parts)
     signature = inspect.signature(handler)
-    given = 1 + len(parts)
-    # gradio reads the signature to find where it has to put the request, the event's data and the progress bar.
-    asker = inspect.Parameter("asker", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=gr.Request)
-    parameters = [asker, *list(signature.parameters.values())[given:]]
+    bound = 1 + len(parts)
+    request = inspect.Parameter("request", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=gr.Request)
+    parameters = [request, *list(signature.parameters.values())[bound:]]
     run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {**handler.__annotations__, "asker": gr.Request}
+    run.__annotations__ = {**handler.__annotations__, "request": gr.Request}
     return run
 
 
 def _function(page: Page, handler: Callable[..., Any], parts: tuple[Any, ...]) -> Callable[..., Any]:
     @functools.wraps(handler)
-    def run(asker: gr.Request, *inputs: Any) -> Any:
+    def run(request: gr.Request, *inputs: Any) -> Any:
         try:
-            return handler(seen_by(page, asker), *parts, *inputs)
+            return handler(page_for(page, request), *parts, *inputs)
         except Exception as error:
-            tell(page, error)
+            show_error(page, error)
             return gr.skip()
 
     return run
@@ -51,36 +62,36 @@ def _function(page: Page, handler: Callable[..., Any], parts: tuple[Any, ...]) -
 
 def _generator(page: Page, handler: Callable[..., Any], parts: tuple[Any, ...]) -> Callable[..., Any]:
     @functools.wraps(handler)
-    def run(asker: gr.Request, *inputs: Any) -> Iterator[Any]:
+    def run(request: gr.Request, *inputs: Any) -> Iterator[Any]:
         try:
-            yield from handler(seen_by(page, asker), *parts, *inputs)
+            yield from handler(page_for(page, request), *parts, *inputs)
         except Exception as error:
-            tell(page, error)
+            show_error(page, error)
             yield gr.skip()
 
     return run
 
 
-def seen_by(page: Page, asker: gr.Request) -> Page:
-    """The page for whoever asks. The guard writes the header, whatever a browser sends under its name."""
-    return replace(page, user=user_of(asker.headers.get(USER_HEADER, "")), session=str(asker.session_hash))
+def page_for(page: Page, request: gr.Request) -> Page:
+    """The page as the user of this request may see it. The guard writes the header, whatever a browser sends under its name."""
+    return replace(page, user=user_of(request.headers.get(USER_HEADER, "")), session=str(request.session_hash))
 
 
-def undisturbed(work: Callable[[], None]) -> None:
-    """Do something that nobody asked for at this moment: a fault goes to the log, and the next time has its chance."""
+def log_exceptions(work: Callable[[], None]) -> None:
+    """Run background work that repeats: an exception goes to the log, and the next round tries again."""
     try:
         work()
     except Exception as error:
         log.error("Work behind the page failed", exc_info=error)
 
 
-def tell(page: Page, error: Exception) -> None:
+def show_error(page: Page, error: Exception) -> None:
     """A message over the page."""
-    gr.Warning(str(escape(page.say(sentence(error)))), duration=SECONDS)
+    gr.Warning(str(escape(page.say(error_text(error)))), duration=WARNING_SECONDS)
 
 
-def sentence(error: Exception) -> Text:
-    """A refusal in its own words. Anything else is a fault of the program: it goes to the log, whole."""
+def error_text(error: Exception) -> Text:
+    """The sentence of a refusal. Anything else is a fault of the program and goes to the log with its traceback."""
     if isinstance(error, SdloraError):
         return error.text
     log.error("An event of the page failed", exc_info=error)

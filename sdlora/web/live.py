@@ -22,7 +22,7 @@ from sdlora.web.context import Page
 from sdlora.web.handlers import event
 from sdlora.web.screens import train
 from sdlora.web.screens.pictures import Pictures
-from sdlora.web.screens.preview import Tryout
+from sdlora.web.screens.preview import Preview
 from sdlora.web.screens.train import Training
 from sdlora.web.strings import words
 from sdlora.web.views import progress, queue_notes, verdict
@@ -30,7 +30,7 @@ from sdlora.web.views.gallery import empty
 
 
 @dataclass(frozen=True)
-class Sight:
+class Snapshot:
     """One look at everything that the live parts are drawn from."""
 
     jobs: list[runner.Job]  # the newest that this user may see
@@ -44,7 +44,7 @@ class Sight:
     choice: Any  # of the checkpoint field
 
 
-def build(page: Page, timer: gr.Timer, pictures: Pictures, train: Training, try_it: Tryout) -> None:
+def build(page: Page, timer: gr.Timer, pictures: Pictures, train: Training, preview: Preview) -> None:
     # Fingerprints of what the page shows. They are kept there: the server cannot know which of its answers arrived last.
     sent = gr.Textbox("{}", visible="hidden", elem_id="sent")
     parts: dict[str, Component] = {
@@ -58,24 +58,24 @@ def build(page: Page, timer: gr.Timer, pictures: Pictures, train: Training, try_
         "samples": train.samples,
         "log": train.log,
         "jobs": train.jobs,
-        "checkpoint": try_it.checkpoint,
-        "strength": try_it.strength,
-        "verdict": try_it.verdict,
-        "draw": try_it.button,
+        "checkpoint": preview.checkpoint,
+        "strength": preview.strength,
+        "verdict": preview.verdict,
+        "draw": preview.button,
     }
     gr.on(
-        [timer.tick, train.job.change, try_it.checkpoint.input],
+        [timer.tick, train.job.change, preview.checkpoint.input],
         event(page, tick, tuple(parts)),
-        [train.job, *pictures.current, try_it.checkpoint, sent],
+        [train.job, *pictures.current, preview.checkpoint, sent],
         [*parts.values(), timer, sent],
         show_progress="hidden",
         queue=False,
         trigger_mode="always_last",  # one look at a time
     )
     train.job.change(
-        event(page, greet),
-        [train.job, try_it.greeted],
-        try_it.greeting,
+        event(page, initialise),
+        [train.job, preview.initialised_for],
+        preview.initial,
         show_progress="hidden",
     )
 
@@ -91,14 +91,14 @@ def tick(
 ) -> list[Any]:
     """The parts that changed since the last time, when to ask again, and the fingerprints of what the page shows from now on."""
     shown = _read(sent)
-    seconds = page.site.crowd.seconds(page.session)
+    seconds = page.site.polling.interval(page.session)
     again = gr.skip() if shown.get("seconds", 1) == seconds else gr.update(value=seconds)
-    sight = look(page, job_id, bool(history or remembered), choice)
-    with page.site.watch.follow(sight.paths or _nowhere(page)) as follower:
-        stamp = _print_of((sight, follower.offset, files.tail(sight.paths.log, 200) if sight.paths else ""))
+    snapshot = look(page, job_id, bool(history or remembered), choice)
+    with page.site.events.follow(snapshot.paths or _nowhere(page)) as follower:
+        stamp = _print_of((snapshot, follower.offset, files.tail(snapshot.paths.log, 200) if snapshot.paths else ""))
         if shown.get("stamp") == stamp:
             return [*[gr.skip()] * len(parts), again, json.dumps({**shown, "seconds": seconds})]
-        values = draw(page, sight, follower)
+        values = draw(page, snapshot, follower)
     prints = {part: _print_of(values[part]) for part in parts}
     changed = [values[part] if prints[part] != shown.get(part) else gr.skip() for part in parts]
     return [*changed, again, json.dumps({**prints, "stamp": stamp, "seconds": seconds})]
@@ -117,7 +117,7 @@ def _print_of(value: Any) -> str:
     return hashlib.sha256(repr(value).encode()).hexdigest()[:16]
 
 
-def look(page: Page, job_id: Any, pictures: bool, choice: Any) -> Sight:
+def look(page: Page, job_id: Any, pictures: bool, choice: Any) -> Snapshot:
     every = page.site.overview.jobs()
     jobs = [job for job in every if may_see(page.user, job.spec.owner)]
     newest = jobs[: progress.SHOWN_JOBS]
@@ -126,43 +126,43 @@ def look(page: Page, job_id: Any, pictures: bool, choice: Any) -> Sight:
     paths = page.workspace.job(job.spec.id) if job else None
     ended = job is not None and job.status in ("done", "stopped", "failed", "paused")
     outcome = Outcome.read(paths) if paths and ended else None
-    notes = queue_notes.notes(page, every, [*newest, job] if job else newest)
-    return Sight(newest, len(jobs) - len(newest), busy, notes, job, paths, outcome, pictures, choice)
+    notes = queue_notes.queue_notes(page, every, [*newest, job] if job else newest)
+    return Snapshot(newest, len(jobs) - len(newest), busy, notes, job, paths, outcome, pictures, choice)
 
 
-def draw(page: Page, sight: Sight, follower: Follower) -> dict[str, Any]:
+def draw(page: Page, snapshot: Snapshot, follower: Follower) -> dict[str, Any]:
     """Every live part by its name."""
-    job, outcome = sight.job, sight.outcome
+    job, outcome = snapshot.job, snapshot.outcome
     strength = outcome.recommended_strength if outcome and outcome.status == "done" else 1.0
     return {
-        **train.buttons(page, job, sight.pictures, sight.busy),
-        "status": progress.status(page, job, follower, outcome, sight.notes.get(job.spec.id, ()) if job else ()),
+        **train.buttons(page, job, snapshot.pictures, snapshot.busy),
+        "status": progress.status(page, job, follower, outcome, snapshot.notes.get(job.spec.id, ()) if job else ()),
         "loss": progress.loss(page, follower, outcome),
-        "samples": progress.samples(page, sight.paths, follower),
-        "log": progress.log(page, sight.paths),
-        "jobs": progress.jobs(page, sight.jobs, sight.more, job.spec.id if job else "", sight.notes),
+        "samples": progress.samples(page, snapshot.paths, follower),
+        "log": progress.log(page, snapshot.paths),
+        "jobs": progress.jobs(page, snapshot.jobs, snapshot.more, job.spec.id if job else "", snapshot.notes),
         "checkpoint": gr.update(choices=verdict.choices(page, follower, outcome)),
         "strength": gr.update(value=round(strength * 20) / 20),  # the slider's own steps
-        "verdict": verdict.view(page, job, follower, outcome, sight.choice),
+        "verdict": verdict.view(page, job, follower, outcome, snapshot.choice),
         "draw": gr.update(interactive=bool(follower.saved)),
     }
 
 
-def greet(page: Page, job_id: Any, greeted: str) -> list[Any]:
-    """Another job is shown: a prompt to begin with, its samples' numbers, and no picture of the one before. See `Tryout.greeting`."""
-    if job_id == greeted:
-        return [gr.skip()] * 4 + [greeted]
-    sight = look(page, job_id, False, "")
-    if sight.job is None or sight.paths is None:
+def initialise(page: Page, job_id: Any, initialised_for: str) -> list[Any]:
+    """Another job is shown: a prompt to begin with, its samples' numbers, and no picture of the one before. See `Preview.initial`."""
+    if job_id == initialised_for:
+        return [gr.skip()] * 4 + [initialised_for]
+    snapshot = look(page, job_id, False, "")
+    if snapshot.job is None or snapshot.paths is None:
         nothing = empty(page.say(words.TRY_EMPTY), page.say(words.TRY_EMPTY_HINT))
         return [gr.skip(), nothing, gr.skip(), gr.skip(), ""]
-    sample = sight.job.spec.settings.sample
+    sample = snapshot.job.spec.settings.sample
     return [
-        _first_prompt(sight.job, sight.paths),
+        _first_prompt(snapshot.job, snapshot.paths),
         empty(page.say(words.DRAW_FIRST), page.say(words.DRAW_FIRST_HINT)),
         sample.steps,
         sample.guidance,
-        sight.job.spec.id,
+        snapshot.job.spec.id,
     ]
 
 

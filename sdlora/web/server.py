@@ -22,8 +22,8 @@ from sdlora.jobs.users import Users
 from sdlora.library import catalog as jobs_library
 from sdlora.web import api, live, theme
 from sdlora.web.context import Page, Site
-from sdlora.web.event_cache import Watch
-from sdlora.web.handlers import event, undisturbed
+from sdlora.web.event_cache import EventCache
+from sdlora.web.handlers import event, log_exceptions
 from sdlora.web.previews import Previews
 from sdlora.web.screens import checkup, library, pictures, preview, settings, train
 from sdlora.web.security import uploads
@@ -42,17 +42,17 @@ def make_app(
     host: str = "127.0.0.1",
     names: Sequence[str] = (),
     password: str = "",
-    known: Users | None = None,
+    users: Users | None = None,
 ) -> FastAPI:
     """The whole server. It owns two helpers for its life: the queue's clock and the previewer.
 
     `host` is the address that it will be bound to, `names` are other names that it may be called by.
-    `known`: who may enter, each with a password; without it, `password` lets anybody in.
+    `users`: who may log in, each with a password of their own; without it, `password` lets anybody in.
     """
     workspace.make()
     store.clear_leftovers(workspace)
     jobs_library.clear_leftovers(workspace)
-    site = Site(workspace, Media(workspace.root), Previews(workspace.previews), Watch(), Overview(workspace))
+    site = Site(workspace, Media(workspace.root), Previews(workspace.previews), EventCache(), Overview(workspace))
     folder = uploads.prepare(workspace)
     app = FastAPI(lifespan=_life(site), docs_url=None, redoc_url=None, openapi_url=None)
 
@@ -85,9 +85,9 @@ def make_app(
         Guard,
         hosts=allowed_hosts(host, names),
         anywhere=host in ("", "0.0.0.0", "::"),
-        login=Login(password, known) if password or known else None,
+        login=Login(password, users) if password or users else None,
         uploads=folder,
-        by_token=api.tokens(workspace, known),
+        by_token=api.tokens(workspace, users),
     )
     return app
 
@@ -95,7 +95,7 @@ def make_app(
 def make_page(page: Page) -> gr.Blocks:
     """Five steps in the order of the work, then what happens when the page is opened."""
     with gr.Blocks(title="sdlora", analytics_enabled=False, fill_width=True) as blocks:
-        timer = gr.Timer(1)  # seconds; longer where many pages are open, see `web.crowd`
+        timer = gr.Timer(1)  # seconds; longer where many pages are open, see `adaptive_polling`
         gr.HTML(_header(page), elem_id="header")
         with _section(page, 1, "pictures", words.PICTURES, words.PICTURES_LEAD):
             step1 = pictures.build(page)
@@ -116,7 +116,7 @@ def make_page(page: Page) -> gr.Blocks:
                 step2.preset,
                 *step2.form.fields.values(),
                 step3.job,
-                *step4.greeting,
+                *step4.initial,
             ],
             show_progress="hidden",
         )
@@ -133,7 +133,7 @@ def opened(page: Page, step2: settings.Settings, dataset: Any, draft: Any, job: 
     current = pictures.found_again(page, dataset, shown_job)
     history = [current.id] if current else []
     form = settings.restore(page, step2, draft or live.settings_of(page, shown_job))
-    return [*pictures.show(page, current, history), *form, shown_job, *live.greet(page, shown_job, "")]
+    return [*pictures.show(page, current, history), *form, shown_job, *live.initialise(page, shown_job, "")]
 
 
 def _header(page: Page) -> Markup:
@@ -211,6 +211,6 @@ def _clock(site: Site, ended: threading.Event) -> None:
     """Queued jobs start with no page open; an idle previewer goes, and so do uploads that nobody finished."""
     queue = Queue(site.workspace, site.overview)
     while not ended.wait(1.0):
-        undisturbed(queue.tick)  # a clock that stopped would leave jobs waiting for good
-        undisturbed(site.previews.end_if_idle)
-        undisturbed(partial(uploads.sweep, site.workspace.root / uploads.FOLDER))
+        log_exceptions(queue.tick)  # a clock that stopped would leave jobs waiting for good
+        log_exceptions(site.previews.end_if_idle)
+        log_exceptions(partial(uploads.sweep, site.workspace.root / uploads.FOLDER))

@@ -1,4 +1,4 @@
-"""The HTML around gradio's page: our language, icon and script come first, before gradio's own script starts."""
+"""ASGI middleware that puts our language, icon and scripts in front of gradio's own in the HTML of the page."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COOKIE = "sdlora-language"
 
 @dataclass(frozen=True)
 class Shell:
-    """ASGI middleware. Gradio would put a `head` of ours in by script, too late for it to matter."""
+    """Rewrites the HTML, since gradio's own `head` parameter is inserted by its script: too late to set the language."""
 
     app: ASGIApp
 
@@ -25,14 +25,14 @@ class Shell:
         language = PAGES.get(scope["path"]) if scope["type"] == "http" else None
         if language is None:
             return await self.app(scope, receive, send)
-        plain = [(k, v) for k, v in scope["headers"] if k != b"accept-encoding"]
-        answer = _Page(language, send)
-        await self.app({**scope, "headers": plain}, receive, answer.take)
+        uncompressed = [(k, v) for k, v in scope["headers"] if k != b"accept-encoding"]
+        response = _BufferedPage(language, send)
+        await self.app({**scope, "headers": uncompressed}, receive, response.take)
 
 
 @dataclass
-class _Page:
-    """Collects one answer, then sends it as ours."""
+class _BufferedPage:
+    """Collects one response, then sends it with our head."""
 
     language: Language
     send: Send
@@ -48,7 +48,7 @@ class _Page:
             return
         headers = MutableHeaders(raw=list(self.start["headers"]))
         if headers.get("content-type", "").startswith("text/html"):
-            self.body = dressed(self.body.decode(), self.language).encode()
+            self.body = inject_head(self.body.decode(), self.language).encode()
             headers["content-length"] = str(len(self.body))
             headers["cache-control"] = "no-store"
             headers.append("set-cookie", f"{COOKIE}={self.language}; Path=/; Max-Age=31536000; SameSite=Lax")
@@ -56,8 +56,8 @@ class _Page:
         await self.send({"type": "http.response.body", "body": self.body})
 
 
-def dressed(html: str, language: Language) -> str:
-    """Our words for other people's: gradio describes itself in the page's metadata."""
+def inject_head(html: str, language: Language) -> str:
+    """Set `lang`, put our head first, and drop the metadata in which gradio describes itself."""
     html = re.sub(r'<meta\s+(property|name)="(og|twitter):[^>]*>\s*', "", html)
     html = re.sub(r'<html(\s+)lang="\w+"', rf'<html\1lang="{language}"', html, count=1)
     return html.replace("<head>", "<head>" + theme.head(language), 1)

@@ -41,9 +41,9 @@ def examine(page: Page, history: list[str], remembered: Any, base: Any, resoluti
     if not history and not remembered:
         return ""
     dataset = find_dataset(page, history, remembered)
-    if len(page.site.looks) > LOOKS:
-        page.site.looks.clear()
-    return gallery.findings(page, data.check(dataset, _pixels(base, resolution), page.site.looks))
+    if len(page.site.image_stats) > LOOKS:
+        page.site.image_stats.clear()
+    return gallery.findings(page, data.check(dataset, _pixels(base, resolution), page.site.image_stats))
 
 
 def _pixels(base: Any, resolution: Any) -> int | None:

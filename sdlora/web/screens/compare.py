@@ -138,7 +138,7 @@ def begin(page: Page, first: Any, prompt: Any) -> list[Any]:
         settings = store.find(page.workspace, entry.id).settings
         caption = data.open_dataset(page.workspace.job(entry.id).dataset).items[0].caption
         return _beginning(data.with_trigger(caption, settings.data.trigger), settings)
-    known = page.site.known.of(entry.file)
+    known = page.site.headers.inspect(entry.file)
     trigger = known.metadata.get("modelspec.trigger_phrase", "") if known else ""
     return _beginning(trigger, config.resolve(base=_base(page, "", [entry])))
 
@@ -183,7 +183,7 @@ def _base(page: Page, choice: Any, chosen: list[Entry | None]) -> str:
     entries = [e for e in chosen if e]
     if known := next((e.base for e in entries if e.base), ""):
         return known
-    facts = page.site.known.of(entries[0].file)
+    facts = page.site.headers.inspect(entries[0].file)
     return _of_family(facts.family if facts else "")
 
 

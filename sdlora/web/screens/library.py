@@ -17,7 +17,7 @@ from sdlora.library import catalog, tasks
 from sdlora.library.catalog import Entry
 from sdlora.web import theme
 from sdlora.web.context import Page
-from sdlora.web.handlers import event, tell
+from sdlora.web.handlers import event, show_error
 from sdlora.web.screens import compare, library_tools
 from sdlora.web.screens.compare import Compare
 from sdlora.web.screens.library_tools import Workshop
@@ -171,7 +171,7 @@ def take_in(page: Page, screen: Library, files: list[str] | None, query: Any) ->
         try:
             catalog.add(page.workspace, source, source.name, page.user)
         except BadInput as refusal:
-            tell(page, refusal)
+            show_error(page, refusal)
         finally:
             with contextlib.suppress(OSError):
                 source.unlink(missing_ok=True)
@@ -183,7 +183,7 @@ def rename(page: Page, screen: Library, query: Any, given: gr.EventData) -> list
     try:
         catalog.rename(page.workspace, _id(given), _text(given, "text"), page.user)
     except BadInput as refusal:  # the field shows the old name again
-        tell(page, refusal)
+        show_error(page, refusal)
     return show(page, screen, query)
 
 

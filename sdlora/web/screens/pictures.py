@@ -19,7 +19,7 @@ from sdlora.jobs import store, users
 from sdlora.jobs.paths import checked_id
 from sdlora.models import bases
 from sdlora.web import theme
-from sdlora.web.context import MEMORY, Page
+from sdlora.web.context import STORAGE_KEY, Page
 from sdlora.web.form import field
 from sdlora.web.handlers import event
 from sdlora.web.strings import words
@@ -53,7 +53,7 @@ class Pictures:
 
 
 def build(page: Page) -> Pictures:
-    remembered = gr.BrowserState("", storage_key=f"{MEMORY}-dataset", secret=MEMORY)
+    remembered = gr.BrowserState("", storage_key=f"{STORAGE_KEY}-dataset", secret=STORAGE_KEY)
     history = gr.State([])
     upload = gr.File(
         label=page.say(words.UPLOAD),

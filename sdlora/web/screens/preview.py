@@ -26,7 +26,7 @@ from sdlora.web.views.picture_pair import MAX_STRENGTH, checked_numbers, checked
 
 
 @dataclass(frozen=True)
-class Tryout:
+class Preview:
     """`numbers` are the fields of seed, steps and guidance by the setting that says what they may be."""
 
     prompt: gr.Textbox
@@ -37,17 +37,17 @@ class Tryout:
     button: gr.Button
     picture: gr.HTML
     verdict: gr.HTML
-    greeted: gr.State  # id of the job that prompt and picture belong to
+    initialised_for: gr.State  # id of the job that prompt and picture belong to
 
     @property
-    def greeting(self) -> list[Component]:
+    def initial(self) -> list[Component]:
         """What begins anew when another job is shown."""
         return [
             self.prompt,
             self.picture,
             self.numbers["sample.steps"],
             self.numbers["sample.guidance"],
-            self.greeted,
+            self.initialised_for,
         ]
 
     @property
@@ -55,7 +55,7 @@ class Tryout:
         return {self.prompt, self.negative, *self.numbers.values(), self.strength, self.checkpoint}
 
 
-def build(page: Page, training: Training) -> Tryout:
+def build(page: Page, training: Training) -> Preview:
     nothing = Follower(page.workspace.root)
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=300):
@@ -92,7 +92,7 @@ def build(page: Page, training: Training) -> Tryout:
             picture = gr.HTML(empty(page.say(words.TRY_EMPTY), page.say(words.TRY_EMPTY_HINT)), elem_id="preview-image")
             judged = gr.HTML(verdict.view(page, None, nothing, None), elem_id="verdict")
     fields = {"train.seed": seed, "sample.steps": steps, "sample.guidance": guidance}
-    screen = Tryout(prompt, negative, fields, strength, checkpoint, button, picture, judged, gr.State(""))
+    screen = Preview(prompt, negative, fields, strength, checkpoint, button, picture, judged, gr.State(""))
     _connect(page, screen, training, dice)
     return screen
 
@@ -103,7 +103,7 @@ def number_field(page: Page, path: str, element: str) -> gr.Number:
     return gr.Number(setting.default, label=page.say(setting.label), step=step, elem_id=element, min_width=120)
 
 
-def _connect(page: Page, screen: Tryout, training: Training, dice: gr.Button) -> None:
+def _connect(page: Page, screen: Preview, training: Training, dice: gr.Button) -> None:
     seed = screen.numbers["train.seed"]
     drawing: dict[str, Any] = {
         "fn": event(page, draw, screen, training),
@@ -137,14 +137,14 @@ def warm_up(page: Page, job: Any) -> None:
         page.site.previews.warm_up()
 
 
-def draw(page: Page, screen: Tryout, training: Training, values: Values) -> Iterator[Any]:
+def draw(page: Page, screen: Preview, training: Training, values: Values) -> Iterator[Any]:
     """The base's picture and the LoRA's, step by step. What the same page asked for before is cancelled."""
     requests = _requests(page, screen, values[training.job], values)
     labels = [page.say(words.WITHOUT_LORA), page.say(words.WITH_LORA, strength=f"{requests[1].strength:g}")]
     yield from draw_pair(page, page.session, requests, labels)
 
 
-def _requests(page: Page, screen: Tryout, job: Any, values: Values) -> tuple[PreviewRequest, PreviewRequest]:
+def _requests(page: Page, screen: Preview, job: Any, values: Values) -> tuple[PreviewRequest, PreviewRequest]:
     """What to draw, checked: without the LoRA and with it."""
     spec = store.find(page.workspace, find(page, job))
     lora = verdict.chosen(page, spec, values[screen.checkpoint])

@@ -16,7 +16,7 @@ from sdlora import config
 from sdlora.config import Config
 from sdlora.core.errors import BadInput, SdloraError
 from sdlora.models import bases
-from sdlora.web.context import MEMORY, Page
+from sdlora.web.context import STORAGE_KEY, Page
 from sdlora.web.form import Form, Values, element_id, field, named
 from sdlora.web.handlers import event
 from sdlora.web.screens.pictures import Pictures
@@ -41,7 +41,7 @@ def build(page: Page, pictures: Pictures) -> Settings:
     presets = config.presets()
     first_preset = next(iter(presets))
     start = config.values_of(config.resolve(first_preset))
-    draft = gr.BrowserState({}, storage_key=f"{MEMORY}-draft", secret=MEMORY)
+    draft = gr.BrowserState({}, storage_key=f"{STORAGE_KEY}-draft", secret=STORAGE_KEY)
     preset = gr.Radio(
         [(f"{page.say(p.title)}\n{page.say(p.summary)}", p.name) for p in presets.values()],
         value=first_preset,

@@ -18,7 +18,7 @@ from sdlora.jobs.spec import JobSpec
 from sdlora.jobs.users import may_see
 from sdlora.library import catalog
 from sdlora.web import theme
-from sdlora.web.context import MEMORY, Page
+from sdlora.web.context import STORAGE_KEY, Page
 from sdlora.web.form import Values
 from sdlora.web.handlers import event
 from sdlora.web.screens.pictures import EDITS, Pictures
@@ -44,7 +44,7 @@ class Training:
 
 
 def build(page: Page, pictures: Pictures, settings: Settings) -> Training:
-    job = gr.BrowserState("", storage_key=f"{MEMORY}-job", secret=MEMORY)
+    job = gr.BrowserState("", storage_key=f"{STORAGE_KEY}-job", secret=STORAGE_KEY)
     nothing = Follower(page.workspace.root)
     with gr.Row(elem_classes="actions"):
         start = gr.Button(page.say(words.START), variant="primary", elem_id="train-start", interactive=False, scale=0)

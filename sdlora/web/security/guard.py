@@ -87,15 +87,15 @@ class Guard:
         headers = Headers(scope=scope)
         refusal = self._refusal(scope, headers)
         if refusal:
-            return await refusal(scope, receive, _hardened(send))
+            return await refusal(scope, receive, _with_security_headers(send))
         user = await self._user(scope, receive, headers)
         if isinstance(user, Response):
-            return await user(scope, receive, _hardened(send))
-        scope = _signed(scope, user)
+            return await user(scope, receive, _with_security_headers(send))
+        scope = _with_user(scope, user)
         body = self._body(scope, headers)
         if isinstance(body, Response):
-            return await body(scope, receive, _hardened(send))
-        await body.run(self.app, scope, receive, _hardened(send))
+            return await body(scope, receive, _with_security_headers(send))
+        await body.run(self.app, scope, receive, _with_security_headers(send))
 
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
         if not self._is_known(headers.get("host", "")):
@@ -112,7 +112,7 @@ class Guard:
             kind, _, token = headers.get("authorization", "").partition(" ")
             user = self.by_token(token.strip()) if kind.lower() == "bearer" else None
             return user or _plain(401, "Send the header: Authorization: Bearer TOKEN", {"www-authenticate": "Bearer"})
-        return await self.login.answer(scope, receive, headers) if self.login else EVERYBODY
+        return await self.login.user_or_form(scope, receive, headers) if self.login else EVERYBODY
 
     def _body(self, scope: Scope, headers: Headers) -> _Body | Response:
         """What will be let through of the body, or why nothing is."""
@@ -216,10 +216,10 @@ def is_reviewed(path: str) -> bool:
     return REVIEWED.fullmatch(path) is not None and ".." not in path
 
 
-def _hardened(send: Send) -> Send:
+def _with_security_headers(send: Send) -> Send:
     """Adds our headers where a route did not set its own, and drops gradio's invitations to other origins."""
 
-    async def hardened(message: MutableMapping[str, Any]) -> None:
+    async def send_hardened(message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
             kept = [(k, v) for k, v in message.get("headers", []) if not k.lower().startswith(b"access-control-")]
             present = {k.lower() for k, _ in kept}
@@ -227,14 +227,14 @@ def _hardened(send: Send) -> Send:
             message = {**message, "headers": [*kept, *added]}
         await send(message)
 
-    return hardened
+    return send_hardened
 
 
-def _signed(scope: Scope, user: User) -> Scope:
-    """The request as from this user, whatever it says itself."""
+def _with_user(scope: Scope, user: User) -> Scope:
+    """The request with the header that names its user, in place of any that came with it."""
     kept = [(name, value) for name, value in scope["headers"] if name.lower() != USER_HEADER.encode()]
-    told = [(USER_HEADER.encode(), f"{user.name}:{'admin' if user.admin else 'user'}".encode())]
-    return {**scope, "headers": [*kept, *told]}
+    written = [(USER_HEADER.encode(), f"{user.name}:{'admin' if user.admin else 'user'}".encode())]
+    return {**scope, "headers": [*kept, *written]}
 
 
 def _plain(status: int, sentence: str, headers: dict[str, str] | None = None) -> Response:

@@ -1,4 +1,4 @@
-"""The password in front of the page: one form, one cookie, and patience with guesses that doubles."""
+"""The login form, its session cookie, and a wait that doubles with every wrong guess."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ import hmac
 import ipaddress
 import secrets
 import time
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
-from typing import Any
 from urllib.parse import parse_qs
 
 from markupsafe import Markup
@@ -19,14 +17,15 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import Receive, Scope
 
+from sdlora.core.lru_cache import LruCache
 from sdlora.core.text import Language, Text
 from sdlora.jobs.users import EVERYBODY, User, Users
 from sdlora.web.strings import words
 
 COOKIE = "sdlora-login"
 FREE_GUESSES = 5
-LONGEST_WAIT = 900.0  # seconds
-KEPT = 1000  # browsers logged in, addresses remembered
+MAX_WAIT = 900.0  # seconds
+MAX_ENTRIES = 1000  # sessions; addresses with wrong guesses
 
 FORM = Markup(
     '<!doctype html><html lang="{lang}"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
@@ -42,24 +41,26 @@ NAME = Markup('<label>{name}<br><input name="name" autocomplete="username" requi
 
 @dataclass
 class Login:
-    """Who has shown the password. Lives in memory: a restart asks again."""
+    """Sessions and wrong guesses, in memory: a restart asks everybody again."""
 
     password: str
     users: Users | None = None  # then a name is asked for too, and `password` is nobody's
-    _sessions: OrderedDict[str, User] = field(default_factory=OrderedDict)
-    _wrong: OrderedDict[str, tuple[int, float]] = field(default_factory=OrderedDict)  # address -> guesses, closed until
+    _sessions: LruCache[str, User] = field(default_factory=lambda: LruCache(MAX_ENTRIES))
+    _guesses: LruCache[str, tuple[int, float]] = field(  # by address: wrong guesses, closed until
+        default_factory=lambda: LruCache(MAX_ENTRIES)
+    )
 
-    async def answer(self, scope: Scope, receive: Receive, headers: Headers) -> Response | User:
-        """Who is logged in by this browser; else the form, or what came of filling it in."""
+    async def user_or_form(self, scope: Scope, receive: Receive, headers: Headers) -> Response | User:
+        """The user of this browser's session; else the form, or the response to a filled-in one."""
         if scope["path"] == "/login" and scope["method"] == "POST":
             return await self._enter(Request(scope, receive))
-        user = self._known(headers.get("cookie", ""))
+        user = self._session_user(headers.get("cookie", ""))
         if user:
             return RedirectResponse("/", 303) if scope["path"] == "/login" else user
         is_page = scope["path"] in ("/", "/login", "/en", "/en/", "/ja", "/ja/")
         return self._form(headers, 401 if not is_page else 200)
 
-    def _known(self, cookies: str) -> User | None:
+    def _session_user(self, cookies: str) -> User | None:
         try:
             morsel = SimpleCookie(cookies).get(COOKIE)
         except CookieError:
@@ -71,19 +72,19 @@ class Login:
         name, password = (given.get(field, [""])[0] for field in ("name", "password"))
         # Counted before it is looked at: of a hundred guesses sent at once, each sees the ones before it.
         address = _network(request.client.host if request.client else "")
-        guesses, closed_until = self._wrong.get(address, (0, 0.0))
+        guesses, closed_until = self._guesses.get(address) or (0, 0.0)
         wait = closed_until - time.monotonic()
         if wait > 0:
             message = words.LOGIN_WAIT.fill(seconds=int(wait) + 1)
             return self._form(request.headers, 429, message, {"retry-after": str(int(wait) + 1)})
-        pause = min(LONGEST_WAIT, 2.0 ** (guesses + 1 - FREE_GUESSES)) if guesses + 1 >= FREE_GUESSES else 0.0
-        _remember(self._wrong, address, (guesses + 1, time.monotonic() + pause))
+        pause = min(MAX_WAIT, 2.0 ** (guesses + 1 - FREE_GUESSES)) if guesses + 1 >= FREE_GUESSES else 0.0
+        self._guesses.put(address, (guesses + 1, time.monotonic() + pause))
         user = await self._user(name, password)
         if user is None:
             return self._form(request.headers, 403, words.LOGIN_WRONG)
-        self._wrong.pop(address, None)
+        self._guesses.remove(address)
         token = secrets.token_urlsafe(32)
-        _remember(self._sessions, token, user)
+        self._sessions.put(token, user)
         response = RedirectResponse("/", 303)
         response.set_cookie(COOKIE, token, httponly=True, samesite="strict", max_age=30 * 86400)
         return response
@@ -112,7 +113,7 @@ class Login:
 
 
 def _network(address: str) -> str:
-    """Whom wrong guesses are counted against: whoever has one IPv6 address has 2^64 of them."""
+    """The address, or the /64 network, that wrong guesses count against: whoever has one IPv6 address has 2^64 of them."""
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -129,10 +130,3 @@ async def _short_body(request: Request, limit: int = 4096) -> bytes:
         if len(body) > limit:
             return b""
     return body
-
-
-def _remember(kept: OrderedDict[str, Any], key: str, value: Any) -> None:
-    kept[key] = value
-    kept.move_to_end(key)
-    if len(kept) > KEPT:
-        kept.popitem(last=False)

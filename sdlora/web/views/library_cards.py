@@ -40,7 +40,7 @@ def matches(page: Page, entry: Entry, query: str) -> bool:
     """Every word of the search is somewhere in its name, trigger word, base, trainer or kind."""
     if not query.strip():
         return True
-    known = page.site.known.of(entry.file)
+    known = page.site.headers.inspect(entry.file)
     said = known.metadata if known else {}
     kind = [known.trainer, known.network, known.format, page.say(words.FAMILY[known.family])] if known else []
     keys = ("modelspec.trigger_phrase", "ss_sd_model_name", "ss_output_name", "modelspec.title")
@@ -49,7 +49,7 @@ def matches(page: Page, entry: Entry, query: str) -> bool:
 
 
 def _row(page: Page, entry: Entry) -> Markup:
-    known = page.site.known.of(entry.file)
+    known = page.site.headers.inspect(entry.file)
     facts = " · ".join(_facts(page, entry, known))
     trigger = known.metadata.get("modelspec.trigger_phrase", "") if known else ""
     return Markup(

@@ -13,7 +13,7 @@ from sdlora.web.views import numbers
 Notes = dict[str, tuple[Text, ...]]  # by the job's id
 
 
-def notes(page: Page, jobs: Sequence[runner.Job], shown: Sequence[runner.Job]) -> Notes:
+def queue_notes(page: Page, jobs: Sequence[runner.Job], shown: Sequence[runner.Job]) -> Notes:
     """Of the jobs that are shown among all."""
     names = {job.spec.id: job.spec.name for job in jobs}
     starts = {} if any(job.gpu_lost for job in jobs) else eta.starts(jobs, lambda spec: _told(page, spec.id))
@@ -28,7 +28,7 @@ def notes(page: Page, jobs: Sequence[runner.Job], shown: Sequence[runner.Job]) -
 
 
 def _told(page: Page, id: str) -> eta.Follower:
-    with page.site.watch.follow(page.workspace.job(id)) as follower:
+    with page.site.events.follow(page.workspace.job(id)) as follower:
         return follower
 
 

@@ -34,7 +34,7 @@ def choices(page: Page, follower: Follower, outcome: Outcome | None) -> list[tup
 def chosen(page: Page, spec: JobSpec, choice: Any) -> Path:
     """The file of the chosen checkpoint. Raises BadInput where there is none."""
     paths = page.workspace.job(spec.id)
-    with page.site.watch.follow(paths) as follower:
+    with page.site.events.follow(paths) as follower:
         file = _file(paths, follower, Outcome.read(paths), choice)
     if file is None:
         raise BadInput(words.NO_CHECKPOINT)

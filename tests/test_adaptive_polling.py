@@ -1,4 +1,4 @@
-"""How often pages ask: the more are open, the less often each."""
+"""How often pages poll: the more are open, the less often each."""
 
 import json
 from dataclasses import replace
@@ -8,9 +8,9 @@ from typing import Any
 from sdlora.jobs.job_list import Overview
 from sdlora.jobs.paths import Workspace
 from sdlora.web import live
-from sdlora.web.adaptive_polling import GONE, LONGEST, MOST, Crowd
+from sdlora.web.adaptive_polling import CLOSED_AFTER, MAX_INTERVAL, MAX_PAGES, AdaptivePolling
 from sdlora.web.context import Page, Site
-from sdlora.web.event_cache import Watch
+from sdlora.web.event_cache import EventCache
 from sdlora.web.previews import Previews
 from sdlora.web.security.media import Media
 
@@ -22,28 +22,28 @@ class Clock:
         return self.now
 
 
-def test_few_pages_ask_every_second_and_fifty_every_five() -> None:
-    crowd = Crowd(Clock())
-    assert [crowd.seconds(f"{k}") for k in range(50)] == [1 + k // 10 for k in range(50)]
-    assert crowd.seconds("0") == 5
-    assert [crowd.seconds(f"{k}") for k in range(1000)][-1] == LONGEST
-    assert len(crowd.asked) == MOST  # whatever names a browser invents
+def test_few_pages_poll_every_second_and_fifty_every_five() -> None:
+    polling = AdaptivePolling(Clock())
+    assert [polling.interval(f"{k}") for k in range(50)] == [1 + k // 10 for k in range(50)]
+    assert polling.interval("0") == 5
+    assert [polling.interval(f"{k}") for k in range(1000)][-1] == MAX_INTERVAL
+    assert len(polling.last_request) == MAX_PAGES  # whatever names a browser invents
 
 
 def test_closed_pages_are_forgotten() -> None:
     clock = Clock()
-    crowd = Crowd(clock)
+    polling = AdaptivePolling(clock)
     for k in range(50):
-        crowd.seconds(f"{k}")
-    clock.now = GONE + 1
-    assert crowd.seconds("0") == 1
-    assert list(crowd.asked) == [hash("0")]
+        polling.interval(f"{k}")
+    clock.now = CLOSED_AFTER + 1
+    assert polling.interval("0") == 1
+    assert list(polling.last_request) == [hash("0")]
 
 
-def test_a_page_is_told_once(tmp_path: Path) -> None:
+def test_the_interval_is_sent_only_when_it_changes(tmp_path: Path) -> None:
     """The timer starts anew whenever it is told its interval, so it hears of changes only."""
     place = Workspace(tmp_path)
-    site = Site(place, Media(place.root), Previews(place.previews), Watch(), Overview(place))
+    site = Site(place, Media(place.root), Previews(place.previews), EventCache(), Overview(place))
     page = Page(site, "en")
 
     def asked(session: str, sent: str) -> tuple[Any, str]:

@@ -25,7 +25,7 @@ from sdlora.train import batches, latents, setup
 from sdlora.train.evaluate import MAX_HELD_OUT, split
 from sdlora.web import live
 from sdlora.web.context import Page, Site
-from sdlora.web.event_cache import Watch
+from sdlora.web.event_cache import EventCache
 from sdlora.web.previews import Previews
 from sdlora.web.screens import checkup, pictures
 from sdlora.web.security.media import Media
@@ -93,7 +93,7 @@ def settled(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_event_and_a_pass_of_the_queue_open_no_more_files_for_more_jobs(
     place: Workspace, running: JobSpec, settled: None
 ) -> None:
-    site = Site(place, Media(place.root), Previews(place.previews), Watch(), Overview(place))
+    site = Site(place, Media(place.root), Previews(place.previews), EventCache(), Overview(place))
     page, queue = Page(site, "en"), Queue(place, site.overview)
     counts = []
     for more in (10, 90):
@@ -141,7 +141,7 @@ def test_a_worker_that_ends_without_a_mark_is_seen(place: Workspace, running: Jo
 
 
 def test_one_more_edit_reads_no_set_and_no_picture_again(place: Workspace) -> None:
-    site = Site(place, Media(place.root), Previews(place.previews), Watch(), Overview(place))
+    site = Site(place, Media(place.root), Previews(place.previews), EventCache(), Overview(place))
     page, counts = Page(site, "en"), []
     current = import_pictures([draw_pictures(place.root / "pictures", 6)], place.datasets)
     for number in range(12):

@@ -20,7 +20,7 @@ from sdlora.jobs.paths import JobPaths, Workspace
 from sdlora.jobs.queue import Queue
 from sdlora.web import server
 from sdlora.web.context import Site
-from sdlora.web.event_cache import Watch
+from sdlora.web.event_cache import EventCache
 from sdlora.web.previews import Previews
 from sdlora.web.security.media import Media
 from tests.browser import ROOT, started_app
@@ -120,7 +120,10 @@ def test_the_queues_clock_outlives_a_fault(place: Workspace, monkeypatch: pytest
 
     monkeypatch.setattr(Queue, "tick", tick)
     (place.root / "uploads").mkdir()
-    site, ended = Site(place, Media(place.root), Previews(place.previews), Watch(), Overview(place)), threading.Event()
+    site, ended = (
+        Site(place, Media(place.root), Previews(place.previews), EventCache(), Overview(place)),
+        threading.Event(),
+    )
     clock = threading.Thread(target=server._clock, args=(site, ended))
     clock.start()
     wait(lambda: len(ticks) >= 2, 30)

@@ -8,22 +8,23 @@ import sys
 
 import typer
 
-from sdlora.cli import dataset, demo, facts, health, lora_tools, preview, train, user
+from sdlora.cli import app, dataset, demo, facts, health, lora_tools, preview, train, user
 from sdlora.cli.options import print_json
 from sdlora.core.errors import BadInput, DiskFull, SdloraError
 from sdlora.core.text import Text
 
-app = typer.Typer(
+commands = typer.Typer(
     name="sdlora",
-    help="Train Stable Diffusion LoRAs: python app.py opens the web page, these commands do the same from scripts.",
+    help="Train Stable Diffusion LoRAs: `sdlora app` serves the web page, the other commands do the same from scripts.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-app.add_typer(dataset.app, name="dataset")
-app.add_typer(user.app, name="user")
+commands.add_typer(dataset.app, name="dataset")
+commands.add_typer(user.app, name="user")
 for command in (
+    app.app,
     demo.demo,
     train.train,
     train.resume,
@@ -39,19 +40,20 @@ for command in (
     facts.doctor,
     health.health,
 ):
-    app.command()(command)
+    commands.command()(command)
 
 
-def main() -> None:
-    """Run a command. A refusal is one sentence on stderr and the error's exit code, never a traceback.
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command, by default the one that this process was started with.
 
-    With `--json` it is also, in both languages, the one object on stdout.
+    A refusal is one sentence on stderr and the error's exit code, never a traceback. With `--json`
+    it is also, in both languages, the one object on stdout.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8; in JSON this is an escape
     try:
-        app()
+        commands(arguments, prog_name="sdlora")
     except SdloraError as error:
         sys.exit(refuse(error.text, error.exit_code))
     except OSError as error:  # no permission, no such folder, a name too long: the system says it in its own words

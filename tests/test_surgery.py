@@ -14,7 +14,7 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from sdlora.adapters.spec import Part
-from sdlora.cli import app
+from sdlora.cli import commands
 from sdlora.core.errors import BadInput, SdloraError
 from sdlora.lora_files import merge, write
 from sdlora.lora_files.extract import changed, changes, extract
@@ -194,7 +194,7 @@ def test_a_merged_base_draws_what_base_and_lora_draw(tiny_base: Path, tmp_path: 
 
 def sdlora(*words: object, code: int = 0) -> Any:
     """A command in this process, where torch is loaded already: its last line as JSON, or what it refuses with."""
-    done = CliRunner().invoke(app, [*map(str, words), "--json"])
+    done = CliRunner().invoke(commands, [*map(str, words), "--json"])
     if code:
         assert isinstance(done.exception, SdloraError)
         assert done.exception.exit_code == code

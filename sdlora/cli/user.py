@@ -1,4 +1,4 @@
-"""`user add`, `user list`, `user remove`: the file for `app.py --users-file`."""
+"""`user add`, `user list`, `user remove`: the file for `sdlora app --users-file`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sdlora.core.text import Text
 from sdlora.jobs.users import Users, new_entry
 
 app = typer.Typer(help="People who share one machine.", no_args_is_help=True, rich_markup_mode=None)
-FileOption = Annotated[Path, typer.Option("--file", help="The file that app.py --users-file reads.")]
+FileOption = Annotated[Path, typer.Option("--file", help="The file that sdlora app --users-file reads.")]
 NameArgument = Annotated[str, typer.Argument(help="Small letters, digits and dashes.")]
 
 

@@ -67,7 +67,7 @@ def measure_data(root: Path, count: int) -> Row:
     """Import, doctor and opening: a process without torch."""
     draw_pictures(root / "pictures", count)
     sets = root / "workspace" / "datasets"
-    importing, dataset = timed(lambda: import_pictures([root / "pictures"], sets, "set", most=limits.OWN))
+    importing, dataset = timed(lambda: import_pictures([root / "pictures"], sets, "set", maximum=limits.LOCAL_FOLDER))
     after_import = peak_megabytes()
     shutil.rmtree(root / "pictures")
     doctor, _ = timed(lambda: check(dataset, 64))

@@ -97,12 +97,12 @@ class Soak:
         state = runner.status(paths)
         if state == "done":
             self.open.remove(paths)
-        given_up = state == "interrupted" and runner.attempts_without_progress(paths) >= runner.ATTEMPTS
+        given_up = state == "interrupted" and runner.attempts_without_progress(paths) >= runner.MAX_ATTEMPTS
         if given_up or state in ("failed", "stopped"):
             outcome = Outcome.read(paths)
             with contextlib.suppress(BadInput):
                 runner.resume(paths)
-                self.by_hand[outcome.reason_en[:60] or state if outcome else "given up"] += 1
+                self.by_hand[outcome.reason.en[:60] or state if outcome else "given up"] += 1
 
 
 def weights(paths: JobPaths) -> bytes | None:

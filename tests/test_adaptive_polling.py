@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sdlora.jobs.job_list import Overview
+from sdlora.jobs.job_list import JobList
 from sdlora.jobs.paths import Workspace
 from sdlora.web import live
 from sdlora.web.adaptive_polling import CLOSED_AFTER, MAX_INTERVAL, MAX_PAGES, AdaptivePolling
@@ -43,7 +43,7 @@ def test_closed_pages_are_forgotten() -> None:
 def test_the_interval_is_sent_only_when_it_changes(tmp_path: Path) -> None:
     """The timer starts anew whenever it is told its interval, so it hears of changes only."""
     place = Workspace(tmp_path)
-    site = Site(place, Media(place.root), Previews(place.previews), EventCache(), Overview(place))
+    site = Site(place, Media(place.root), Previews(place.previews), EventCache(), JobList(place))
     page = Page(site, "en")
 
     def asked(session: str, sent: str) -> tuple[Any, str]:

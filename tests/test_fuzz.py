@@ -23,7 +23,7 @@ from sdlora.core.errors import BadInput
 from sdlora.core.safetensors_io.header import read_header
 from sdlora.data.caption_files import decode_text, read_csv, read_jsonl
 from sdlora.data.captions import clean_caption
-from sdlora.data.limits import Refused
+from sdlora.data.limits import Refusal
 from sdlora.data.text_decoding import clean_name
 from sdlora.data.zips import open_zip, safe_members
 from sdlora.lora_files.inspect import inspect_file
@@ -96,7 +96,7 @@ def test_zips(content: bytes, write: Write) -> None:
     )
 )
 def test_captions(content: bytes) -> None:
-    with suppress(Refused):
+    with suppress(Refusal):
         text, _ = decode_text(content)
         caption = clean_caption(text)
         assert caption.encode() is not None
@@ -119,9 +119,9 @@ def test_tables(text: str) -> None:
     for name, caption in rows:
         assert isinstance(name, str)
         assert isinstance(caption, str)
-    with suppress(Refused):
+    with suppress(Refusal):
         read_csv(text)
-    with suppress(Refused):
+    with suppress(Refusal):
         read_csv("file_name,text\n" + text)
 
 

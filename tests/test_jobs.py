@@ -81,7 +81,7 @@ def test_killed_seen_and_resumed_to_the_same_bytes(place: Workspace, dataset: Da
     whole = job(place, dataset, tiny_base)
     broken = job(place, dataset, tiny_base, **{"train.sample_every": 299})  # another job, the same training
     assert runner.status(whole) == runner.status(broken) == "queued"
-    assert [j.place for j in runner.jobs(place)] == [2, 1]
+    assert [j.queue_position for j in runner.jobs(place)] == [2, 1]
 
     started = runner.start_next(place)
     assert started is not None
@@ -151,15 +151,15 @@ def test_a_job_that_cannot_run_says_why(place: Workspace, dataset: Dataset, tiny
     outcome = Outcome.read(paths)
     assert outcome
     assert outcome.exit_code == 64
-    assert "no base model" in outcome.reason_en
-    assert "見つかりません" in outcome.reason_ja
+    assert "no base model" in outcome.reason.en
+    assert "見つかりません" in outcome.reason.ja
 
 
 def test_a_double_click_is_one_job_and_names_are_unique(place: Workspace, dataset: Dataset, tiny_base: Path) -> None:
     once, twice = job(place, dataset, tiny_base), job(place, dataset, tiny_base)
     assert once == twice
     job(place, dataset, tiny_base, **{"train.seed": 5})
-    names = [s.name for s in store.every(place)]
+    names = [s.name for s in store.list_specs(place)]
     assert len(set(names)) == len(names) == 2
 
 
@@ -180,7 +180,7 @@ def test_a_job_reads_back_as_written(place: Workspace, dataset: Dataset, tiny_ba
     assert spec.settings.lora.rank == 2
     assert len(spec.base_fingerprint) == 64
     assert spec.versions["torch"]
-    assert store.find(place, paths.id) == spec
+    assert store.get_spec(place, paths.id) == spec
 
 
 def test_running_jobs_are_not_deleted(place: Workspace, dataset: Dataset, tiny_base: Path) -> None:

@@ -17,12 +17,12 @@ from sdlora import config
 from sdlora.core.errors import BadInput
 from sdlora.data import import_pictures
 from sdlora.jobs import store
-from sdlora.jobs.job_list import Overview
+from sdlora.jobs.job_list import JobList
+from sdlora.jobs.ownership import User
 from sdlora.jobs.paths import Workspace
 from sdlora.jobs.spec import Outcome
-from sdlora.jobs.users import User
 from sdlora.library import catalog, publish, tasks
-from sdlora.library.catalog import Entry
+from sdlora.library.catalog import LibraryEntry
 from sdlora.lora_files import write
 from sdlora.lora_files.layers import Layer, Lora
 from tests.conftest import draw_pictures
@@ -57,41 +57,41 @@ def trained(place: Workspace, tmp_path: Path, tiny_base: Path) -> str:
     return spec.id
 
 
-def waited(entry: Entry, place: Workspace) -> Entry:
+def waited(entry: LibraryEntry, place: Workspace) -> LibraryEntry:
     for _ in range(1200):
         if tasks.status(entry) != "working":
-            return catalog.find(place, entry.id)
+            return catalog.get_entry(place, entry.id)
         time.sleep(0.1)
     raise AssertionError("it takes too long")
 
 
 def test_files_from_outside(place: Workspace, tmp_path: Path) -> None:
-    first = catalog.add(place, lora_file(tmp_path / "a.safetensors"), "my style (v2).safetensors")
+    first = catalog.add_file(place, lora_file(tmp_path / "a.safetensors"), "my style (v2).safetensors")
     assert first.name == "my-style-v2"
     assert first.file.is_file()
     assert not (tmp_path / "a.safetensors").exists()  # moved
     assert tasks.status(first) == "ready"
     with pytest.raises(BadInput, match="already, as “my-style-v2”"):
-        catalog.add(place, lora_file(tmp_path / "again" / "a.safetensors"), "x.safetensors")
+        catalog.add_file(place, lora_file(tmp_path / "again" / "a.safetensors"), "x.safetensors")
     save_file({"x": torch.zeros(2)}, tmp_path / "c.safetensors")
     with pytest.raises(BadInput, match=r"holiday\.safetensors holds 1 tensors"):
-        catalog.add(place, tmp_path / "c.safetensors", "holiday.safetensors")
+        catalog.add_file(place, tmp_path / "c.safetensors", "holiday.safetensors")
     (tmp_path / "d.safetensors").write_bytes(b"\xff" * 100)
     for name, says in (("d.safetensors", "not a whole safetensors"), ("d.ckpt", "no .safetensors file")):
         with pytest.raises(BadInput, match=says):
-            catalog.add(place, tmp_path / "d.safetensors", name)
-    assert [e.id for e in catalog.entries(place)] == [first.id]
+            catalog.add_file(place, tmp_path / "d.safetensors", name)
+    assert [e.id for e in catalog.list_entries(place)] == [first.id]
     assert {p.name for p in catalog.folder(place).iterdir()} == {first.id}
 
 
 def stamp(place: Workspace) -> str:
-    return catalog.stamp(Overview(place))
+    return catalog.version(JobList(place))
 
 
 def test_rename_delete_and_back(place: Workspace, tmp_path: Path, tiny_base: Path) -> None:
     job = trained(place, tmp_path, tiny_base)
-    added = catalog.add(place, lora_file(tmp_path / "a.safetensors", 2), "a.safetensors")
-    assert [(e.name, e.origin) for e in catalog.entries(place)] == [("a", "added"), ("discs", "trained")]
+    added = catalog.add_file(place, lora_file(tmp_path / "a.safetensors", 2), "a.safetensors")
+    assert [(e.name, e.origin) for e in catalog.list_entries(place)] == [("a", "added"), ("discs", "trained")]
     before = added.file.read_bytes()
     stamps = [stamp(place)]
     assert catalog.rename(place, added.id, "水彩 画").name == "水彩-画"
@@ -106,7 +106,7 @@ def test_rename_delete_and_back(place: Workspace, tmp_path: Path, tiny_base: Pat
         catalog.delete(place, id)
         stamps.append(stamp(place))
         with pytest.raises(BadInput, match="not in the Library"):
-            catalog.find(place, id)
+            catalog.get_entry(place, id)
     assert [(d.id, d.name) for d in catalog.trash(place)] == [(added.id, "水彩-画"), (job, "round")]
     assert len(set(stamps)) == len(stamps)  # the page sees each of these
     assert catalog.restore(place, job).name == "round"
@@ -116,28 +116,28 @@ def test_rename_delete_and_back(place: Workspace, tmp_path: Path, tiny_base: Pat
     assert [d.id for d in catalog.trash(place)] == [added.id]
     catalog.empty_trash(place)
     assert not catalog.trash(place)
-    assert [e.id for e in catalog.entries(place)] == [job]
+    assert [e.id for e in catalog.list_entries(place)] == [job]
     for bad in ("../" + job, "", "file-../x", "file-none"):
         with pytest.raises(BadInput):
-            catalog.find(place, bad)
+            catalog.get_entry(place, bad)
         with pytest.raises(BadInput):
             catalog.restore(place, bad)
 
 
 def test_made_of_others_by_a_process(place: Workspace, tmp_path: Path) -> None:
-    a, b = (catalog.add(place, lora_file(tmp_path / f"{n}.safetensors", n), f"{n}.safetensors") for n in (1, 2))
-    wanted = catalog.new(place, "both", "merged", of=(a.name, b.name))
+    a, b = (catalog.add_file(place, lora_file(tmp_path / f"{n}.safetensors", n), f"{n}.safetensors") for n in (1, 2))
+    wanted = catalog.new_entry(place, "both", "merged", of=(a.name, b.name))
     entry = tasks.start(place, wanted, ["merge", f"{a.file}:0.5", f"{b.file}:-1"])
     assert tasks.status(entry) == "working"
     while_working = stamp(place)
     with pytest.raises(BadInput, match="being made"):
-        tasks.start(place, catalog.new(place, "c", "merged"), ["merge", f"{a.file}:1"])
+        tasks.start(place, catalog.new_entry(place, "c", "merged"), ["merge", f"{a.file}:1"])
     with pytest.raises(BadInput, match="still being made"):
         catalog.delete(place, entry.id)
     entry = waited(entry, place)
     assert (tasks.status(entry), entry.name, entry.of) == ("ready", "both", ("1", "2"))
     assert stamp(place) != while_working  # the page sees that it is ready
-    assert tasks.answer(entry)["rank"] == 8
+    assert tasks.result(entry)["rank"] == 8
     name = "lora_unet_" + Q.replace(".", "_")
     parts = [load_file(e.file) for e in (a, b, entry)]
     deltas = [
@@ -151,50 +151,52 @@ def test_made_of_others_by_a_process(place: Workspace, tmp_path: Path) -> None:
 
     peft = waited(
         tasks.start(
-            place, catalog.new(place, "p", "converted", of=("both",)), ["convert", str(entry.file), "--to", "peft"]
+            place,
+            catalog.new_entry(place, "p", "converted", of=("both",)),
+            ["convert", str(entry.file), "--to", "peft"],
         ),
         place,
     )
     assert (tasks.status(peft), peft.file.name) == ("ready", "peft")
-    with zipfile.ZipFile(publish.bundle_entry(peft, tmp_path / "p.zip")) as archive:
+    with zipfile.ZipFile(publish.export_entry_zip(peft, tmp_path / "p.zip")) as archive:
         assert {"p/unet/adapter_config.json", "p/unet/adapter_model.safetensors", "p/README.md"} <= set(
             archive.namelist()
         )
 
 
 def test_a_refused_a_killed_and_a_cancelled_one(place: Workspace, tmp_path: Path) -> None:
-    a = catalog.add(place, lora_file(tmp_path / "a.safetensors"), "a.safetensors")
+    a = catalog.add_file(place, lora_file(tmp_path / "a.safetensors"), "a.safetensors")
     failed = waited(
-        tasks.start(place, catalog.new(place, "small", "resized"), ["resize", str(a.file), "--rank", "9"]), place
+        tasks.start(place, catalog.new_entry(place, "small", "resized"), ["resize", str(a.file), "--rank", "9"]), place
     )
     assert tasks.status(failed) == "failed"
     assert "rank is 4" in tasks.reason(failed).en
     assert "ランクは 4" in tasks.reason(failed).ja
-    killed = tasks.start(place, catalog.new(place, "k", "resized"), ["resize", str(a.file), "--rank", "2"])
+    killed = tasks.start(place, catalog.new_entry(place, "k", "resized"), ["resize", str(a.file), "--rank", "2"])
     os.killpg(json.loads((killed.home / "process.json").read_text())["pid"], signal.SIGKILL)
     killed = waited(killed, place)
     assert (tasks.status(killed), tasks.reason(killed).en[:17]) == ("failed", "The process ended")
-    cancelled = tasks.start(place, catalog.new(place, "c", "resized"), ["resize", str(a.file), "--rank", "2"])
+    cancelled = tasks.start(place, catalog.new_entry(place, "c", "resized"), ["resize", str(a.file), "--rank", "2"])
     tasks.cancel(place, cancelled.id)
     assert not cancelled.home.exists()
     for entry in (failed, killed):
         catalog.delete(place, entry.id)
-    assert [e.id for e in catalog.entries(place)] == [a.id]
+    assert [e.id for e in catalog.list_entries(place)] == [a.id]
 
 
 def test_progress_is_read_from_what_the_command_tells(place: Workspace, tmp_path: Path) -> None:
-    entry = catalog.add(place, lora_file(tmp_path / "a.safetensors"), "a.safetensors")
+    entry = catalog.add_file(place, lora_file(tmp_path / "a.safetensors"), "a.safetensors")
     assert tasks.progress(entry) == tasks.Progress("", 0, 0, None)
     (entry.home / "log.txt").write_text("a library's warning\nmerging: 1 of 9\ncutting: 3 of 12\n")
-    told = tasks.progress(Entry(**{**vars(entry), "created": time.time() - 30}))
+    told = tasks.progress(LibraryEntry(**{**vars(entry), "created": time.time() - 30}))
     assert (told.phase, told.done, told.total) == ("cutting", 3, 12)
     assert told.seconds_left == pytest.approx(90, abs=2)
 
 
 def test_a_zip_of_a_file_from_outside(place: Workspace, tmp_path: Path) -> None:
-    entry = catalog.add(place, lora_file(tmp_path / "a.safetensors"), "a.safetensors")
+    entry = catalog.add_file(place, lora_file(tmp_path / "a.safetensors"), "a.safetensors")
     catalog.rename(place, entry.id, "b")
-    out = publish.bundle_entry(catalog.find(place, entry.id), tmp_path / "b.zip")
+    out = publish.export_entry_zip(catalog.get_entry(place, entry.id), tmp_path / "b.zip")
     with zipfile.ZipFile(out) as archive:
         assert set(archive.namelist()) == {"b/b.safetensors", "b/b.json", "b/README.md"}
         assert archive.read("b/b.safetensors") == entry.file.read_bytes()
@@ -204,15 +206,15 @@ def test_a_zip_of_a_file_from_outside(place: Workspace, tmp_path: Path) -> None:
 
 def test_each_user_has_their_own(place: Workspace, tmp_path: Path) -> None:
     alice, bob, admin = User("alice", False), User("bob", False), User("root", True)
-    entry = catalog.add(place, lora_file(tmp_path / "a.safetensors"), "a.safetensors", alice)
-    assert [len(catalog.entries(place, user)) for user in (alice, bob, admin)] == [1, 0, 1]
-    for change in (catalog.find, catalog.delete, tasks.cancel):
+    entry = catalog.add_file(place, lora_file(tmp_path / "a.safetensors"), "a.safetensors", alice)
+    assert [len(catalog.list_entries(place, user)) for user in (alice, bob, admin)] == [1, 0, 1]
+    for change in (catalog.get_entry, catalog.delete, tasks.cancel):
         with pytest.raises(BadInput, match="not in the Library"):
             change(place, entry.id, bob)
-    twin = catalog.add(
+    twin = catalog.add_file(
         place, lora_file(tmp_path / "b.safetensors"), "a.safetensors", bob
     )  # who may not see it has it too
-    assert (twin.name, catalog.find(place, twin.id, bob).owner) == ("a-2", "bob")
+    assert (twin.name, catalog.get_entry(place, twin.id, bob).owner) == ("a-2", "bob")
     catalog.delete(place, entry.id, alice)
     assert [len(catalog.trash(place, user)) for user in (alice, bob)] == [1, 0]
     catalog.empty_trash(place, user=bob)

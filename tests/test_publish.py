@@ -133,7 +133,7 @@ def test_the_outcome_carries_the_certificate(job: JobPaths) -> None:
 
 
 def test_what_lies_beside_the_file(job: JobPaths, tmp_path: Path) -> None:
-    written = publish.deliver(job, tmp_path / "out" / "disc.safetensors")
+    written = publish.export_file(job, tmp_path / "out" / "disc.safetensors")
     assert [p.name for p in written] == ["disc.safetensors", "disc.json", "disc.png"]
     beside = json.loads(written[1].read_text())
     outcome = Outcome.read(job)
@@ -146,7 +146,7 @@ def test_what_lies_beside_the_file(job: JobPaths, tmp_path: Path) -> None:
 
 
 def test_the_zip_has_everything_and_is_always_the_same(job: JobPaths, tmp_path: Path) -> None:
-    first, second = publish.bundle(job, tmp_path / "a.zip"), publish.bundle(job, tmp_path / "b.zip")
+    first, second = publish.export_zip(job, tmp_path / "a.zip"), publish.export_zip(job, tmp_path / "b.zip")
     assert first.read_bytes() == second.read_bytes()
     with zipfile.ZipFile(first) as archive:
         assert archive.testzip() is None
@@ -167,4 +167,4 @@ def test_the_zip_has_everything_and_is_always_the_same(job: JobPaths, tmp_path: 
 
 def test_a_job_without_a_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no file yet"):
-        publish.bundle(JobPaths(tmp_path), tmp_path / "x.zip")
+        publish.export_zip(JobPaths(tmp_path), tmp_path / "x.zip")

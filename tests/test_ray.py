@@ -15,6 +15,7 @@ import pytest
 from sdlora.core.text import Text
 from sdlora.data import import_pictures
 from sdlora.jobs import runner
+from sdlora.jobs.launchers.launcher import Launcher
 from sdlora.jobs.paths import JobPaths, Workspace
 from sdlora.jobs.queue import Queue
 from sdlora.jobs.spec import Outcome
@@ -49,7 +50,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     finally:
         for process in psutil.Process().children():
             with contextlib.suppress(psutil.NoSuchProcess):  # it has ended
-                if "sdlora.jobs.launchers.ray_node" in process.cmdline():
+                if "sdlora.jobs.launchers.ray" in process.cmdline():
                     process.kill()
         made.shutdown()
 
@@ -84,7 +85,7 @@ def row(place: Workspace, paths: JobPaths) -> str:
 def test_a_dead_nodes_job_goes_on_elsewhere_to_the_same_bytes(
     cluster: Any, workspace: Path, pictures: Path, tiny_base: Path
 ) -> None:
-    place, queue = Workspace(workspace).make(), Queue(Workspace(workspace))
+    place, queue = Workspace(workspace).make(), Queue(Workspace(workspace), Launcher.from_environment())
     dataset = import_pictures([pictures], place.datasets)
     whole = job(place, dataset, tiny_base, **{"train.steps": 150})
     # another job, the same training

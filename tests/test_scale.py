@@ -17,7 +17,7 @@ from sdlora import config
 from sdlora.core import events
 from sdlora.data import import_pictures, with_captions
 from sdlora.jobs import job_list, lock, runner, store
-from sdlora.jobs.job_list import Overview
+from sdlora.jobs.job_list import JobList
 from sdlora.jobs.paths import Workspace
 from sdlora.jobs.queue import Queue
 from sdlora.jobs.spec import JobSpec, Outcome
@@ -93,8 +93,8 @@ def settled(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_event_and_a_pass_of_the_queue_open_no_more_files_for_more_jobs(
     place: Workspace, running: JobSpec, settled: None
 ) -> None:
-    site = Site(place, Media(place.root), Previews(place.previews), EventCache(), Overview(place))
-    page, queue = Page(site, "en"), Queue(place, site.overview)
+    site = Site(place, Media(place.root), Previews(place.previews), EventCache(), JobList(place))
+    page, queue = Page(site, "en"), Queue(place, site.job_list)
     counts = []
     for more in (10, 90):
         add_jobs(place, running, more)
@@ -105,7 +105,7 @@ def test_an_event_and_a_pass_of_the_queue_open_no_more_files_for_more_jobs(
 
 
 def test_the_overview_says_what_the_folders_say(place: Workspace, running: JobSpec, settled: None) -> None:
-    seen = Overview(place)
+    seen = JobList(place)
     assert seen.jobs() == runner.jobs(place)
     queued, done = add_jobs(place, running, 2)
     assert next((j.spec.id, j.status) for j in seen.jobs()) == (done.id, "done"), "a new one is seen at once"
@@ -129,7 +129,7 @@ def test_the_overview_says_what_the_folders_say(place: Workspace, running: JobSp
 def test_a_worker_that_ends_without_a_mark_is_seen(place: Workspace, running: JobSpec, settled: None) -> None:
     (place.job(running.id).log).touch()
     other = add_jobs(place, running, 1)[0]
-    seen, paths = Overview(place), place.job(other.id)
+    seen, paths = JobList(place), place.job(other.id)
     paths.log.touch()
     held = lock.acquire(paths.lock)
     assert held is not None
@@ -141,7 +141,7 @@ def test_a_worker_that_ends_without_a_mark_is_seen(place: Workspace, running: Jo
 
 
 def test_one_more_edit_reads_no_set_and_no_picture_again(place: Workspace) -> None:
-    site = Site(place, Media(place.root), Previews(place.previews), EventCache(), Overview(place))
+    site = Site(place, Media(place.root), Previews(place.previews), EventCache(), JobList(place))
     page, counts = Page(site, "en"), []
     current = import_pictures([draw_pictures(place.root / "pictures", 6)], place.datasets)
     for number in range(12):

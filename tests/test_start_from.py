@@ -90,12 +90,12 @@ def test_a_name_of_the_library_or_on_the_command_line_a_file(tmp_path: Path, tin
     def settings(wanted: str) -> config.Config:
         return config.from_values({"model.base": str(tiny_base), "model.start_from": wanted})
 
-    assert catalog.starting_file(place, settings("")) is None
-    assert catalog.starting_file(place, settings(str(mine)), files=True) == mine
+    assert catalog.resolve_start_from(place, settings("")) is None
+    assert catalog.resolve_start_from(place, settings(str(mine)), files=True) == mine
     with pytest.raises(BadInput, match="in the Library"):  # as a browser asks: no path on the server
-        catalog.starting_file(place, settings(str(mine)))
-    entry = catalog.add(place, mine, "older.safetensors")
-    file = catalog.starting_file(place, settings("older"))
+        catalog.resolve_start_from(place, settings(str(mine)))
+    entry = catalog.add_file(place, mine, "older.safetensors")
+    file = catalog.resolve_start_from(place, settings("older"))
     assert file == entry.file
     with pytest.raises(BadInput, match="no LoRA 'older' to start from"):
         store.create(place, dataset, settings("older"))

@@ -15,9 +15,10 @@ import typer
 
 from sdlora.core.errors import BadInput, SdloraError
 from sdlora.core.text import Text
-from sdlora.jobs import runner
+from sdlora.jobs.launchers.launcher import Launcher
+from sdlora.jobs.launchers.local import terminate_workers
 from sdlora.jobs.paths import Workspace, default_workspace
-from sdlora.jobs.users import Users
+from sdlora.web.security.user_file import UserFile
 
 
 def app(
@@ -68,17 +69,15 @@ def app(
     from sdlora.web.serve import serve
     from sdlora.web.server import make_app
 
-    os.environ["SDLORA_RUNNER"] = runner_name  # read by whoever starts a job
-    if ray_address:
-        os.environ["RAY_ADDRESS"] = ray_address
+    launcher = Launcher(runner_name, ray_address or "")
     try:
-        runner.chosen()
+        launcher.check()
         listener = socket.create_server((host, port), backlog=128)
-        users = Users.read(users_file) if users_file else None
+        users = UserFile.read(users_file) if users_file else None
         password = "" if users else password_for(host, password_file)
         names = os.environ.get("SDLORA_HOSTS", "").split(",")
         site = Workspace(workspace.absolute()) if workspace else Workspace(default_workspace())
-        server = make_app(site, host, names, password, users)
+        server = make_app(site, host, names, password, users, launcher)
     except (OSError, SdloraError) as error:
         print(f"sdlora cannot start: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
@@ -89,7 +88,7 @@ def app(
         asyncio.run(serve(server, listener, host, open_page))
     finally:
         if end_workers:
-            runner.end_children()
+            terminate_workers()
 
 
 def password_for(host: str, file: Path | None) -> str:

@@ -95,8 +95,8 @@ def import_with_bar(paths: list[Path], workspace: Workspace, name: str | None) -
     if missing:
         raise BadInput(Text(f"{missing[0]} does not exist.", f"{missing[0]} がありません。"))
     with progress_bar("importing") as advance:
-        most = limits.OWN if all(p.is_dir() for p in paths) else limits.GIVEN
-        return import_pictures(paths, workspace.datasets, name, advance, most)
+        maximum = limits.LOCAL_FOLDER if all(p.is_dir() for p in paths) else limits.UPLOAD
+        return import_pictures(paths, workspace.datasets, name, advance, maximum)
 
 
 def summary(dataset: Dataset) -> dict[str, object]:

@@ -15,7 +15,7 @@ from sdlora.cli.follow import follow
 from sdlora.cli.options import JsonOption, WorkspaceOption, open_workspace, print_json
 from sdlora.core.environment import child_environment
 from sdlora.core.events import Follower
-from sdlora.core.fast_import import at_once
+from sdlora.core.fast_import import gc_paused
 from sdlora.core.files import write_bytes
 from sdlora.jobs import store
 from sdlora.jobs.paths import JobPaths
@@ -37,7 +37,7 @@ def demo(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None
     paths = place.job(spec.id)
     if follow(paths) != "done":
         outcome = Outcome.read(paths)
-        print(outcome.reason_en if outcome else f"The worker was killed; its log is {paths.log}", file=sys.stderr)
+        print(outcome.reason.en if outcome else f"The worker was killed; its log is {paths.log}", file=sys.stderr)
         raise typer.Exit(1)
     outcome = Outcome.read(paths)
     assert outcome is not None
@@ -80,7 +80,7 @@ def _export(paths: JobPaths, outcome: Outcome, folder: Path) -> dict[str, Path]:
 def _draw_sheet(lora: Path, out: Path) -> None:
     """Prompts down, strengths across, one seed a row."""
     os.environ |= child_environment()  # before torch loads OpenMP
-    with at_once():
+    with gc_paused():
         from sdlora.render.renderer import DrawRequest, open_renderer
 
     with progress_bar("drawing") as advance:

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from sdlora.core.events import Follower, Phase
 from sdlora.jobs import runner
+from sdlora.jobs.launchers.launcher import Launcher
 from sdlora.jobs.paths import JobPaths
 from sdlora.jobs.queue import Queue
 
@@ -28,7 +29,7 @@ _PHASES = {
 def follow(paths: JobPaths) -> runner.Status:
     """Start the job when its turn comes and show it. Ctrl-C asks the worker to save and stop; a second one leaves it running."""
     console = Console(stderr=True)
-    follower, queue = Follower(paths.events), Queue(paths.workspace)
+    follower, queue = Follower(paths.events), Queue(paths.workspace, Launcher.from_environment())
     show = _bar(console) if console.is_terminal else _Lines(console)
     stopping = told = False
     with show:

@@ -13,7 +13,7 @@ from sdlora.cli.bar import progress_bar
 from sdlora.config import resolve
 from sdlora.core.environment import child_environment
 from sdlora.core.errors import BadInput
-from sdlora.core.fast_import import at_once
+from sdlora.core.fast_import import gc_paused
 from sdlora.core.text import Text
 from sdlora.render.contact_sheet import sheet
 
@@ -47,7 +47,7 @@ def preview(
             )
         )
     os.environ |= child_environment()  # before torch loads OpenMP
-    with at_once():
+    with gc_paused():
         from sdlora.render.renderer import DrawRequest, open_renderer
 
     out.absolute().parent.mkdir(parents=True, exist_ok=True)

@@ -36,7 +36,7 @@ def train(
     """Train a LoRA and wait until it is done."""
     settings = config.resolve(preset, base, [config.parse_assignment(text) for text in set_ or []])
     place = open_workspace(workspace)
-    start = catalog.starting_file(place, settings, files=True)
+    start = catalog.resolve_start_from(place, settings, files=True)
     spec = store.create(place, find_or_import(dataset, place), settings, name, preset, start=start)
     watch(place.job(spec.id), out, as_json)
 
@@ -50,9 +50,9 @@ def resume(
     """Go on where the last saved state of a job left off."""
     place = open_workspace(workspace)
     if more:
-        paths = place.job(store.go_on(place, job, more).id)
+        paths = place.job(store.extend(place, job, more).id)
     else:
-        paths = place.job(store.find(place, job).id)
+        paths = place.job(store.get_spec(place, job).id)
         runner.resume(paths)
     watch(paths, None, as_json)
 
@@ -60,7 +60,7 @@ def resume(
 def stop(job: Annotated[str, typer.Argument(help="Id of the job.")], workspace: WorkspaceOption = None) -> None:
     """Ask a job to finish its step, save and leave."""
     place = open_workspace(workspace)
-    runner.stop(place.job(store.find(place, job).id))
+    runner.stop(place.job(store.get_spec(place, job).id))
 
 
 def jobs(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
@@ -73,7 +73,7 @@ def jobs(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None
                 "id": j.spec.id,
                 "name": j.spec.name,
                 "status": j.status,
-                "place": j.place,
+                "place": j.queue_position,
                 "created": j.spec.created,
                 "node": j.node,
             }
@@ -85,7 +85,7 @@ def jobs(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None
     for j in found:
         outcome = Outcome.read(place.job(j.spec.id))
         step = outcome.step if outcome else place.job(j.spec.id).saved_step()
-        words = f"{j.status}, place {j.place}" if j.place else j.status
+        words = f"{j.status}, place {j.queue_position}" if j.queue_position else j.status
         table.add_row(j.spec.id, j.spec.name, words, f"{step} of {j.spec.settings.train.steps}")
     Console().print(table)
 
@@ -102,7 +102,7 @@ def watch(paths: JobPaths, out: Path | None, as_json: bool) -> None:
         print(tail(paths.log, 1000), file=sys.stderr)
         raise typer.Exit(1)
     if outcome.status in ("failed", "paused"):
-        print(outcome.reason_en, file=sys.stderr)
+        print(outcome.reason.en, file=sys.stderr)
         if outcome.exit_code == 1:
             print(f"The log is {paths.log}", file=sys.stderr)
         raise typer.Exit({64: 2, 0: 1}.get(outcome.exit_code, outcome.exit_code))
@@ -135,4 +135,4 @@ def _delivered(paths: JobPaths, outcome: Outcome, out: Path | None) -> Path | No
     file = paths.folder / outcome.file
     if out is None:
         return file
-    return publish.deliver(paths, out.absolute())[0]
+    return publish.export_file(paths, out.absolute())[0]

@@ -11,7 +11,7 @@ import typer
 
 from sdlora.core.errors import BadInput
 from sdlora.core.text import Text
-from sdlora.jobs.users import Users, new_entry
+from sdlora.web.security.user_file import UserFile, new_record
 
 app = typer.Typer(help="People who share one machine.", no_args_is_help=True, rich_markup_mode=None)
 FileOption = Annotated[Path, typer.Option("--file", help="The file that sdlora app --users-file reads.")]
@@ -26,27 +26,27 @@ def add(
 ) -> None:
     """Add a user, or give one a new password and token. The password is asked for, or read from a pipe."""
     password = getpass.getpass("Password: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
-    entry, token = new_entry(name, password, admin)
-    known = _read(file)
-    Users({**known.entries, name: entry}).write(file)
+    record, token = new_record(name, password, admin)
+    users = _read(file)
+    UserFile({**users.records, name: record}).write(file)
     print(f"{name} may enter after the next start of the app. Token for scripts, told only now: {token}")
 
 
 @app.command("list")
 def list_users(file: FileOption = Path("users")) -> None:
     """Say who may enter."""
-    for entry in _read(file).entries.values():
-        print(f"{entry.user.name}{' (admin)' if entry.user.admin else ''}")
+    for record in _read(file).records.values():
+        print(f"{record.user.name}{' (admin)' if record.user.admin else ''}")
 
 
 @app.command()
 def remove(name: NameArgument, file: FileOption = Path("users")) -> None:
     """Take a user out of the file; jobs and data sets stay."""
-    known = _read(file)
-    if name not in known.entries:
+    users = _read(file)
+    if name not in users.records:
         raise BadInput(Text(f"There is no user {name[:40]!r}.", f"ユーザー {name[:40]!r} はいません。"))
-    Users({k: v for k, v in known.entries.items() if k != name}).write(file)
+    UserFile({k: v for k, v in users.records.items() if k != name}).write(file)
 
 
-def _read(file: Path) -> Users:
-    return Users.read(file) if file.exists() else Users({})
+def _read(file: Path) -> UserFile:
+    return UserFile.read(file) if file.exists() else UserFile({})

@@ -1,6 +1,6 @@
 """Every setting, once: the form, the command line, presets, `job.json`, the file's metadata and the README are derived from here."""
 
-from sdlora.config.inactive import RULES, idle
+from sdlora.config.inactive import INACTIVE_RULES, inactive_settings
 from sdlora.config.presets import Preset, preset_folder, presets, resolve
 from sdlora.config.training import TrainSettings
 from sdlora.config.values import (
@@ -16,7 +16,7 @@ from sdlora.config.values import (
 )
 
 __all__ = [
-    "RULES",
+    "INACTIVE_RULES",
     "SECTIONS",
     "Config",
     "Preset",
@@ -24,7 +24,7 @@ __all__ = [
     "TrainSettings",
     "from_nested",
     "from_values",
-    "idle",
+    "inactive_settings",
     "parse_assignment",
     "preset_folder",
     "presets",

@@ -10,7 +10,7 @@ from sdlora.core.text import Text
 
 
 @dataclass(frozen=True)
-class Idle:
+class InactiveRule:
     """`path` has no effect where `when` holds for the flat values. Its default is never refused: it asks for nothing."""
 
     path: str
@@ -19,8 +19,8 @@ class Idle:
 
 
 _FACTORS = ("loha", "lokr")
-RULES = (
-    Idle(
+INACTIVE_RULES = (
+    InactiveRule(
         "lora.text_encoder_rank",
         lambda v: v["train.text_encoder_lr"] == 0,
         Text(
@@ -28,42 +28,42 @@ RULES = (
             "テキストエンコーダーが凍結されているため(train.text_encoder_lr が 0)",
         ),
     ),
-    Idle(
+    InactiveRule(
         "lora.blocks",
         lambda v: v["train.unet_lr"] == 0,
         Text("the UNet is frozen (train.unet_lr is 0)", "UNet が凍結されているため(train.unet_lr が 0)"),
     ),
     *(
-        Idle(
+        InactiveRule(
             path,
             lambda v: not v["sample.draw"],
             Text("no samples are drawn (sample.draw is off)", "サンプルを描かないため(sample.draw がオフ)"),
         )
         for path in ("train.sample_every", "sample.prompts")
     ),
-    Idle(
+    InactiveRule(
         "lora.dropout",
         lambda v: v["lora.kind"] in _FACTORS,
         Text("LoHa and LoKr have no inputs to drop", "LoHa と LoKr には落とす入力がないため"),
     ),
-    Idle(
+    InactiveRule(
         "train.lora_plus",
         lambda v: v["lora.kind"] in _FACTORS,
         Text("LoHa and LoKr have no B", "LoHa と LoKr には B マトリクスがないため"),
     ),
-    Idle(
+    InactiveRule(
         "train.lora_plus",
         lambda v: v["train.optimizer"] == "prodigy",
         Text("Prodigy finds one rate for all", "Prodigy は全体で 1 つの学習率を決めるため"),
     ),
-    Idle(
+    InactiveRule(
         "data.class_prompt",
         lambda v: v["train.prior_weight"] == 0,
         Text(
             "prior preservation is off (train.prior_weight is 0)", "事前知識の保持が無効なため(train.prior_weight が 0)"
         ),
     ),
-    Idle(
+    InactiveRule(
         "data.keep_tokens",
         lambda v: not v["data.shuffle"],
         Text("tags are not shuffled (data.shuffle is off)", "タグをシャッフルしないため(data.shuffle がオフ)"),
@@ -71,9 +71,9 @@ RULES = (
 )
 
 
-def idle(values: Mapping[str, Any]) -> dict[str, Text]:
+def inactive_settings(values: Mapping[str, Any]) -> dict[str, Text]:
     """Path -> why, of all that has no effect beside these flat values, set or not."""
-    return {rule.path: rule.why for rule in RULES if rule.when(values)}
+    return {rule.path: rule.why for rule in INACTIVE_RULES if rule.when(values)}
 
 
 def faults(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[Text]:
@@ -83,7 +83,7 @@ def faults(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[Text]
             f"{path} is {values[path]!r}, but it would do nothing: {why.en}. Leave it at {defaults[path]!r}, or change the other.",
             f"{path} は {values[path]!r} ですが効果がありません({why.ja})。{defaults[path]!r} に戻すか、もう一方を変えてください。",
         )
-        for path, why in idle(values).items()
+        for path, why in inactive_settings(values).items()
         if values[path] != defaults[path]
     ]
     unet, text = values["train.unet_lr"], values["train.text_encoder_lr"]

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def at_once() -> Iterator[None]:
+def gc_paused() -> Iterator[None]:
     """For the first import of torch and diffusers in a process: 2.8 s of computing instead of 3.7 (one busy core).
 
     What they made is then left out of later collections, the last one at exit included.

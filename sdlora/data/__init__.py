@@ -2,7 +2,7 @@
 
 from sdlora.data.captions import add_prefix, add_suffix, replace, with_trigger
 from sdlora.data.checks.doctor import Finding, check
-from sdlora.data.dataset import Dataset, Item, Skipped
+from sdlora.data.dataset import Dataset, Item, SkippedFile
 from sdlora.data.dataset_cache import DatasetCache
 from sdlora.data.images import fit
 from sdlora.data.importing import import_pictures
@@ -22,7 +22,7 @@ __all__ = [
     "DatasetCache",
     "Finding",
     "Item",
-    "Skipped",
+    "SkippedFile",
     "add_prefix",
     "add_suffix",
     "check",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from sdlora.core.text import Text
 from sdlora.data import limits
 from sdlora.data.captions import clean_caption
-from sdlora.data.limits import Refused
+from sdlora.data.limits import Refusal
 from sdlora.data.sources import Entry, Found
 from sdlora.data.text_decoding import by_encoding, clean_name, key, readable, stem_key, suffix_of
 
@@ -82,7 +82,7 @@ def read_captions(found: Found, read: Callable[[Entry, int], bytes]) -> Captions
     for entry in sorted(found.captions, key=lambda entry: suffix_of(entry.name) != ".txt"):
         try:
             text, sure = decode_text(read(entry, limits.CAPTION_BYTES))
-        except Refused as refused:
+        except Refusal as refused:
             found.skip(entry.name, refused.text)
             continue
         guessed.extend([] if sure else [entry.name])
@@ -91,7 +91,7 @@ def read_captions(found: Found, read: Callable[[Entry, int], bytes]) -> Captions
         try:
             text, sure = decode_text(read(entry, limits.TABLE_BYTES))
             rows, bad = read_jsonl(text) if suffix_of(entry.name) == ".jsonl" else read_csv(text)
-        except Refused as refused:
+        except Refusal as refused:
             found.skip(entry.name, refused.text)
             continue
         guessed.extend([] if sure else [entry.name])
@@ -107,11 +107,11 @@ def read_captions(found: Found, read: Callable[[Entry, int], bytes]) -> Captions
 
 
 def decode_text(data: bytes) -> tuple[str, bool]:
-    """Text by its byte order mark, as UTF-8, as cp932, else as Latin-1 and then not sure. Raises Refused for no text."""
+    """Text by its byte order mark, as UTF-8, as cp932, else as Latin-1 and then not sure. Raises Refusal for no text."""
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data.decode("utf-16", "replace"), True
     if b"\0" in data:
-        raise Refused(NOT_TEXT)
+        raise Refusal(NOT_TEXT)
     text = by_encoding(data)
     return (data.decode("latin-1"), False) if text is None else (text.removeprefix("\ufeff"), True)
 
@@ -134,13 +134,13 @@ def read_jsonl(text: str) -> tuple[Rows, int]:
 
 
 def read_csv(text: str) -> tuple[Rows, int]:
-    """(file_name, text) of each row, and how many rows are not that. Raises Refused without these columns."""
+    """(file_name, text) of each row, and how many rows are not that. Raises Refusal without these columns."""
     try:
         table = list(csv.DictReader(io.StringIO(text, newline="")))
     except csv.Error as error:
-        raise Refused(CAPTION_TOO_LONG if "limit" in str(error) else NOT_TEXT) from error
+        raise Refusal(CAPTION_TOO_LONG if "limit" in str(error) else NOT_TEXT) from error
     if not table or "file_name" not in table[0] or not any(column in table[0] for column in CAPTION_COLUMNS):
-        raise Refused(
+        raise Refusal(
             Text(
                 "Its first line must name the columns file_name and text.",
                 "1 行目に file_name と text という列名が必要です。",

@@ -30,7 +30,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Skipped:
+class SkippedFile:
     """A file that was given and is not in the data set, and why."""
 
     name: str
@@ -45,7 +45,7 @@ class Dataset:
     name: str
     folder: Path
     items: tuple[Item, ...]
-    skipped: tuple[Skipped, ...]
+    skipped: tuple[SkippedFile, ...]
     notes: tuple[Text, ...]
     created: str = ""  # ISO 8601 in UTC, for the order of lists; not part of the id
 
@@ -97,7 +97,7 @@ def from_json(value: Any, folder: Path) -> Dataset:
         name=_string(value["name"]),
         folder=folder,
         items=items,
-        skipped=tuple(Skipped(_string(one["name"]), _text_from_json(one["reason"])) for one in value["skipped"]),
+        skipped=tuple(SkippedFile(_string(one["name"]), _text_from_json(one["reason"])) for one in value["skipped"]),
         notes=tuple(_text_from_json(note) for note in value["notes"]),
         created=_string(value["created"]),
     )

@@ -8,7 +8,7 @@ from PIL import Image, ImageCms, ImageOps
 
 from sdlora.core.text import Text
 from sdlora.data import limits
-from sdlora.data.limits import Refused
+from sdlora.data.limits import Refusal
 
 ORIENTATION = 0x0112
 TURNS = {
@@ -32,21 +32,21 @@ def check_size(width: int, height: int) -> None:
     short, long = sorted((width, height))
     size = f"{width} x {height}"
     if width * height > limits.PIXELS or long > limits.EDGE_MAX:
-        raise Refused(
+        raise Refusal(
             Text(
                 f"It is {size} pixels; at most 64 megapixels and {limits.EDGE_MAX:,} pixels on the longer side are read. Make it smaller.",
                 f"{size} ピクセルあります。読み込めるのは 6400 万画素、長辺 {limits.EDGE_MAX:,} ピクセルまでです。縮小してください。",
             )
         )
     if short < limits.EDGE_MIN:
-        raise Refused(
+        raise Refusal(
             Text(
                 f"It is only {size} pixels; both sides must be at least {limits.EDGE_MIN}. Use a larger version.",
                 f"{size} ピクセルしかありません。縦横とも {limits.EDGE_MIN} ピクセル以上必要です。大きい画像を使ってください。",
             )
         )
     if long > limits.ASPECT * short:
-        raise Refused(
+        raise Refusal(
             Text(
                 f"It is {size} pixels, longer than {limits.ASPECT}:1. Crop it to the part that matters.",
                 f"{size} ピクセルで、縦横比が {limits.ASPECT}:1 を超えています。必要な部分を切り抜いてください。",
@@ -107,7 +107,7 @@ def _scale_grey(picture: Image.Image) -> Image.Image:
     else:
         low, high = (float(value) for value in picture.getextrema())  # type: ignore[arg-type]
         if not abs(low) + abs(high) < float("inf"):
-            raise Refused(
+            raise Refusal(
                 Text(
                     "It has values that are not numbers.",
                     "数値でない画素値があります。別の形式で保存し直してください。",

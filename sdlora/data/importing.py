@@ -15,7 +15,7 @@ from sdlora.data import limits
 from sdlora.data.caption_files import Captions, keyed, read_captions, repeats_of, some
 from sdlora.data.dataset import Dataset, Item
 from sdlora.data.decode.decoder import Decoded, Decoder
-from sdlora.data.limits import Refused
+from sdlora.data.limits import Refusal
 from sdlora.data.sources import Budget, Entry, Found, chunks, collect
 from sdlora.data.store import PICTURES, building, describe, publish
 from sdlora.data.text_decoding import clean_name, key, natural, readable, stem_key
@@ -53,7 +53,7 @@ class _Import:
     changes: dict[str, list[str]] = field(default_factory=dict)
 
     def take(self, entry: Entry) -> Item:
-        """One picture into the folder. Raises Refused."""
+        """One picture into the folder. Raises Refusal."""
         name = clean_name(entry.name)
         result = self._decode(entry)
         path, mask = self._keep(".decoded"), self._keep(".mask") if (self.folder / ".mask").exists() else ""
@@ -69,7 +69,7 @@ class _Import:
             mask = self._decode(entry)
             if abs(mask.width * picture.height / (mask.height * picture.width) - 1) < SHAPE:
                 return self._keep(".decoded")
-        except Refused:
+        except Refusal:
             pass
         self.changes.setdefault("mask", []).append(clean_name(entry.name))
         return ""
@@ -106,7 +106,7 @@ def import_pictures(
     datasets: Path,
     name: str | None = None,
     progress: Callable[[int, int], None] | None = None,
-    most: limits.Most = limits.GIVEN,
+    maximum: limits.ImportLimits = limits.UPLOAD,
 ) -> Dataset:
     """Import picture files, caption files, folders and zips into `datasets`/<id>.
 
@@ -115,13 +115,13 @@ def import_pictures(
     of anything, and where no picture is usable; DiskFull. Then nothing is left behind.
     """
     sources = [Path(source) for source in sources]
-    budget = Budget(most)
+    budget = Budget(maximum)
     with ExitStack() as stack:
-        found = collect(sources, stack, most)
+        found = collect(sources, stack, maximum)
         masks = _masks(found.pictures)
         drawn = set(masks.values())
         pictures = sorted((p for p in found.pictures if p not in drawn), key=_order)
-        _check_count(len(pictures), most.pictures)
+        _check_count(len(pictures), maximum.pictures)
         captions = read_captions(found, lambda entry, limit: b"".join(chunks(entry, limit, budget)))
         temporary = stack.enter_context(building(datasets))
         job = _Import(temporary, stack.enter_context(Decoder()), captions, budget, masks)
@@ -147,7 +147,7 @@ def _take_all(
             progress(done, len(pictures))
         try:
             items.append(job.take(entry))
-        except Refused as refused:
+        except Refusal as refused:
             job.captions.of(entry)  # its caption file has its picture, if a bad one
             found.skip(entry.name, refused.text)
     if progress:
@@ -170,9 +170,11 @@ def _order(entry: Entry) -> tuple:
 def _check_count(count: int, most: int) -> None:
     if count <= most:
         return
-    given = most == limits.GIVEN.pictures
-    also_en = f" A folder of up to {limits.OWN.pictures:,} can be added on the command line." if given else ""
-    also_ja = f"コマンドラインからは、フォルダーで {limits.OWN.pictures:,} 枚まで追加できます。" if given else ""
+    given = most == limits.UPLOAD.pictures
+    also_en = f" A folder of up to {limits.LOCAL_FOLDER.pictures:,} can be added on the command line." if given else ""
+    also_ja = (
+        f"コマンドラインからは、フォルダーで {limits.LOCAL_FOLDER.pictures:,} 枚まで追加できます。" if given else ""
+    )
     raise BadInput(
         Text(
             f"There are {count:,} pictures; a data set holds at most {most:,} here. Divide them.{also_en}",

@@ -23,7 +23,7 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", 
 
 
 @dataclass(frozen=True)
-class Most:
+class ImportLimits:
     """What one import may hold at most."""
 
     pictures: int
@@ -31,13 +31,13 @@ class Most:
     bytes: int  # of everything that is read, after unpacking
 
 
-GIVEN = Most(5_000, 20_000, 2_000 * MEGA)  # by a browser, or in a zip
-OWN = Most(
+UPLOAD = ImportLimits(5_000, 20_000, 2_000 * MEGA)  # by a browser, or in a zip
+LOCAL_FOLDER = ImportLimits(
     100_000, 400_000, 10_000_000 * MEGA
 )  # a folder on this machine, named on the command line: nothing is unpacked
 
 
-class Refused(Exception):
+class Refusal(Exception):
     """One file cannot be used, `text` says why; the others go in."""
 
     def __init__(self, text: Text):

@@ -15,8 +15,8 @@ from typing import IO
 from sdlora.core.errors import BadInput
 from sdlora.core.text import Text
 from sdlora.data import limits
-from sdlora.data.dataset import Skipped
-from sdlora.data.limits import Refused
+from sdlora.data.dataset import SkippedFile
+from sdlora.data.limits import Refusal
 from sdlora.data.text_decoding import clean_name, key, suffix_of
 from sdlora.data.zips import open_zip, safe_members
 
@@ -56,21 +56,21 @@ class Entry:
 
 @dataclass
 class Found:
-    most: limits.Most
+    maximum: limits.ImportLimits
     pictures: list[Entry] = field(default_factory=list)
     captions: list[Entry] = field(default_factory=list)
     tables: list[Entry] = field(default_factory=list)
-    skipped: list[Skipped] = field(default_factory=list)
+    skipped: list[SkippedFile] = field(default_factory=list)
     count: int = 0
 
     def add(self, entry: Entry) -> None:
         """Sort one entry by its name; what it really is shows when it is read."""
         self.count += 1
-        if self.count > self.most.files:
+        if self.count > self.maximum.files:
             raise BadInput(
                 Text(
-                    f"There are more than {self.most.files:,} files. Give only the pictures and their captions.",
-                    f"ファイルが {self.most.files:,} 個を超えています。画像とキャプションだけを指定してください。",
+                    f"There are more than {self.maximum.files:,} files. Give only the pictures and their captions.",
+                    f"ファイルが {self.maximum.files:,} 個を超えています。画像とキャプションだけを指定してください。",
                 )
             )
         suffix = suffix_of(entry.name)
@@ -84,14 +84,14 @@ class Found:
             self.skip(entry.name, INNER_ARCHIVE if suffix in ARCHIVES else NOT_A_PICTURE)
 
     def skip(self, name: str, reason: Text) -> None:
-        self.skipped.append(Skipped(clean_name(name), reason))
+        self.skipped.append(SkippedFile(clean_name(name), reason))
 
 
 class Budget:
     """The bytes that may still be read for this set."""
 
-    def __init__(self, most: limits.Most) -> None:
-        self.all = self.left = most.bytes
+    def __init__(self, maximum: limits.ImportLimits) -> None:
+        self.all = self.left = maximum.bytes
 
     def take(self, size: int) -> None:
         """Raises BadInput when more was unpacked than a set may hold: a zip bomb ends here."""
@@ -106,9 +106,9 @@ class Budget:
             )
 
 
-def collect(sources: Sequence[Path], stack: ExitStack, most: limits.Most) -> Found:
+def collect(sources: Sequence[Path], stack: ExitStack, maximum: limits.ImportLimits) -> Found:
     """List everything in `sources`; zips stay open as long as `stack`. Raises BadInput for what must not be touched."""
-    found = Found(most)
+    found = Found(maximum)
     loose = []
     for number, source in enumerate(sources):
         if os.path.isdir(source):  # not Path.is_dir: that raises for names no file system takes
@@ -137,7 +137,7 @@ def ignored(name: str) -> bool:
 
 
 def chunks(entry: Entry, limit: int, budget: Budget) -> Iterator[bytes]:
-    """The bytes of one entry. Raises Refused where it is larger than `limit`, whatever its header says, or damaged."""
+    """The bytes of one entry. Raises Refusal where it is larger than `limit`, whatever its header says, or damaged."""
     total = entry.size
     try:
         if total <= limit:
@@ -148,10 +148,10 @@ def chunks(entry: Entry, limit: int, budget: Budget) -> Iterator[bytes]:
                     budget.take(len(chunk))
                     yield chunk
     except (OSError, EOFError, ValueError, NotImplementedError, struct.error, zlib.error, zipfile.BadZipFile) as error:
-        raise Refused(UNREADABLE) from error
+        raise Refusal(UNREADABLE) from error
     if total > limit:
         size = f"{limit / 1e6:g} MB" if limit >= limits.MEGA else f"{limit // 1024} KB"
-        raise Refused(
+        raise Refusal(
             Text(f"It is larger than {size}. Make it smaller.", f"{size} を超えています。小さくしてください。")
         )
 

@@ -12,7 +12,7 @@ from sdlora.jobs.spec import JobSpec
 Follow = Callable[[JobSpec], Follower]
 
 
-def starts(jobs: Sequence[Job], follow: Follow) -> dict[str, float]:
+def seconds_to_start(jobs: Sequence[Job], follow: Follow) -> dict[str, float]:
     """Seconds until each queued job starts. Who waits behind a job of unknown length is left out.
 
     `jobs` are all, newest first; `follow` gives what a running one has told.
@@ -24,8 +24,8 @@ def starts(jobs: Sequence[Job], follow: Follow) -> dict[str, float]:
         return found  # several run at once, and which ends first is for the cluster to say
     told = {job.spec.id: follow(job.spec) for job in running}
     paces: dict[str, float] = {}  # by base: seconds for what `_work` counts
-    for job in (*running, *sorted((j for j in jobs if j.place), key=lambda j: j.place)):
-        if job.place:
+    for job in (*running, *sorted((j for j in jobs if j.queue_position), key=lambda j: j.queue_position)):
+        if job.queue_position:
             found[job.spec.id] = ahead
         left = told[job.spec.id].seconds_left() if job.running else None
         if left is None:

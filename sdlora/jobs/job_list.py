@@ -17,7 +17,7 @@ SETTLED_NS = (
 )
 
 
-class Overview:
+class JobList:
     """One for each process that watches a workspace.
 
     Every change of a job's status leaves a mark in its folder (log, outcome) and so changes the folder's time; only a worker
@@ -62,12 +62,12 @@ class Overview:
             known = before.get(name)
             if known and known[:2] == (changed, True) and not known[2].running:
                 self._seen[name] = known
-            elif job := runner.look_at(self.workspace, name, known[2].spec if known else None):
+            elif job := runner.read_job(self.workspace, name, known[2].spec if known else None):
                 self._seen[name] = (changed, abs(time.time_ns() - changed) > SETTLED_NS, job)
         if {n: (c, j) for n, (c, _, j) in self._seen.items()} != {n: (c, j) for n, (c, _, j) in before.items()}:
             states = sorted((name, changed, job.status) for name, (changed, _, job) in self._seen.items())
             self.version = hashlib.sha256(repr(states).encode()).hexdigest()
-            self._jobs = runner.placed([job for _, _, job in self._seen.values()])
+            self._jobs = runner.with_queue_positions([job for _, _, job in self._seen.values()])
 
     def _folders(self) -> list[tuple[str, int]]:
         """Name and time of each; those that go meanwhile are left out."""

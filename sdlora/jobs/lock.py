@@ -1,4 +1,4 @@
-"""Who runs a job: a `flock` that the kernel frees when its holder dies, however it dies."""
+"""The lock of a running job: a `flock`, which the kernel releases when its holder dies, however it dies."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
-def acquire(path: Path, patience: float = 1.0) -> int | None:
+def acquire(path: Path, timeout: float = 1.0) -> int | None:
     """Take the lock; the open descriptor holds it until it is closed or the process ends.
 
-    Tries for `patience` seconds, since `held` itself takes the lock for an instant. None if somebody else has it.
+    Tries for `timeout` seconds, since `is_held` itself takes the lock for an instant. None if another process holds it.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + timeout
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -29,9 +29,9 @@ def acquire(path: Path, patience: float = 1.0) -> int | None:
 
 
 @contextmanager
-def holding(path: Path, patience: float) -> Iterator[bool]:
-    """The lock for the length of a block; False inside where somebody else kept it for all these seconds."""
-    descriptor = acquire(path, patience)
+def hold(path: Path, timeout: float) -> Iterator[bool]:
+    """Hold the lock during a block; yields False where another process kept it for `timeout` seconds."""
+    descriptor = acquire(path, timeout)
     try:
         yield descriptor is not None
     finally:
@@ -39,7 +39,7 @@ def holding(path: Path, patience: float) -> Iterator[bool]:
             os.close(descriptor)
 
 
-def held(path: Path) -> bool:
+def is_held(path: Path) -> bool:
     """Whether a living process holds the lock."""
     try:
         descriptor = os.open(path, os.O_RDWR)

@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
 import itertools
 import os
-import signal
-import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
-from sdlora.core.environment import child_environment
 from sdlora.core.errors import BadInput, DeviceLost
 from sdlora.core.files import read_json
 from sdlora.core.text import Text
 from sdlora.jobs import lock, store
-from sdlora.jobs.launchers import commands
+from sdlora.jobs.launchers import local
+from sdlora.jobs.launchers.launcher import Launcher
 from sdlora.jobs.paths import JobPaths, Workspace
 from sdlora.jobs.spec import JobSpec, Outcome
 
 Status = Literal["queued", "running", "stopping", "interrupted", "paused", "done", "stopped", "failed"]
-RUNNERS = {"local": commands.command, "ray": commands.on_ray}  # what $SDLORA_RUNNER names
-PATIENCE = 5.0  # seconds that a change to the queue waits for others to end theirs
-ATTEMPTS = 3  # of a killed worker without a saved step in between, before a person is asked
+LOCK_TIMEOUT = 5.0  # seconds to wait for another process that changes the queue
+MAX_ATTEMPTS = 3  # of a killed worker without a saved step in between, before a person is asked
 
 
 def status(paths: JobPaths) -> Status:
@@ -36,7 +29,7 @@ def status(paths: JobPaths) -> Status:
 
 
 def _status_and_outcome(paths: JobPaths) -> tuple[Status, Outcome | None]:
-    if lock.held(paths.lock):
+    if lock.is_held(paths.lock):
         return ("stopping" if paths.stop.exists() else "running"), None
     outcome = Outcome.read(paths)
     if outcome:
@@ -46,11 +39,11 @@ def _status_and_outcome(paths: JobPaths) -> tuple[Status, Outcome | None]:
 
 @dataclass(frozen=True)
 class Job:
-    """A job as lists show it. `place` counts from 1 for queued jobs, 0 for all others."""
+    """A job as lists show it. `queue_position` counts from 1 for queued jobs, 0 for all others."""
 
     spec: JobSpec
     status: Status
-    place: int
+    queue_position: int
     outcome: Outcome | None = None
     saved: int = 0  # where a queued one will begin
     node: str = ""  # of a cluster, where it runs or ran last; empty for this machine
@@ -65,8 +58,8 @@ class Job:
         return self.status == "paused" and self.outcome is not None and self.outcome.exit_code == DeviceLost.exit_code
 
 
-def look_at(workspace: Workspace, name: str, spec: JobSpec | None = None) -> Job | None:
-    """The job in a folder of this name, without its place; None where none can be read. `spec` saves reading it again."""
+def read_job(workspace: Workspace, name: str, spec: JobSpec | None = None) -> Job | None:
+    """The job in a folder of this name, without its queue position; None where none can be read. `spec` saves reading it again."""
     paths = JobPaths(workspace.jobs / name)
     try:
         spec = spec or JobSpec.read(paths)
@@ -78,82 +71,49 @@ def look_at(workspace: Workspace, name: str, spec: JobSpec | None = None) -> Job
         return None
 
 
-def placed(found: Iterable[Job]) -> list[Job]:
-    """Newest first, those that wait with their places."""
-    waiting = itertools.count(1)
+def with_queue_positions(found: Iterable[Job]) -> list[Job]:
+    """Newest first; queued jobs are numbered from 1, the oldest first."""
+    positions = itertools.count(1)
     oldest_first = sorted(found, key=lambda job: (job.spec.created, job.spec.id))
-    return [replace(j, place=next(waiting)) if j.status == "queued" else j for j in oldest_first][::-1]
+    return [replace(j, queue_position=next(positions)) if j.status == "queued" else j for j in oldest_first][::-1]
 
 
 def jobs(workspace: Workspace) -> list[Job]:
-    """All jobs, newest first. Who asks again and again asks an `Overview`."""
-    return placed(job for spec in store.every(workspace) if (job := look_at(workspace, spec.id, spec)))
+    """All jobs, newest first. A process that polls keeps a `JobList` instead."""
+    return with_queue_positions(
+        job for spec in store.list_specs(workspace) if (job := read_job(workspace, spec.id, spec))
+    )
 
 
-def start_next(workspace: Workspace, jobs_now: Callable[[], list[Job]] | None = None) -> JobSpec | None:
-    """Start the oldest queued job if none runs, or each that does has a node of its own. Called often, by any process: only one of
-    them gets the queue's lock."""
+def start_next(
+    workspace: Workspace, launcher: Launcher | None = None, jobs_now: Callable[[], list[Job]] | None = None
+) -> JobSpec | None:
+    """Start the oldest queued job if no job runs on this machine. Called often and by any process: one of them gets the queue's lock."""
     workspace.make()
-    with lock.holding(workspace.lock, patience=0) as mine:
-        now = (jobs_now() if jobs_now else jobs(workspace)) if mine else []
-        first = next((job.spec for job in now if job.place == 1), None)
+    with lock.hold(workspace.lock, timeout=0) as acquired:
+        now = (jobs_now() if jobs_now else jobs(workspace)) if acquired else []
+        first = next((job.spec for job in now if job.queue_position == 1), None)
         if first is None or any(job.running and not job.node for job in now):
             return None
-        return first if start(workspace.job(first.id)) else None
+        return first if start(workspace.job(first.id), launcher) else None
 
 
-def start(paths: JobPaths) -> bool:
-    """Start the worker process of a job; False if one runs already.
+def start(paths: JobPaths, launcher: Launcher | None = None) -> bool:
+    """Start the worker process of a job; False if one runs already. Without a `launcher`: a process of this machine.
 
     The worker (of several: their launcher) inherits the lock's descriptor, so that the job counts as running from this line on,
-    and lives in a session of its own: closing the web process or its terminal does not reach it.
+    and lives in a session of its own: closing the web process or its terminal does not end it.
     """
-    held = lock.acquire(paths.lock, patience=0.5)
-    if held is None:
+    lock_fd = lock.acquire(paths.lock, timeout=0.5)
+    if lock_fd is None:
         return False
     try:
         paths.node.unlink(missing_ok=True)
-        process = spawn(paths, held, chosen()(paths))
-        threading.Thread(target=process.wait, daemon=True).start()  # so that no ended worker stays as a zombie
+        process = local.spawn(paths, lock_fd, (launcher or Launcher()).command(paths))
+        threading.Thread(target=process.wait, daemon=True).start()  # reaps it, so that no zombie stays
         return True
     finally:
-        os.close(held)
-
-
-def spawn(
-    paths: JobPaths, held: int, command: list[str], first: Callable[[], None] | None = None
-) -> subprocess.Popen[bytes]:
-    """A process with the descriptor of the job's lock that writes to its log; `first` is called in it before anything else."""
-    with open(paths.log, "ab") as log:
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            pass_fds=(held,),
-            env={**os.environ, "SDLORA_LOCK_FD": str(held), **child_environment()},
-            start_new_session=True,
-            preexec_fn=first,
-        )
-
-
-def chosen() -> Callable[[JobPaths], list[str]]:
-    """What gives the command that runs a job.
-
-    Raises:
-        BadInput: no such runner, or what it needs is not installed.
-    """
-    name = os.environ.get("SDLORA_RUNNER") or "local"
-    if name not in RUNNERS:
-        raise BadInput(Text(f"There is no runner {name!r}.", f"ランナー {name!r} はありません。"))
-    if name == "ray" and importlib.util.find_spec("ray") is None:
-        raise BadInput(
-            Text(
-                "Ray is not installed: pip install 'sdlora[ray]'.",
-                "Ray がインストールされていません: pip install 'sdlora[ray]'",
-            )
-        )
-    return RUNNERS[name]
+        os.close(lock_fd)
 
 
 def node(paths: JobPaths) -> str:
@@ -165,41 +125,13 @@ def node(paths: JobPaths) -> str:
     return f"{said['name']} ({said['address']})"
 
 
-def end_children(seconds: float = 6.0) -> None:
-    """Let workers that this process started save and leave, for where everything ends with it: in a container."""
-    workers = [pid for pid in _children() if b"sdlora.processes.worker" in _command(pid)]
-    for pid in workers:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
-    end = time.monotonic() + seconds
-    while any(map(_command, workers)) and time.monotonic() < end:
-        time.sleep(0.05)
-
-
-def _children() -> list[int]:
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if int((folder / "stat").read_text().rpartition(")")[2].split()[1]) == os.getpid():
-                found.append(int(folder.name))
-    return found
-
-
-def _command(pid: int) -> bytes:
-    """Empty for a process that has ended."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
-
-
 def stop(paths: JobPaths) -> None:
     """Ask a running worker to finish its step, save and leave; a queued job is taken out of the queue.
 
     Raises:
         BadInput: the job has ended already.
     """
-    with lock.holding(paths.workspace.lock, PATIENCE):
+    with lock.hold(paths.workspace.lock, LOCK_TIMEOUT):
         state = status(paths)
         if state == "queued":
             Outcome("stopped", step=paths.saved_step(), seconds=0.0).write(paths)
@@ -215,7 +147,7 @@ def resume(paths: JobPaths) -> None:
     Raises:
         BadInput: it is running, queued or done.
     """
-    with lock.holding(paths.workspace.lock, PATIENCE):
+    with lock.hold(paths.workspace.lock, LOCK_TIMEOUT):
         state = status(paths)
         if state not in ("interrupted", "paused", "stopped", "failed"):
             raise BadInput(

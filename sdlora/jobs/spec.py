@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from sdlora import config
 from sdlora.config import Config
 from sdlora.core.files import read_json, write_json
 from sdlora.core.text import Text
+from sdlora.data import Item, with_trigger
 from sdlora.jobs.paths import JobPaths
 
 
@@ -35,13 +36,23 @@ class JobSpec:
     @staticmethod
     def read(paths: JobPaths) -> JobSpec:
         """Raises BadInput for settings that this version refuses, OSError or KeyError for a damaged folder."""
-        fields: dict[str, Any] = read_json(paths.job)
-        return JobSpec(**{**fields, "settings": config.from_nested(fields["settings"])})
+        values: dict[str, Any] = read_json(paths.job)
+        return JobSpec(**{**values, "settings": config.from_nested(values["settings"])})
+
+    def caption(self, item: Item) -> str:
+        """The caption that a picture is trained with: its own, with the trigger word."""
+        return with_trigger(item.caption, self.settings.data.trigger)
+
+
+NOTHING = Text("", "")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended; *paused* = it goes on when there is room, or when a person has looked after the GPU. `file` and `sha256` are of the chosen checkpoint, the path inside the job's folder."""
+    """How a run ended. *paused* = it is resumed when the disk has room, or by a person who has seen to the GPU.
+
+    `file` and `sha256` are of the chosen checkpoint; the path counts from the job's folder.
+    """
 
     status: Literal["done", "stopped", "failed", "paused"]
     step: int
@@ -50,28 +61,26 @@ class Outcome:
     sha256: str = ""
     best_step: int = 0
     recommended_strength: float = 1.0
-    reason_en: str = ""
-    reason_ja: str = ""
+    reason: Text = NOTHING  # why it failed or pauses
     exit_code: int = 0
-    certificate_en: str = ""  # what was checked of the file after training
-    certificate_ja: str = ""
+    certificate: Text = NOTHING  # what was checked of the file after training
     needed_bytes: int = 0  # paused by a full disk: goes on when so much is free
 
-    @property
-    def reason(self) -> Text:
-        return Text(self.reason_en, self.reason_ja)
-
-    @property
-    def certificate(self) -> Text:
-        return Text(self.certificate_en, self.certificate_ja)
-
     def write(self, paths: JobPaths) -> None:
-        write_json(paths.outcome, asdict(self))
+        """Sentences are flat on disk: `reason_en`, `reason_ja`, `certificate_en`, `certificate_ja`."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        flat: dict[str, Any] = {}
+        for name, value in values.items():
+            flat |= {f"{name}_en": value.en, f"{name}_ja": value.ja} if isinstance(value, Text) else {name: value}
+        write_json(paths.outcome, flat)
 
     @staticmethod
     def read(paths: JobPaths) -> Outcome | None:
         """None where the run has not ended."""
         try:
-            return Outcome(**read_json(paths.outcome))
+            values: dict[str, Any] = read_json(paths.outcome)
         except FileNotFoundError:
             return None
+        for name in ("reason", "certificate"):
+            values[name] = Text(values.pop(f"{name}_en", ""), values.pop(f"{name}_ja", ""))
+        return Outcome(**values)

@@ -21,13 +21,13 @@ from sdlora.core.files import link_or_copy, read_json, sync_folder
 from sdlora.core.text import Text
 from sdlora.data import Dataset, copy_dataset, open_dataset
 from sdlora.data import clear_leftovers as clear_datasets
-from sdlora.jobs.lock import held, holding
+from sdlora.jobs.lock import hold, is_held
 from sdlora.jobs.paths import JobPaths, Workspace
 from sdlora.jobs.spec import JobSpec
 from sdlora.models.bases import fingerprint, resolve_base
 
 OPEN_OF_ONE, OPEN_OF_ALL = 8, 1_000  # jobs that have not ended: of one user, and where there is no file of users
-PATIENCE = 30.0  # seconds that a new job waits for others to be made
+LOCK_TIMEOUT = 30.0  # seconds that a new job waits for others to be created
 _VERSIONED = ("torch", "diffusers", "transformers", "peft", "safetensors")
 
 
@@ -97,13 +97,13 @@ def _check_open(others: Sequence[_Other], owner: str) -> None:
 def _changing(workspace: Workspace) -> Iterator[None]:
     """One at a time: a double click is seen as one, and no name is given twice."""
     workspace.make()
-    with holding(workspace.lock, PATIENCE):
+    with hold(workspace.lock, LOCK_TIMEOUT):
         yield
 
 
 def clear_leftovers(workspace: Workspace) -> None:
     """Remove what killed processes left half made or half deleted: jobs, data sets, pictures."""
-    with holding(workspace.lock, PATIENCE) as mine:
+    with hold(workspace.lock, LOCK_TIMEOUT) as mine:
         for folder in workspace.jobs.glob(".*") if mine else ():
             shutil.rmtree(folder, ignore_errors=True)
     clear_datasets(workspace.datasets)
@@ -111,7 +111,7 @@ def clear_leftovers(workspace: Workspace) -> None:
         picture.unlink(missing_ok=True)
 
 
-def go_on(workspace: Workspace, id: str, steps: int, owner: str = "") -> JobSpec:
+def extend(workspace: Workspace, id: str, steps: int, owner: str = "") -> JobSpec:
     """A new job that trains `steps` more from where a finished or stopped one ended, with its optimizer as it was.
 
     The old job stays as it is; its checkpoints stand in the new one too, so that the best of all is chosen.
@@ -119,9 +119,9 @@ def go_on(workspace: Workspace, id: str, steps: int, owner: str = "") -> JobSpec
     Raises:
         BadInput: no such job, it has not ended, or it saved no state.
     """
-    old = workspace.job(find(workspace, id).id)
+    old = workspace.job(get_spec(workspace, id).id)
     spec, reached = JobSpec.read(old), old.saved_step()
-    if held(old.lock) or not reached:
+    if is_held(old.lock) or not reached:
         raise BadInput(
             Text(
                 "Only a job that has ended and trained something can go on.",
@@ -226,7 +226,7 @@ def _others(workspace: Workspace) -> list[_Other]:
     return found
 
 
-def every(workspace: Workspace) -> list[JobSpec]:
+def list_specs(workspace: Workspace) -> list[JobSpec]:
     """All jobs that can be read, oldest first."""
     found = []
     for folder in workspace.jobs.iterdir() if workspace.jobs.is_dir() else ():
@@ -238,7 +238,7 @@ def every(workspace: Workspace) -> list[JobSpec]:
     return sorted(found, key=lambda s: (s.created, s.id))
 
 
-def find(workspace: Workspace, id: str) -> JobSpec:
+def get_spec(workspace: Workspace, id: str) -> JobSpec:
     """Raises BadInput where there is no such job."""
     try:
         return JobSpec.read(workspace.job(id))
@@ -252,8 +252,8 @@ def delete(workspace: Workspace, id: str) -> None:
     Raises:
         BadInput: it is running, or there is no such job.
     """
-    paths = workspace.job(find(workspace, id).id)
-    if held(paths.lock):
+    paths = workspace.job(get_spec(workspace, id).id)
+    if is_held(paths.lock):
         raise BadInput(Text("The job is running. Stop it first.", "ジョブは実行中です。先に停止してください。"))
     hidden = paths.folder.with_name(f".{id}.deleted")
     paths.folder.rename(hidden)

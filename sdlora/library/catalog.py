@@ -21,12 +21,12 @@ from sdlora.core.errors import BadInput
 from sdlora.core.files import read_json, sha256_of, sync_folder, write_json
 from sdlora.core.text import Text
 from sdlora.jobs import runner, store
-from sdlora.jobs.job_list import Overview
-from sdlora.jobs.lock import held
+from sdlora.jobs.job_list import JobList
+from sdlora.jobs.lock import is_held
+from sdlora.jobs.ownership import LOCAL_ADMIN, User, may_see
 from sdlora.jobs.paths import Workspace, checked_id
 from sdlora.jobs.runner import Job
 from sdlora.jobs.spec import JobSpec, Outcome
-from sdlora.jobs.users import EVERYBODY, User, may_see
 from sdlora.lora_files.inspect import inspect_file
 
 PEFT = "peft"
@@ -39,7 +39,7 @@ _OURS, _NEW = (
 
 
 @dataclass(frozen=True)
-class Entry:
+class LibraryEntry:
     """`file` may not be there yet: see `making.status`. `of` are the names of what it was made of, `base` what it was trained on."""
 
     id: str
@@ -66,20 +66,22 @@ def _trash(workspace: Workspace) -> Path:
     return workspace.root / "trash"
 
 
-def entries(workspace: Workspace, user: User = EVERYBODY, jobs: Iterable[Job] | None = None) -> list[Entry]:
+def list_entries(
+    workspace: Workspace, user: User = LOCAL_ADMIN, jobs: Iterable[Job] | None = None
+) -> list[LibraryEntry]:
     """All that this user may see, newest first. `jobs`, where they are known, are not read again."""
     known = runner.jobs(workspace) if jobs is None else jobs
     trained = [e for e in (_of_job(workspace, job.spec, job.outcome) for job in known) if e and may_see(user, e.owner)]
-    return sorted(trained + untrained(workspace, user), key=lambda e: (e.created, e.id), reverse=True)
+    return sorted(trained + list_untrained(workspace, user), key=lambda e: (e.created, e.id), reverse=True)
 
 
-def untrained(workspace: Workspace, user: User = EVERYBODY) -> list[Entry]:
+def list_untrained(workspace: Workspace, user: User = LOCAL_ADMIN) -> list[LibraryEntry]:
     """Those that were brought here, made of others, or are being made."""
     found = [e for e in map(_of_folder, _folders(folder(workspace))) if e]
     return [e for e in found if may_see(user, e.owner)]
 
 
-def find(workspace: Workspace, id: str, user: User = EVERYBODY) -> Entry:
+def get_entry(workspace: Workspace, id: str, user: User = LOCAL_ADMIN) -> LibraryEntry:
     """Raises BadInput where there is none of this id that the user may see."""
     checked_id(id)
     try:
@@ -92,7 +94,9 @@ def find(workspace: Workspace, id: str, user: User = EVERYBODY) -> Entry:
     return entry
 
 
-def starting_file(workspace: Workspace, settings: Config, user: User = EVERYBODY, files: bool = False) -> Path | None:
+def resolve_start_from(
+    workspace: Workspace, settings: Config, user: User = LOCAL_ADMIN, files: bool = False
+) -> Path | None:
     """The file that `model.start_from` names: an entry that this user may see or, where `files` is true, any file. None where it is empty.
 
     Raises:
@@ -101,7 +105,7 @@ def starting_file(workspace: Workspace, settings: Config, user: User = EVERYBODY
     wanted = settings.model.start_from.strip()
     if not wanted:
         return None
-    entry = next((e for e in entries(workspace, user) if e.name == wanted and e.file.is_file()), None)
+    entry = next((e for e in list_entries(workspace, user) if e.name == wanted and e.file.is_file()), None)
     file = entry.file if entry else Path(wanted).expanduser() if files else None
     if file is None or not file.is_file():
         where = (
@@ -117,26 +121,26 @@ def starting_file(workspace: Workspace, settings: Config, user: User = EVERYBODY
 
 
 def _job(workspace: Workspace, id: str) -> tuple[JobSpec, Outcome | None]:
-    return store.find(workspace, id), Outcome.read(workspace.job(id))
+    return store.get_spec(workspace, id), Outcome.read(workspace.job(id))
 
 
-def _of_job(workspace: Workspace, spec: JobSpec, outcome: Outcome | None) -> Entry | None:
+def _of_job(workspace: Workspace, spec: JobSpec, outcome: Outcome | None) -> LibraryEntry | None:
     paths = workspace.job(spec.id)
     if outcome is None or not outcome.file or not (paths.folder / outcome.file).is_file():
         return None
     name = read_json(paths.name)["name"] if paths.name.is_file() else spec.name
     file = paths.folder / outcome.file
-    return Entry(spec.id, name, spec.created, "trained", file, (), spec.base, outcome.sha256, spec.owner)
+    return LibraryEntry(spec.id, name, spec.created, "trained", file, (), spec.base, outcome.sha256, spec.owner)
 
 
-def _of_folder(place: Path) -> Entry | None:
+def _of_folder(place: Path) -> LibraryEntry | None:
     try:
         said = read_json(place / "entry.json")
     except (OSError, ValueError):
         return None
     written = sorted(place.glob("*.safetensors")) + [p for p in [place / PEFT] if p.is_dir()]
     file = written[0] if written else place / f"{said['name']}.safetensors"
-    return Entry(**{**said, "id": place.name, "of": tuple(said["of"]), "file": file})
+    return LibraryEntry(**{**said, "id": place.name, "of": tuple(said["of"]), "file": file})
 
 
 def _folders(parent: Path) -> Iterator[Path]:
@@ -145,7 +149,7 @@ def _folders(parent: Path) -> Iterator[Path]:
             yield place
 
 
-def add(workspace: Workspace, source: Path, name: str, user: User = EVERYBODY) -> Entry:
+def add_file(workspace: Workspace, source: Path, name: str, user: User = LOCAL_ADMIN) -> LibraryEntry:
     """Take a LoRA file from outside in, by moving it. Its header is checked, its weights are not read.
 
     Raises:
@@ -164,7 +168,9 @@ def add(workspace: Workspace, source: Path, name: str, user: User = EVERYBODY) -
         raise BadInput(
             Text(error.text.en.replace(source.name, name), error.text.ja.replace(source.name, name))
         ) from None
-    twin = next((e for e in entries(workspace, user) if digest == e.sha256 or _same_bytes(e, source, digest)), None)
+    twin = next(
+        (e for e in list_entries(workspace, user) if digest == e.sha256 or _same_bytes(e, source, digest)), None
+    )
     if twin:
         raise BadInput(
             Text(
@@ -172,13 +178,13 @@ def add(workspace: Workspace, source: Path, name: str, user: User = EVERYBODY) -
                 f"{name} はすでにライブラリーにあります(「{twin.name}」)。",
             )
         )
-    entry = replace(new(workspace, Path(name).stem, "added"), sha256=digest, owner=user.name)
-    with building(workspace, entry) as place:
+    entry = replace(new_entry(workspace, Path(name).stem, "added"), sha256=digest, owner=user.name)
+    with entry_folder(workspace, entry) as place:
         shutil.move(source, place / entry.file.name)
-    return find(workspace, entry.id)
+    return get_entry(workspace, entry.id)
 
 
-def _same_bytes(entry: Entry, source: Path, digest: str) -> bool:
+def _same_bytes(entry: LibraryEntry, source: Path, digest: str) -> bool:
     """For a file that was made here, of which nothing is noted: read only where the sizes are equal."""
     file = entry.file
     return (
@@ -189,19 +195,21 @@ def _same_bytes(entry: Entry, source: Path, digest: str) -> bool:
     )
 
 
-def new(workspace: Workspace, name: str, origin: Origin, of: tuple[str, ...] = (), base: str = "") -> Entry:
+def new_entry(
+    workspace: Workspace, name: str, origin: Origin, of: tuple[str, ...] = (), base: str = ""
+) -> LibraryEntry:
     """An entry that nothing lies in yet."""
-    taken = {e.name for e in entries(workspace)}
+    taken = {e.name for e in list_entries(workspace)}
     id = f"{_OURS}{store.new_id()}"
     name = store.unique(store.file_name(name), taken)
     file = folder(workspace) / id / f"{name}.safetensors"  # in it, programs will find this name too
-    return Entry(id, name, time.time(), origin, file, of, base)
+    return LibraryEntry(id, name, time.time(), origin, file, of, base)
 
 
-class building:  # noqa: N801 (used as a function)
+class entry_folder:  # noqa: N801 (used as a function)
     """The folder of a new entry while it is filled; seen under its id when the block ends well."""
 
-    def __init__(self, workspace: Workspace, entry: Entry):
+    def __init__(self, workspace: Workspace, entry: LibraryEntry):
         self._final = folder(workspace) / entry.id
         self._place = self._final.with_name(f".{entry.id}{_NEW}")
         self._entry = entry
@@ -220,15 +228,15 @@ class building:  # noqa: N801 (used as a function)
         sync_folder(self._final.parent)
 
 
-def rename(workspace: Workspace, id: str, name: str, user: User = EVERYBODY) -> Entry:
+def rename(workspace: Workspace, id: str, name: str, user: User = LOCAL_ADMIN) -> LibraryEntry:
     """Call it otherwise from now on. The file's bytes stay: they are what was checked, and what its hash is of.
 
     Raises:
         BadInput: no such entry, or another one has this name.
     """
-    entry = find(workspace, id, user)
+    entry = get_entry(workspace, id, user)
     wanted = store.file_name(name)
-    if any(e.name == wanted and e.id != id for e in entries(workspace)):
+    if any(e.name == wanted and e.id != id for e in list_entries(workspace)):
         raise BadInput(
             Text(
                 f"Another LoRA is called “{wanted}”. Choose another name.",
@@ -239,31 +247,31 @@ def rename(workspace: Workspace, id: str, name: str, user: User = EVERYBODY) -> 
         write_json(workspace.job(id).name, {"name": wanted})
     else:
         write_json(entry.home / "entry.json", {**read_json(entry.home / "entry.json"), "name": wanted})
-    return find(workspace, id)
+    return get_entry(workspace, id)
 
 
-def delete(workspace: Workspace, id: str, user: User = EVERYBODY) -> Entry:
+def delete(workspace: Workspace, id: str, user: User = LOCAL_ADMIN) -> LibraryEntry:
     """Hide it, so that `restore` can bring it back; a trained one goes with its job. Gone for good after a week, or by `empty_trash`.
 
     Raises:
         BadInput: it is still being trained or made, or there is none.
     """
-    entry = find(workspace, id, user)
+    entry = get_entry(workspace, id, user)
     home = _home(workspace, id)
-    if held(home / ".lock"):
+    if is_held(home / ".lock"):
         raise BadInput(Text(f"“{entry.name}” is still being made.", f"「{entry.name}」はまだ作成中です。"))
     _trash(workspace).mkdir(exist_ok=True)
     home.rename(_trash(workspace) / id)
     return entry
 
 
-def restore(workspace: Workspace, id: str, user: User = EVERYBODY) -> Entry:
+def restore(workspace: Workspace, id: str, user: User = LOCAL_ADMIN) -> LibraryEntry:
     """Raises BadInput where nothing of this id was deleted, or it is gone for good."""
     kept, home = _trash(workspace) / checked_id(id), _home(workspace, id)
     if not kept.is_dir() or home.exists() or not may_see(user, _said(kept, "owner", "")):
         raise BadInput(Text("It is gone for good.", "すでに完全に削除されています。"))
     kept.rename(home)
-    return find(workspace, id)
+    return get_entry(workspace, id)
 
 
 def _home(workspace: Workspace, id: str) -> Path:
@@ -278,7 +286,7 @@ class Deleted:
     seconds: float  # since it was deleted
 
 
-def trash(workspace: Workspace, user: User = EVERYBODY) -> list[Deleted]:
+def trash(workspace: Workspace, user: User = LOCAL_ADMIN) -> list[Deleted]:
     """What this user can put back, the last deleted first."""
     return [
         Deleted(
@@ -308,7 +316,7 @@ def _said(kept: Path, key: str, default: str) -> str:
     return default
 
 
-def empty_trash(workspace: Workspace, days: float = 0.0, user: User = EVERYBODY) -> None:
+def empty_trash(workspace: Workspace, days: float = 0.0, user: User = LOCAL_ADMIN) -> None:
     """Remove what was deleted more than so many days ago."""
     for kept in _thrown_away(workspace, user):
         if time.time() - _deleted_at(kept) >= days * 86400:
@@ -322,16 +330,16 @@ def clear_leftovers(workspace: Workspace) -> None:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def stamp(overview: Overview) -> str:
+def version(job_list: JobList) -> str:
     """Changes whenever a list of entries would: told from the jobs' version and the times of the Library's folders."""
-    overview.jobs()
-    seen = [overview.version]
-    for place in _folders(folder(overview.workspace)):
+    job_list.jobs()
+    seen = [job_list.version]
+    for place in _folders(folder(job_list.workspace)):
         for note in ("entry.json", "answer.json"):
             try:
                 facts = os.stat(place / note)
             except OSError:
                 continue
             seen.append(f"{place.name}/{note}:{facts.st_mtime_ns}")
-        seen.append(f"{place.name}:{held(place / '.lock')}")
+        seen.append(f"{place.name}:{is_held(place / '.lock')}")
     return "\n".join(sorted(seen))

@@ -15,10 +15,9 @@ from sdlora.core.files import sync_folder, walk, write_bytes
 from sdlora.core.safetensors_io.header import read_header
 from sdlora.core.text import Text
 from sdlora.data import open_dataset
-from sdlora.data.captions import with_trigger
 from sdlora.jobs.paths import JobPaths
 from sdlora.jobs.spec import JobSpec, Outcome
-from sdlora.library.catalog import Entry
+from sdlora.library.catalog import LibraryEntry
 from sdlora.lora_files.inspect import Inspection, inspect_file
 from sdlora.lora_files.sidecar import sidecar
 
@@ -26,7 +25,7 @@ _HEAD = ["---", "tags:", "- text-to-image", "- stable-diffusion", "- lora", "- d
 _DATE = (1980, 1, 1, 0, 0, 0)  # of every entry: the same job gives the same bytes
 
 
-def deliver(paths: JobPaths, out: Path) -> list[Path]:
+def export_file(paths: JobPaths, out: Path) -> list[Path]:
     """Copy the job's LoRA to `out`, with `name.json` and, where a sample was drawn, `name.png` beside it.
 
     Raises:
@@ -37,13 +36,13 @@ def deliver(paths: JobPaths, out: Path) -> list[Path]:
     write_bytes(out, file.read_bytes())
     written = [out, out.with_suffix(".json")]
     write_bytes(written[1], _sidecar(file))
-    if picture := preview(paths):
+    if picture := preview_picture(paths):
         written.append(out.with_suffix(".png"))
         write_bytes(written[2], picture.read_bytes())
     return written
 
 
-def preview(paths: JobPaths) -> Path | None:
+def preview_picture(paths: JobPaths) -> Path | None:
     """The newest sample at full strength up to the chosen step; None where there is none."""
     outcome = Outcome.read(paths)
     step = outcome.best_step if outcome else 0
@@ -55,7 +54,7 @@ def _step(sample: Path) -> int:
     return int(sample.name.split("-")[1])
 
 
-def bundle(paths: JobPaths, out: Path, name: str = "") -> Path:
+def export_zip(paths: JobPaths, out: Path, name: str = "") -> Path:
     """Write a zip with the file, its sidecar and picture, the samples of that step, captions, settings and a model card.
 
     Captions are left out where the settings keep them out of the file. `name` is the job's own unless it was changed.
@@ -73,17 +72,17 @@ def bundle(paths: JobPaths, out: Path, name: str = "") -> Path:
         **_captions(paths, spec),
     }
     files = {f"{name}.safetensors": file}
-    if picture := preview(paths):
+    if picture := preview_picture(paths):
         files[f"{name}.png"] = picture
         same_step = sorted(paths.samples.glob(f"{picture.name.rsplit('-', 2)[0]}-*.png"))
         files |= {f"previews/{p.name}": p for p in [*sorted(paths.samples.glob("step-000000-*.png")), *same_step]}
     return _zip(out, name, texts, files)
 
 
-def bundle_entry(entry: Entry, out: Path) -> Path:
+def export_entry_zip(entry: LibraryEntry, out: Path) -> Path:
     """The same for anything in the Library. Of a file that was not trained here, what it says itself is all there is."""
     if entry.origin == "trained":
-        return bundle(JobPaths(entry.home.parent), out, entry.name)
+        return export_zip(JobPaths(entry.home.parent), out, entry.name)
     known = inspect_file(entry.file)
     texts = {f"{entry.name}.json": _json(sidecar(known.metadata)), "README.md": file_card(entry, known)}
     if entry.file.is_dir():
@@ -149,7 +148,7 @@ def _captions(paths: JobPaths, spec: JobSpec) -> dict[str, str]:
         stem = Path(item.name).stem
         name = f"captions/{stem}.txt"
         name = f"captions/{stem}-{number}.txt" if name in found else name
-        found[name] = with_trigger(item.caption, spec.settings.data.trigger) + "\n"
+        found[name] = spec.caption(item) + "\n"
     return found
 
 
@@ -176,7 +175,7 @@ def model_card(name: str, spec: JobSpec, outcome: Outcome, metadata: dict[str, s
     return "\n".join(lines) + "\n"
 
 
-def file_card(entry: Entry, known: Inspection) -> str:
+def file_card(entry: LibraryEntry, known: Inspection) -> str:
     """For a LoRA that came from elsewhere or was made of others."""
     said, made = known.metadata, f"{entry.origin} from {', '.join(entry.of)}" if entry.of else ""
     trigger = said.get("modelspec.trigger_phrase", "")

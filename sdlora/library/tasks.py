@@ -24,10 +24,10 @@ from sdlora.core.environment import child_environment
 from sdlora.core.errors import BadInput
 from sdlora.core.text import Text
 from sdlora.jobs import lock
+from sdlora.jobs.ownership import LOCAL_ADMIN, User
 from sdlora.jobs.paths import Workspace
-from sdlora.jobs.users import EVERYBODY, User
 from sdlora.library import catalog
-from sdlora.library.catalog import PEFT, Entry
+from sdlora.library.catalog import PEFT, LibraryEntry
 
 Status = Literal["ready", "working", "failed"]
 _LINE = re.compile(r"(\w+): (\d+) of (\d+)")
@@ -43,14 +43,14 @@ class Progress:
     seconds_left: float | None
 
 
-def start(workspace: Workspace, entry: Entry, words: Sequence[str]) -> Entry:
+def start(workspace: Workspace, entry: LibraryEntry, words: Sequence[str]) -> LibraryEntry:
     """Run `python -m sdlora` with these words and fill the new entry with what comes out.
 
     Raises:
         BadInput: another one is being made.
     """
     catalog.folder(workspace).mkdir(parents=True, exist_ok=True)
-    queue = lock.acquire(catalog.folder(workspace) / ".making.lock", patience=0.5)
+    queue = lock.acquire(catalog.folder(workspace) / ".making.lock", timeout=0.5)
     if queue is None:
         raise BadInput(
             Text(
@@ -60,8 +60,8 @@ def start(workspace: Workspace, entry: Entry, words: Sequence[str]) -> Entry:
         )
     held: int | None = None
     try:
-        with catalog.building(workspace, entry) as place:
-            held = lock.acquire(place / ".lock", patience=0.0)
+        with catalog.entry_folder(workspace, entry) as place:
+            held = lock.acquire(place / ".lock", timeout=0.0)
             assert held is not None, "nobody else knows this folder yet"
         out = entry.home / PEFT if PEFT in words else entry.file
         _run([*words, "--out", str(out), "--json"], entry, (queue, held))
@@ -69,10 +69,10 @@ def start(workspace: Workspace, entry: Entry, words: Sequence[str]) -> Entry:
         for descriptor in (queue, held):
             if descriptor is not None:
                 os.close(descriptor)
-    return catalog.find(workspace, entry.id)
+    return catalog.get_entry(workspace, entry.id)
 
 
-def _run(words: Sequence[str], entry: Entry, locks: tuple[int, int]) -> None:
+def _run(words: Sequence[str], entry: LibraryEntry, locks: tuple[int, int]) -> None:
     """In a session of its own: closing the web process does not reach it. It inherits both locks."""
     place = entry.home
     with open(place / "log.txt", "wb") as log, open(place / "answer.json", "wb") as answer:
@@ -89,16 +89,16 @@ def _run(words: Sequence[str], entry: Entry, locks: tuple[int, int]) -> None:
     threading.Thread(target=process.wait, daemon=True).start()  # so that it does not stay as a zombie
 
 
-def status(entry: Entry) -> Status:
+def status(entry: LibraryEntry) -> Status:
     """Only what was made here can be anything but ready."""
     if entry.origin in ("trained", "added"):
         return "ready" if entry.file.exists() else "failed"
-    if lock.held(entry.home / ".lock"):
+    if lock.is_held(entry.home / ".lock"):
         return "working"
-    return "ready" if "sha256" in answer(entry) and entry.file.exists() else "failed"
+    return "ready" if "sha256" in result(entry) and entry.file.exists() else "failed"
 
 
-def answer(entry: Entry) -> dict[str, Any]:
+def result(entry: LibraryEntry) -> dict[str, Any]:
     """What the command said in the end: rank, sha256, energy kept, or an error; empty before, or where it was killed."""
     lines, _ = files.read_lines(entry.home / "answer.json")
     try:
@@ -107,7 +107,7 @@ def answer(entry: Entry) -> dict[str, Any]:
         return {}
 
 
-def progress(entry: Entry) -> Progress:
+def progress(entry: LibraryEntry) -> Progress:
     found = _LINE.findall(files.tail(entry.home / "log.txt"))
     if not found:
         return Progress("", 0, 0, None)
@@ -117,9 +117,9 @@ def progress(entry: Entry) -> Progress:
     return Progress(phase, done, total, left)
 
 
-def reason(entry: Entry) -> Text:
+def reason(entry: LibraryEntry) -> Text:
     """Why it failed."""
-    said = answer(entry).get("error")
+    said = result(entry).get("error")
     if said:
         return Text(said["en"], said["ja"])
     return Text(
@@ -128,14 +128,14 @@ def reason(entry: Entry) -> Text:
     )
 
 
-def cancel(workspace: Workspace, id: str, user: User = EVERYBODY) -> None:
+def cancel(workspace: Workspace, id: str, user: User = LOCAL_ADMIN) -> None:
     """End the process and forget what it made so far."""
-    entry = catalog.find(workspace, id, user)
+    entry = catalog.get_entry(workspace, id, user)
     held = entry.home / ".lock"
-    if lock.held(held):  # so the number is still its own
+    if lock.is_held(held):  # so the number is still its own
         os.killpg(int(files.read_json(entry.home / "process.json")["pid"]), signal.SIGKILL)
         for _ in range(100):
-            if not lock.held(held):
+            if not lock.is_held(held):
                 break
             time.sleep(0.02)
     shutil.rmtree(entry.home, ignore_errors=True)

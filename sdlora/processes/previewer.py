@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from sdlora.core.environment import child_environment
 from sdlora.core.errors import SdloraError
-from sdlora.core.fast_import import at_once
+from sdlora.core.fast_import import gc_paused
 from sdlora.core.files import write_bytes
 from sdlora.processes.protocol import PreviewJob
 
@@ -42,7 +42,7 @@ class Previewer:
 
     def run(self, job: PreviewJob) -> None:
         """Draw one job and send its progress and its one final answer."""
-        with at_once():
+        with gc_paused():
             from sdlora.render.renderer import Cancelled
 
         try:

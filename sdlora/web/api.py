@@ -20,15 +20,17 @@ from sdlora.core.events import Follower
 from sdlora.core.files import read_lines
 from sdlora.core.text import Text
 from sdlora.data import Dataset
-from sdlora.jobs import runner, store, users
+from sdlora.jobs import ownership, runner, store
+from sdlora.jobs.launchers.launcher import Launcher
+from sdlora.jobs.ownership import User
 from sdlora.jobs.paths import JobPaths, Workspace, checked_id
 from sdlora.jobs.spec import JobSpec, Outcome
-from sdlora.jobs.users import User
 from sdlora.library import catalog
 from sdlora.web.context import USER_HEADER, user_of
 from sdlora.web.form import typed
 from sdlora.web.screens.settings import checked_base
 from sdlora.web.security import uploads
+from sdlora.web.security.user_file import UserFile, workspace_token
 
 STREAMS = 64  # followers of events at once
 POLL_SECONDS = 0.5
@@ -54,12 +56,12 @@ def current_user(request: Request) -> User:
 CurrentUser = Annotated[User, Depends(current_user)]
 
 
-def add_api(app: FastAPI, workspace: Workspace) -> None:
+def add_api(app: FastAPI, workspace: Workspace, launcher: Launcher) -> None:
     """All routes, and refusals as JSON: `{"error": {"en", "ja"}}`."""
     router = APIRouter(prefix="/api")
     _describe(router)
     _datasets(router, workspace)
-    _jobs(router, workspace)
+    _jobs(router, workspace, launcher)
     _follow(router, workspace)
     app.include_router(router)
 
@@ -101,14 +103,14 @@ def _datasets(router: APIRouter, workspace: Workspace) -> None:
             with contextlib.suppress(OSError):
                 file.unlink()
                 folder.rmdir()
-        users.claim(workspace, user, found.id)
+        ownership.claim(workspace, user, found.id)
         return _as_json(found)
 
     @router.get("/datasets")
     def list_datasets(user: CurrentUser) -> Any:
         """Newest first."""
         found = data.list_datasets(workspace.datasets)
-        own = [dataset for dataset in found if users.has_claimed(workspace, user, dataset.id)]
+        own = [dataset for dataset in found if ownership.has_claimed(workspace, user, dataset.id)]
         return {"datasets": [{"id": d.id, "name": d.name, "pictures": len(d.items)} for d in own]}
 
     @router.get("/datasets/{id}")
@@ -117,7 +119,7 @@ def _datasets(router: APIRouter, workspace: Workspace) -> None:
         return _as_json(own_dataset(workspace, user, id))
 
 
-def _jobs(router: APIRouter, workspace: Workspace) -> None:
+def _jobs(router: APIRouter, workspace: Workspace, launcher: Launcher) -> None:
     @router.post("/jobs", status_code=201)
     def add_job(request: NewJob, user: CurrentUser) -> Any:
         """Start a job, or put it into the queue. The same request within 5 seconds is the same job."""
@@ -126,15 +128,15 @@ def _jobs(router: APIRouter, workspace: Workspace) -> None:
         settings = config.resolve(request.preset, None, changes.items())
         checked_base(settings.model.base)
         dataset = own_dataset(workspace, user, request.dataset)
-        file = catalog.starting_file(workspace, settings, user)
+        file = catalog.resolve_start_from(workspace, settings, user)
         spec = store.create(workspace, dataset, settings, request.name, request.preset, user.name, file)
-        runner.start_next(workspace)
+        runner.start_next(workspace, launcher)
         return _status(workspace, spec)
 
     @router.get("/jobs")
     def list_jobs(user: CurrentUser) -> Any:
         """Newest first."""
-        own = [job.spec for job in runner.jobs(workspace) if users.may_see(user, job.spec.owner)]
+        own = [job.spec for job in runner.jobs(workspace) if ownership.may_see(user, job.spec.owner)]
         return {"jobs": [_status(workspace, spec) for spec in own]}
 
     @router.get("/jobs/{id}")
@@ -145,12 +147,12 @@ def _jobs(router: APIRouter, workspace: Workspace) -> None:
     @router.post("/jobs/{id}/stop")
     def stop_job(id: str, user: CurrentUser) -> Any:
         """Finish the step, save, leave."""
-        return _changed(workspace, own_job(workspace, user, id), runner.stop)
+        return _changed(workspace, own_job(workspace, user, id), runner.stop, launcher)
 
     @router.post("/jobs/{id}/resume")
     def resume_job(id: str, user: CurrentUser) -> Any:
         """Go on from the last saved state."""
-        return _changed(workspace, own_job(workspace, user, id), runner.resume)
+        return _changed(workspace, own_job(workspace, user, id), runner.resume, launcher)
 
 
 def _follow(router: APIRouter, workspace: Workspace) -> None:
@@ -195,22 +197,22 @@ def own_dataset(workspace: Workspace, user: User, id: str) -> Dataset:
     """Raises BadInput where there is none of this id that the user may see."""
     folder = workspace.dataset(checked_id(id))
     return data.open_dataset(
-        folder if users.has_claimed(workspace, user, id) else folder.with_name(f"{id}-is-not-yours")
+        folder if ownership.has_claimed(workspace, user, id) else folder.with_name(f"{id}-is-not-yours")
     )
 
 
 def own_job(workspace: Workspace, user: User, id: str) -> JobSpec:
     """Raises a 404 where there is none of this id that the user may see."""
     with contextlib.suppress(BadInput):
-        spec = store.find(workspace, checked_id(id))
-        if users.may_see(user, spec.owner):
+        spec = store.get_spec(workspace, checked_id(id))
+        if ownership.may_see(user, spec.owner):
             return spec
     raise HTTPException(404, "There is no such job.")
 
 
-def _changed(workspace: Workspace, spec: JobSpec, change: Callable[[JobPaths], None]) -> Any:
+def _changed(workspace: Workspace, spec: JobSpec, change: Callable[[JobPaths], None], launcher: Launcher) -> Any:
     change(workspace.job(spec.id))
-    runner.start_next(workspace)
+    runner.start_next(workspace, launcher)
     return _status(workspace, spec)
 
 
@@ -244,14 +246,14 @@ def _status(workspace: Workspace, spec: JobSpec) -> dict[str, Any]:
             "sha256": outcome.sha256,
             "best_step": outcome.best_step,
             "recommended_strength": outcome.recommended_strength,
-            "reason": {"en": outcome.reason_en, "ja": outcome.reason_ja},
+            "reason": {"en": outcome.reason.en, "ja": outcome.reason.ja},
         }
     return found
 
 
-def tokens(workspace: Workspace, users_file: users.Users | None) -> Callable[[str], User | None]:
-    """The lookup of a token's user: each user's own token, or the workspace's where there is no file of users."""
-    if users_file:
-        return users_file.by_token
-    own = users.own_token(workspace).encode()
-    return lambda given: users.EVERYBODY if secrets.compare_digest(own, given.encode(errors="replace")) else None
+def tokens(workspace: Workspace, users: UserFile | None) -> Callable[[str], User | None]:
+    """Who a token belongs to: each user's own, or the workspace's where there is no file of users."""
+    if users:
+        return users.by_token
+    own = workspace_token(workspace).encode()
+    return lambda given: ownership.LOCAL_ADMIN if secrets.compare_digest(own, given.encode(errors="replace")) else None

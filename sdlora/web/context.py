@@ -8,9 +8,10 @@ from typing import Any
 from sdlora.core.text import Language, Text
 from sdlora.data import DatasetCache
 from sdlora.data.checks import doctor
-from sdlora.jobs.job_list import Overview
+from sdlora.jobs.job_list import JobList
+from sdlora.jobs.launchers.launcher import Launcher
+from sdlora.jobs.ownership import LOCAL_ADMIN, User
 from sdlora.jobs.paths import Workspace
-from sdlora.jobs.users import EVERYBODY, User
 from sdlora.web.adaptive_polling import AdaptivePolling
 from sdlora.web.event_cache import EventCache
 from sdlora.web.header_cache import HeaderCache
@@ -29,9 +30,10 @@ class Site:
     media: Media
     previews: Previews
     events: EventCache
-    overview: Overview
+    job_list: JobList
+    launcher: Launcher = field(default_factory=Launcher)
     open_dataset: DatasetCache = field(default_factory=DatasetCache)
-    image_stats: doctor.Known = field(default_factory=dict)  # of the checks of data sets
+    image_stats: doctor.StatsCache = field(default_factory=dict)  # of the checks of data sets
     headers: HeaderCache = field(default_factory=HeaderCache)
     polling: AdaptivePolling = field(default_factory=AdaptivePolling)
 
@@ -42,7 +44,7 @@ class Page:
 
     site: Site
     language: Language
-    user: User = EVERYBODY
+    user: User = LOCAL_ADMIN
     session: str = ""
 
     @property

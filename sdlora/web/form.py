@@ -32,16 +32,16 @@ class Form:
         Types are put right where nothing is lost, else left to `config`.
         """
         found = {s.path: typed(s, values[self.fields[s.path]]) for s in config.settings()}
-        return found | {s.path: s.default for s in config.settings() if s.path in config.idle(found)}
+        return found | {s.path: s.default for s in config.settings() if s.path in config.inactive_settings(found)}
 
     @property
     def greyable(self) -> dict[str, Component]:
         """Fields that other settings can take the effect from."""
-        return {path: self.fields[path] for path in dict.fromkeys(rule.path for rule in config.RULES)}
+        return {path: self.fields[path] for path in dict.fromkeys(rule.path for rule in config.INACTIVE_RULES)}
 
     def greyed(self, page: Page, values: Mapping[str, Any]) -> list[Any]:
         """Updates for `greyable`: without effect they cannot be changed, and say why."""
-        reasons, helps = config.idle(values), {s.path: page.say(s.help) for s in config.settings()}
+        reasons, helps = config.inactive_settings(values), {s.path: page.say(s.help) for s in config.settings()}
         return [
             gr.update(
                 interactive=path not in reasons,

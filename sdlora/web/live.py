@@ -15,9 +15,9 @@ from sdlora.core import files
 from sdlora.core.errors import BadInput
 from sdlora.core.events import Follower
 from sdlora.jobs import runner
+from sdlora.jobs.ownership import may_see
 from sdlora.jobs.paths import JobPaths
 from sdlora.jobs.spec import Outcome
-from sdlora.jobs.users import may_see
 from sdlora.web.context import Page
 from sdlora.web.handlers import event
 from sdlora.web.screens import train
@@ -118,7 +118,7 @@ def _print_of(value: Any) -> str:
 
 
 def look(page: Page, job_id: Any, pictures: bool, choice: Any) -> Snapshot:
-    every = page.site.overview.jobs()
+    every = page.site.job_list.jobs()
     jobs = [job for job in every if may_see(page.user, job.spec.owner)]
     newest = jobs[: progress.SHOWN_JOBS]
     busy = any(job.status in ("running", "stopping", "queued") for job in every)
@@ -167,12 +167,11 @@ def initialise(page: Page, job_id: Any, initialised_for: str) -> list[Any]:
 
 
 def _first_prompt(job: runner.Job, paths: JobPaths) -> str:
-    """The first caption, with the trigger word that it is trained with."""
+    """The first caption as it is trained, else the trigger word alone."""
     try:
-        caption = data.open_dataset(paths.dataset).items[0].caption
+        return job.spec.caption(data.open_dataset(paths.dataset).items[0])
     except BadInput:
-        caption = ""
-    return data.with_trigger(caption, job.spec.settings.data.trigger)
+        return job.spec.settings.data.trigger.strip()
 
 
 def current_job(page: Page, remembered: Any) -> str:

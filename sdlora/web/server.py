@@ -15,10 +15,10 @@ from markupsafe import Markup
 
 from sdlora.core.text import Language, Text
 from sdlora.jobs import store
-from sdlora.jobs.job_list import Overview
+from sdlora.jobs.job_list import JobList
+from sdlora.jobs.launchers.launcher import Launcher
 from sdlora.jobs.paths import Workspace
 from sdlora.jobs.queue import Queue
-from sdlora.jobs.users import Users
 from sdlora.library import catalog as jobs_library
 from sdlora.web import api, live, theme
 from sdlora.web.context import Page, Site
@@ -30,6 +30,7 @@ from sdlora.web.security import uploads
 from sdlora.web.security.guard import UPLOAD_BYTES, Guard, allowed_hosts
 from sdlora.web.security.login import Login
 from sdlora.web.security.media import Media
+from sdlora.web.security.user_file import UserFile
 from sdlora.web.shell import COOKIE, Shell
 from sdlora.web.strings import library_words, words
 from sdlora.web.views import glossary
@@ -42,17 +43,26 @@ def make_app(
     host: str = "127.0.0.1",
     names: Sequence[str] = (),
     password: str = "",
-    users: Users | None = None,
+    users: UserFile | None = None,
+    launcher: Launcher | None = None,
 ) -> FastAPI:
     """The whole server. It owns two helpers for its life: the queue's clock and the previewer.
 
     `host` is the address that it will be bound to, `names` are other names that it may be called by.
     `users`: who may log in, each with a password of their own; without it, `password` lets anybody in.
+    `launcher` starts the jobs.
     """
     workspace.make()
     store.clear_leftovers(workspace)
     jobs_library.clear_leftovers(workspace)
-    site = Site(workspace, Media(workspace.root), Previews(workspace.previews), EventCache(), Overview(workspace))
+    site = Site(
+        workspace,
+        Media(workspace.root),
+        Previews(workspace.previews),
+        EventCache(),
+        JobList(workspace),
+        launcher or Launcher(),
+    )
     folder = uploads.prepare(workspace)
     app = FastAPI(lifespan=_life(site), docs_url=None, redoc_url=None, openapi_url=None)
 
@@ -79,7 +89,7 @@ def make_app(
             theme=theme.theme(),
             css=theme.style(language),
         )
-    api.add_api(app, workspace)
+    api.add_api(app, workspace, site.launcher)
     app.add_middleware(Shell)
     app.add_middleware(
         Guard,
@@ -209,7 +219,7 @@ def _life(site: Site) -> Callable[[FastAPI], Any]:
 
 def _clock(site: Site, ended: threading.Event) -> None:
     """Queued jobs start with no page open; an idle previewer goes, and so do uploads that nobody finished."""
-    queue = Queue(site.workspace, site.overview)
+    queue = Queue(site.workspace, site.launcher, site.job_list)
     while not ended.wait(1.0):
         log_exceptions(queue.tick)  # a clock that stopped would leave jobs waiting for good
         log_exceptions(site.previews.end_if_idle)

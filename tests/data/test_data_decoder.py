@@ -14,7 +14,7 @@ from PIL import Image
 
 from sdlora.data import fit, import_pictures
 from sdlora.data.decode.decoder import ROOT, Decoder
-from sdlora.data.limits import Refused
+from sdlora.data.limits import Refusal
 
 # Answers as the real child does, but dies of a picture named so once or always, and hangs on a third.
 ODD_CHILD = """
@@ -45,7 +45,7 @@ def test_one_child_for_all(draw, tmp_path):
     with Decoder() as decoder:
         decoder.decode(draw("a.png", 1), tmp_path / "x")
         first = decoder.process.pid
-        with pytest.raises(Refused):
+        with pytest.raises(Refusal):
             decoder.decode(tmp_path / "missing", tmp_path / "x")
         decoder.decode(draw("b.png", 2), tmp_path / "x")
         assert decoder.process.pid == first
@@ -68,7 +68,7 @@ def test_a_picture_that_kills_the_child_stays_out(draw, tmp_path, odd):
     (tmp_path / "dies").write_bytes(b"dies")
     (tmp_path / "again").write_bytes(b"once" + good.read_bytes())
     with Decoder(command=odd) as decoder:
-        with pytest.raises(Refused, match="crashed"):
+        with pytest.raises(Refusal, match="crashed"):
             decoder.decode(tmp_path / "dies", tmp_path / "x")
         (tmp_path / "once").unlink()
         assert decoder.decode(tmp_path / "again", tmp_path / "x").width == 96, "killed by chance: tried once more"
@@ -79,7 +79,7 @@ def test_a_picture_that_hangs_stays_out(draw, tmp_path, odd):
     (tmp_path / "hang").write_bytes(b"hang")
     with Decoder(seconds=1, command=odd) as decoder:
         start = time.monotonic()
-        with pytest.raises(Refused, match="too long"):
+        with pytest.raises(Refusal, match="too long"):
             decoder.decode(tmp_path / "hang", tmp_path / "x")
         assert time.monotonic() - start < 30  # it would sleep for 60
     with Decoder(command=odd) as decoder:

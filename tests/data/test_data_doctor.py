@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from sdlora.data import Dataset, check, import_pictures, with_captions
-from sdlora.data.checks.image_stats import Look
+from sdlora.data.checks.image_stats import ImageStats
 from sdlora.data.checks.near_duplicates import groups_alike
 
 
@@ -115,13 +115,13 @@ def test_a_damaged_picture_is_an_error_and_comes_first(three):
 
 def test_many_pictures_are_compared_in_little_time():
     chance = random.Random(1)
-    looks = [Look(chance.getrandbits(64), chance.randbytes(192), False) for _ in range(10_000)]
-    looks += [Look(0, bytes(chance.randrange(256) for _ in range(192)), False) for _ in range(500)]
-    looks += [
-        replace(looks[7], shapes=looks[7].shapes ^ 0b1001),
-        Look(0, bytes(192), False),
-        Look(1, bytes(192), False),
+    stats = [ImageStats(chance.getrandbits(64), chance.randbytes(192), False) for _ in range(10_000)]
+    stats += [ImageStats(0, bytes(chance.randrange(256) for _ in range(192)), False) for _ in range(500)]
+    stats += [
+        replace(stats[7], shapes=stats[7].shapes ^ 0b1001),
+        ImageStats(0, bytes(192), False),
+        ImageStats(1, bytes(192), False),
     ]
     start = time.process_time()
-    assert groups_alike(looks) == [[7, 10_500], [10_501, 10_502]]
+    assert groups_alike(stats) == [[7, 10_500], [10_501, 10_502]]
     assert time.process_time() - start < 5

@@ -234,9 +234,9 @@ def test_no_pictures_at_all(write, datasets, tmp_path):
 def test_too_many_of_anything(draw, datasets):
     sources = [draw(f"{n}.png", n) for n in range(3)]
     with pytest.raises(BadInput, match="3 pictures; a data set holds at most 2"):
-        import_pictures(sources, datasets, most=limits.Most(2, 10, 10**9))
+        import_pictures(sources, datasets, maximum=limits.ImportLimits(2, 10, 10**9))
     with pytest.raises(BadInput, match="more than"):
-        import_pictures([sources[0].parent], datasets, most=limits.Most(2, 2, 10**9))
+        import_pictures([sources[0].parent], datasets, maximum=limits.ImportLimits(2, 2, 10**9))
     assert left_behind(datasets) == []
 
 

@@ -140,7 +140,7 @@ def test_bytes_are_counted_while_unpacking(make_zip, png, datasets, monkeypatch)
     dataset = import_pictures([path], datasets)
     assert [one.name for one in dataset.skipped] == ["b.png", "c.png"]
     with pytest.raises(BadInput, match="GB unpacked"):
-        import_pictures([path], datasets / "other", most=limits.Most(10, 10, 3_000_000))
+        import_pictures([path], datasets / "other", maximum=limits.ImportLimits(10, 10, 3_000_000))
     assert list((datasets / "other").iterdir()) == []
 
 

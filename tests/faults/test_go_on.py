@@ -17,10 +17,10 @@ def test_more_steps_from_where_it_ended(zygote: Zygote, job: MakeJob, place: Wor
     constant = {"train.schedule": "constant", "train.save_every": 5}
     short, whole = job(**constant, **{"train.steps": 10}), job(**constant)
     with pytest.raises(BadInput):
-        store.go_on(place, short.id, 5)
+        store.extend(place, short.id, 5)
     zygote.run(short)
     before = result(short)
-    longer = place.job(store.go_on(place, short.id, 5).id)
+    longer = place.job(store.extend(place, short.id, 5).id)
     assert JobSpec.read(longer).parent == short.id
     assert JobSpec.read(longer).name != JobSpec.read(short).name
     zygote.run(longer)

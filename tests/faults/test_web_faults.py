@@ -15,7 +15,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from sdlora.jobs import runner
-from sdlora.jobs.job_list import Overview
+from sdlora.jobs.job_list import JobList
 from sdlora.jobs.paths import JobPaths, Workspace
 from sdlora.jobs.queue import Queue
 from sdlora.web import server
@@ -121,7 +121,7 @@ def test_the_queues_clock_outlives_a_fault(place: Workspace, monkeypatch: pytest
     monkeypatch.setattr(Queue, "tick", tick)
     (place.root / "uploads").mkdir()
     site, ended = (
-        Site(place, Media(place.root), Previews(place.previews), EventCache(), Overview(place)),
+        Site(place, Media(place.root), Previews(place.previews), EventCache(), JobList(place)),
         threading.Event(),
     )
     clock = threading.Thread(target=server._clock, args=(site, ended))

@@ -143,7 +143,7 @@ def test_row_2_what_a_killed_writer_left_is_cleared_at_the_next_start(
     for file in (*left, living, young):
         file.touch()
     for file in (left[-1], living):
-        os.utime(file, (time.time() - 2 * worker.SHARED,) * 2)
+        os.utime(file, (time.time() - 2 * worker.TEMPORARY_AGE,) * 2)
     (paths.state / ".step-000099.tmp").mkdir()  # of a save in a hurry: no later one takes its name
     left.append(paths.state / ".step-000099.tmp")
     again(paths)
@@ -184,7 +184,7 @@ def test_row_4_a_full_disk_pauses_and_goes_on(
     if waits == "paused":
         outcome = outcome_of(paths)
         assert outcome.exit_code == 74
-        assert f"needs {outcome.needed_bytes >> 20} MB" in outcome.reason_en
+        assert f"needs {outcome.needed_bytes >> 20} MB" in outcome.reason.en
     monkeypatch.setattr("sdlora.jobs.queue.RETRY_SECONDS", 0)
     monkeypatch.setattr(runner, "start", lambda paths: True)
     with monkeypatch.context() as full:
@@ -220,12 +220,12 @@ def test_row_5_both_at_once(zygote: Zygote, job: MakeJob) -> None:
 
 
 def test_row_5_events_say_that_some_are_missing(tmp_path: Path) -> None:
-    telling = worker.Telling(tmp_path / "later" / "events.jsonl")
+    writer = worker.EventWriter(tmp_path / "later" / "events.jsonl")
     for step in (1, 2, 3):
-        telling.tell(events.Stepped(step, 1.0, 1e-4, 0.1))
+        writer.write(events.Stepped(step, 1.0, 1e-4, 0.1))
     (tmp_path / "later").mkdir()
-    telling.tell(events.Stepped(4, 1.0, 1e-4, 0.1))
-    found = events.Follower(telling.path)
+    writer.write(events.Stepped(4, 1.0, 1e-4, 0.1))
+    found = events.Follower(writer.path)
     found.poll()
     assert [w.code for w in found.warnings] == ["events"]
     assert "3" in found.warnings[0].ja
@@ -244,8 +244,8 @@ def test_row_6_damaged_states(zygote: Zygote, job: MakeJob) -> None:
     for file in paths.state.glob("*/tensors.safetensors"):
         file.write_bytes(b"")
     assert zygote.run(paths) == 64
-    assert "damaged" in outcome_of(paths).reason_en
-    assert "壊れている" in outcome_of(paths).reason_ja
+    assert "damaged" in outcome_of(paths).reason.en
+    assert "壊れている" in outcome_of(paths).reason.ja
 
 
 class TestRow7:
@@ -269,7 +269,7 @@ class TestRow7:
     def test_nothing_left_to_save(self, zygote: Zygote, job: MakeJob) -> None:
         paths = job()
         assert zygote.run(paths, out_of_memory=0) == 71
-        assert "2.00 GiB more" in outcome_of(paths).reason_en
+        assert "2.00 GiB more" in outcome_of(paths).reason.en
 
 
 def close(a: bytes, b: bytes) -> None:
@@ -296,8 +296,8 @@ class TestRow8:
     ) -> None:
         paths = job()
         assert zygote.run(paths, not_finite=steps) == 76
-        assert f"step {steps[-1] + 1}:" in outcome_of(paths).reason_en
-        assert "learning rate" in outcome_of(paths).reason_en
+        assert f"step {steps[-1] + 1}:" in outcome_of(paths).reason.en
+        assert "learning rate" in outcome_of(paths).reason.en
         assert max(p.name for p in paths.checkpoints.iterdir()) == f"step-{steps[-1] // 5 * 5:06d}.safetensors"
         Queue(place).tick()
         assert runner.status(paths) == "failed", "it would diverge again"
@@ -306,7 +306,7 @@ class TestRow8:
     def test_weights_that_are_not_finite_never_reach_the_disk(self, zygote: Zygote, job: MakeJob, step: int) -> None:
         paths = job(**{"train.state_every": 4})
         assert zygote.run(paths, broken_weights=step, not_finite=[step + 1]) == 76
-        assert "learning rate" in outcome_of(paths).reason_en
+        assert "learning rate" in outcome_of(paths).reason.en
         for file in (*paths.state.glob("*/*.safetensors"), *paths.checkpoints.glob("*.safetensors")):
             assert all(torch.isfinite(tensor).all() for tensor in load_file(file).values())
         assert paths.saved_step() == 4
@@ -314,7 +314,7 @@ class TestRow8:
     def test_a_picture_that_cannot_be_encoded_is_named(self, zygote: Zygote, job: MakeJob, dataset: Dataset) -> None:
         paths = job()
         assert zygote.run(paths, nan_latents=dataset.items[3].sha256) == 64
-        assert dataset.items[3].caption in outcome_of(paths).reason_en
+        assert dataset.items[3].caption in outcome_of(paths).reason.en
 
 
 def test_row_9_a_lost_gpu_is_tried_three_times_then_the_queue_waits(
@@ -361,7 +361,7 @@ def test_row_11_one_worker_a_job(zygote: Zygote, job: MakeJob, place: Workspace)
     assert runner.status(paths) == "running"
     assert not runner.start(paths)
     assert runner.start_next(place) is None
-    assert [j.place for j in runner.jobs(place) if j.spec.id == second.id] == [1]
+    assert [j.queue_position for j in runner.jobs(place) if j.spec.id == second.id] == [1]
     os.kill(pid, signal.SIGKILL)
     zygote.end()
 
@@ -398,7 +398,7 @@ def test_row_12_a_changed_base_blocks(zygote: Zygote, job: MakeJob, tiny_base: P
     weights.write_bytes(data)
     for paths in (queued, killed):
         assert zygote.run(paths) == 64
-        assert "Blocked: the base model" in outcome_of(paths).reason_en
+        assert "Blocked: the base model" in outcome_of(paths).reason.en
     assert not queued.checkpoints.exists()
     shutil.rmtree(mine)
     runner.resume(queued)
@@ -424,7 +424,7 @@ def test_row_12_a_state_of_something_else_blocks(zygote: Zygote, job: MakeJob, p
         shutil.rmtree(paths.dataset)
         changed.folder.rename(paths.dataset)
     assert zygote.run(paths) == 64
-    assert part in outcome_of(paths).reason_en
+    assert part in outcome_of(paths).reason.en
     assert paths.saved_step() == 3
 
 
@@ -479,7 +479,7 @@ def test_row_14_the_queue_keeps_its_order(job: MakeJob, place: Workspace, monkey
     real = time.time
     monkeypatch.setattr("sdlora.jobs.store.time.time", lambda: real() - 86_400)
     second = job()
-    assert {j.spec.id: j.place for j in runner.jobs(place)} == {first.id: 1, second.id: 2}
+    assert {j.spec.id: j.queue_position for j in runner.jobs(place)} == {first.id: 1, second.id: 2}
 
 
 def test_row_15_settings_that_are_refused_are_not_tried_again(zygote: Zygote, job: MakeJob, place: Workspace) -> None:

@@ -60,7 +60,7 @@ def jobs(place: Workspace, tiny_base: Path) -> Iterator[Jobs]:
     made.interrupted.log.touch()
     for attempt in range(3):  # without progress: it waits for a person
         (made.interrupted.folder / f"log-{attempt:02d}-to-50.txt").touch()
-    full = Outcome("paused", 50, 1.0, reason_en=NEEDS.en, reason_ja=NEEDS.ja, exit_code=74, needed_bytes=1 << 60)
+    full = Outcome("paused", 50, 1.0, reason=NEEDS, exit_code=74, needed_bytes=1 << 60)
     full.write(made.paused)
     Outcome("done", 100, 300.0).write(made.done)
     yield made
@@ -159,7 +159,7 @@ def test_a_finished_training_goes_on_as_a_new_one(open_page: Open, jobs: Jobs, p
     said = "Continues “done” from step 50" if language == "en" else "「done」のステップ 50 からの続き"
     expect(page.locator("#progress")).to_contain_text(said)
     expect(page.locator("#jobs")).to_contain_text(said)
-    newest = store.every(place)[-1]
+    newest = store.list_specs(place)[-1]
     assert (newest.parent, newest.parent_step, newest.settings.train.steps) == (jobs.done.id, 50, 100)
     store.delete(place, newest.id)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sdlora.core.text import Text
-from sdlora.data.checks.image_stats import Look, look_at
+from sdlora.data.checks.image_stats import ImageStats, measure_image
 from sdlora.data.checks.near_duplicates import groups_alike
 from sdlora.data.dataset import Dataset, Item
 
@@ -33,29 +33,29 @@ class Finding:
     fix: Text
 
 
-Known = dict[tuple[str, int], Look]  # by a picture's file and the size it was looked at
+StatsCache = dict[tuple[str, int], ImageStats]  # by a picture's file and the longer edge it was measured at
 
 
-def check(dataset: Dataset, resolution: int | None = None, known: Known | None = None) -> list[Finding]:
-    """Look at each picture once. `resolution`: the training size in pixels; without it no picture is too small.
+def check(dataset: Dataset, resolution: int | None = None, cache: StatsCache | None = None) -> list[Finding]:
+    """Measure each picture once. `resolution`: the training size in pixels; without it no picture is too small.
 
-    The worst comes first. What is `known` is not looked at again, and what is seen is added.
+    The worst comes first. Statistics in `cache` are not measured again, and new ones are added.
     """
-    known, size = {} if known is None else known, resolution or BLUR_SIZE
-    looks: dict[str, Look | None] = {}
+    cache, size = {} if cache is None else cache, resolution or BLUR_SIZE
+    stats: dict[str, ImageStats | None] = {}
     for item in dataset.items:
-        if item.file not in looks:
-            look = known.get((item.file, size)) or look_at(dataset.path(item), size)
-            if look:
-                known[item.file, size] = look
-            looks[item.file] = look
+        if item.file not in stats:
+            image = cache.get((item.file, size)) or measure_image(dataset.path(item), size)
+            if image:
+                cache[item.file, size] = image
+            stats[item.file] = image
     findings = [
-        *_damaged(dataset.items, looks),
+        *_damaged(dataset.items, stats),
         *_few(dataset.items),
         *_same_pixels(dataset.items),
-        *_alike(dataset.items, looks),
+        *_alike(dataset.items, stats),
         *_small(dataset.items, resolution),
-        *_blurry(dataset.items, looks),
+        *_blurry(dataset.items, stats),
         *_shapes(dataset.items),
         *_captions(dataset.items),
     ]
@@ -66,8 +66,8 @@ def _where(items: Sequence[Item], test: Callable[[Item], bool]) -> tuple[str, ..
     return tuple(item.name for item in items if test(item))
 
 
-def _damaged(items: Sequence[Item], looks: dict[str, Look | None]) -> list[Finding]:
-    names = _where(items, lambda item: looks[item.file] is None)
+def _damaged(items: Sequence[Item], stats: dict[str, ImageStats | None]) -> list[Finding]:
+    names = _where(items, lambda item: stats[item.file] is None)
     if not names:
         return []
     text = Text(f"{_count(names)} cannot be read any more.", f"{len(names)} 枚の画像が読めなくなっています。")
@@ -101,17 +101,17 @@ def _same_pixels(items: Sequence[Item]) -> list[Finding]:
     return _of_groups("duplicates", [names for names in groups.values() if len(names) > 1], same, fix)
 
 
-def _alike(items: Sequence[Item], looks: dict[str, Look | None]) -> list[Finding]:
+def _alike(items: Sequence[Item], stats: dict[str, ImageStats | None]) -> list[Finding]:
     """Each stored file once: exact copies are told apart from these."""
     names: dict[str, str] = {}
     for item in items:
         names.setdefault(item.file, item.name)
-    known = [(file, look) for file, look in looks.items() if look]
+    known = [(file, image) for file, image in stats.items() if image]
     fix = Text(
         "Keep the best of them, unless the small difference is what you want to teach.",
         "わずかな違いを学習させたいのでなければ、いちばん良い 1 枚を残してください。",
     )
-    groups = [[names[known[index][0]] for index in group] for group in groups_alike([look for _, look in known])]
+    groups = [[names[known[index][0]] for index in group] for group in groups_alike([image for _, image in known])]
     return _of_groups("near-duplicates", groups, Text("almost the same", "ほぼ同じ画像"), fix)
 
 
@@ -147,8 +147,8 @@ def _small(items: Sequence[Item], resolution: int | None) -> list[Finding]:
     return [Finding("too-small", "warning", names, text, fix)]
 
 
-def _blurry(items: Sequence[Item], looks: dict[str, Look | None]) -> list[Finding]:
-    names = _where(items, lambda item: (look := looks[item.file]) is not None and look.blurry)
+def _blurry(items: Sequence[Item], stats: dict[str, ImageStats | None]) -> list[Finding]:
+    names = _where(items, lambda item: (image := stats[item.file]) is not None and image.blurry)
     if not names:
         return []
     text = Text(

@@ -16,13 +16,13 @@ COLOURS = 8  # edge of the small copy that near duplicates are compared by
 
 
 @dataclass(frozen=True)
-class Look:
+class ImageStats:
     shapes: int  # dHash: 64 bits, is each of 8 x 8 cells darker than its right neighbour
     colours: bytes  # RGB of 8 x 8 cells
     blurry: bool
 
 
-def look_at(path: Path, size: int) -> Look | None:
+def measure_image(path: Path, size: int) -> ImageStats | None:
     """Decode once, judge at a longer edge of `size`. None where the file cannot be read."""
     try:
         with Image.open(path, formats=("PNG",)) as opened:
@@ -31,7 +31,7 @@ def look_at(path: Path, size: int) -> Look | None:
         return None
     picture.thumbnail((size, size), Image.Resampling.BOX)
     grey = picture.convert("L")
-    return Look(_dhash(grey), picture.resize((COLOURS, COLOURS), Image.Resampling.BOX).tobytes(), _blurry(grey))
+    return ImageStats(_dhash(grey), picture.resize((COLOURS, COLOURS), Image.Resampling.BOX).tobytes(), _blurry(grey))
 
 
 def _dhash(grey: Image.Image) -> int:

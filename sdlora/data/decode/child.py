@@ -22,7 +22,7 @@ from PIL import Image, TiffImagePlugin, WebPImagePlugin  # noqa: F401 (the two r
 from sdlora.core.text import Text
 from sdlora.data import limits
 from sdlora.data.images import check_size, opacity, upright_rgb
-from sdlora.data.limits import Refused
+from sdlora.data.limits import Refusal
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 DAMAGED = Text(
@@ -42,7 +42,7 @@ def decode(source: Path, target: Path, mask: Path) -> dict[str, Any]:
             check_size(*opened.size)
             opaque = opacity(opened)
             picture, notes = upright_rgb(opened)
-    except Refused as refused:
+    except Refusal as refused:
         return {"reason": {"en": refused.text.en, "ja": refused.text.ja}}
     except MemoryError:
         return {"reason": {"en": TOO_MUCH_MEMORY.en, "ja": TOO_MUCH_MEMORY.ja}}

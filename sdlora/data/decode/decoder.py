@@ -13,7 +13,7 @@ from types import TracebackType
 
 from sdlora.core.text import Text
 from sdlora.data import limits
-from sdlora.data.limits import Refused
+from sdlora.data.limits import Refusal
 
 ROOT = Path(__file__).resolve().parents[3]
 COMMAND = (sys.executable, "-m", "sdlora.data.decode.child")
@@ -57,7 +57,7 @@ class Decoder:
     def decode(self, source: Path, target: Path, mask: Path | None = None) -> Decoded:
         """Re-encode `source` to the PNG `target`; where it is transparent anywhere, how opaque it is to `mask`.
 
-        Raises `Refused` for a picture that cannot be used and OSError where the disk is at fault. A child that dies is
+        Raises `Refusal` for a picture that cannot be used and OSError where the disk is at fault. A child that dies is
         given the same picture once more: it may have been killed for a reason that has nothing to do with it.
         """
         mask = mask or target.with_name(target.name + "-mask")
@@ -68,11 +68,11 @@ class Decoder:
                 answer = self._ask(json.dumps(request).encode() + b"\n")
             except _Hung:
                 self._end()
-                raise Refused(TOO_SLOW) from None
+                raise Refusal(TOO_SLOW) from None
             if answer.endswith(b"\n"):
                 return _read(json.loads(answer))
             self._end()
-        raise Refused(CRASHED)
+        raise Refusal(CRASHED)
 
     def _ask(self, request: bytes) -> bytes:
         """The child's answer, whole with its newline; anything else means that it died."""
@@ -119,7 +119,7 @@ class Decoder:
 
 def _read(answer: dict) -> Decoded:
     if "reason" in answer:
-        raise Refused(Text(**answer["reason"]))
+        raise Refusal(Text(**answer["reason"]))
     if "errno" in answer:
         raise OSError(answer["errno"], "the decoded picture could not be written")
     return Decoded(answer["width"], answer["height"], tuple(answer["notes"]))

@@ -1,1 +1,1 @@
-"""How a job's worker is started: local process, `accelerate launch`, Ray."""
+"""How a job's worker is started: as a local process, as several by `accelerate launch`, or on a node of a Ray cluster."""

@@ -15,7 +15,7 @@ from sdlora import config, data
 from sdlora.core.errors import BadInput, BaseUnusable
 from sdlora.jobs import store
 from sdlora.library import catalog
-from sdlora.library.catalog import Entry
+from sdlora.library.catalog import LibraryEntry
 from sdlora.models import bases
 from sdlora.processes.protocol import PreviewRequest
 from sdlora.web.context import Page
@@ -133,11 +133,11 @@ def begin(page: Page, first: Any, prompt: Any) -> list[Any]:
     """A prompt, steps and guidance to begin with, see `Compare.beginning`; where a prompt was written, all stay."""
     if not first or str(prompt or "").strip():
         return [gr.skip()] * 3
-    entry = catalog.find(page.workspace, str(first), page.user)
+    entry = catalog.get_entry(page.workspace, str(first), page.user)
     if entry.origin == "trained":
-        settings = store.find(page.workspace, entry.id).settings
-        caption = data.open_dataset(page.workspace.job(entry.id).dataset).items[0].caption
-        return _beginning(data.with_trigger(caption, settings.data.trigger), settings)
+        spec = store.get_spec(page.workspace, entry.id)
+        first = data.open_dataset(page.workspace.job(entry.id).dataset).items[0]
+        return _beginning(spec.caption(first), spec.settings)
     known = page.site.headers.inspect(entry.file)
     trigger = known.metadata.get("modelspec.trigger_phrase", "") if known else ""
     return _beginning(trigger, config.resolve(base=_base(page, "", [entry])))
@@ -172,11 +172,11 @@ def _requests(page: Page, screen: Compare, values: Values) -> tuple[list[Preview
     return requests, labels
 
 
-def _entry(page: Page, id: Any) -> Entry | None:
-    return catalog.find(page.workspace, str(id), page.user) if id else None
+def _entry(page: Page, id: Any) -> LibraryEntry | None:
+    return catalog.get_entry(page.workspace, str(id), page.user) if id else None
 
 
-def _base(page: Page, choice: Any, chosen: list[Entry | None]) -> str:
+def _base(page: Page, choice: Any, chosen: list[LibraryEntry | None]) -> str:
     """As chosen, else the one that the first of them knows, else the first on offer that is of its family."""
     if choice:
         return checked_base(choice)

@@ -14,7 +14,7 @@ from gradio.components import Component
 
 from sdlora.core.errors import BadInput
 from sdlora.library import catalog, tasks
-from sdlora.library.catalog import Entry
+from sdlora.library.catalog import LibraryEntry
 from sdlora.web import theme
 from sdlora.web.context import Page
 from sdlora.web.handlers import event, show_error
@@ -135,24 +135,24 @@ def show(page: Page, screen: Library, query: Any) -> list[Any]:
     ]
 
 
-def _entries(page: Page) -> list[catalog.Entry]:
-    return catalog.entries(page.workspace, page.user, page.site.overview.jobs())
+def _entries(page: Page) -> list[catalog.LibraryEntry]:
+    return catalog.list_entries(page.workspace, page.user, page.site.job_list.jobs())
 
 
-def _choices(ready: list[Entry]) -> list[tuple[str, str]]:
+def _choices(ready: list[LibraryEntry]) -> list[tuple[str, str]]:
     return [(entry.name, entry.id) for entry in ready]
 
 
 def _stamp(page: Page, query: Any) -> str:
     """The search is part of it: an answer to an older one that arrives late is put right by the next tick."""
-    return hashlib.sha256(f"{query}\n{catalog.stamp(page.site.overview)}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{query}\n{catalog.version(page.site.job_list)}".encode()).hexdigest()[:16]
 
 
 def tick(page: Page, screen: Library, query: Any, seen: Any) -> list[Any]:
     """All anew when something has changed; while something is being made, how far it is."""
     if _stamp(page, query) != seen:
         return show(page, screen, query)
-    entries = catalog.untrained(page.workspace, page.user)
+    entries = catalog.list_untrained(page.workspace, page.user)
     rest = [gr.skip()] * (len(screen.shown) - 1)
     if any(tasks.status(entry) == "working" for entry in entries):
         return [library_cards.workbench(page, entries), *rest]
@@ -169,7 +169,7 @@ def take_in(page: Page, screen: Library, files: list[str] | None, query: Any) ->
     """Each file that is a LoRA goes in; of the others, each says why not. What was uploaded is deleted in any case."""
     for source in map(Path, files or []):
         try:
-            catalog.add(page.workspace, source, source.name, page.user)
+            catalog.add_file(page.workspace, source, source.name, page.user)
         except BadInput as refusal:
             show_error(page, refusal)
         finally:

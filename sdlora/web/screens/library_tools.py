@@ -14,7 +14,7 @@ from markupsafe import Markup
 from sdlora.core.errors import BadInput
 from sdlora.core.text import Text
 from sdlora.library import catalog, tasks
-from sdlora.library.catalog import Entry, Origin
+from sdlora.library.catalog import LibraryEntry, Origin
 from sdlora.models import bases
 from sdlora.web.context import Page
 from sdlora.web.handlers import event
@@ -38,7 +38,7 @@ class Tool:
     fields: list[Component]
     name: gr.Textbox
     button: gr.Button
-    handler: Callable[..., Entry]
+    handler: Callable[..., LibraryEntry]
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def _extract(page: Page) -> Tool:
     return Tool([before, after, rank], name, button, extract)
 
 
-def merge(page: Page, *given: Any) -> Entry:
+def merge(page: Page, *given: Any) -> LibraryEntry:
     *pairs, rank, name = given
     chosen = [(_entry(page, pairs[2 * n]), pairs[2 * n + 1]) for n in range(MERGED) if pairs[2 * n]]
     if not chosen:
@@ -180,7 +180,7 @@ def merge(page: Page, *given: Any) -> Entry:
     return _start(page, "merged", sources, name, ["merge", *files, "--rank", str(_rank(rank, least=0))])
 
 
-def resize(page: Page, id: Any, by: Any, value: Any, name: str) -> Entry:
+def resize(page: Page, id: Any, by: Any, value: Any, name: str) -> LibraryEntry:
     entry = _entry(page, id)
     if (
         not isinstance(value, int | float)
@@ -194,7 +194,7 @@ def resize(page: Page, id: Any, by: Any, value: Any, name: str) -> Entry:
     return _start(page, "resized", [entry], name, ["resize", str(entry.file), *size])
 
 
-def convert(page: Page, id: Any, kind: Any, dtype: Any, name: str) -> Entry:
+def convert(page: Page, id: Any, kind: Any, dtype: Any, name: str) -> LibraryEntry:
     entry = _entry(page, id)  # gradio lets nothing through here that the two lists do not hold
     called = name or f"{entry.name}-{kind}"
     return _start(
@@ -202,25 +202,27 @@ def convert(page: Page, id: Any, kind: Any, dtype: Any, name: str) -> Entry:
     )
 
 
-def extract(page: Page, before: Any, after: Any, rank: Any, name: str) -> Entry:
+def extract(page: Page, before: Any, after: Any, rank: Any, name: str) -> LibraryEntry:
     first, second = checked_base(before), checked_base(after)
     said = ["extract", "--base", first, "--tuned", second, "--rank", str(_rank(rank, least=1))]
-    entry = catalog.new(page.workspace, name or f"{second}-{SUFFIX['extracted']}", "extracted", (first, second), first)
+    entry = catalog.new_entry(
+        page.workspace, name or f"{second}-{SUFFIX['extracted']}", "extracted", (first, second), first
+    )
     return tasks.start(page.workspace, replace(entry, owner=page.user.name), said)
 
 
-def _start(page: Page, origin: Origin, sources: Iterable[Entry], name: str, said: list[str]) -> Entry:
+def _start(page: Page, origin: Origin, sources: Iterable[LibraryEntry], name: str, said: list[str]) -> LibraryEntry:
     found = list(sources)
     base = next((entry.base for entry in found if entry.base), "")
     called = name.strip() or f"{found[0].name}-{SUFFIX[origin]}"
-    entry = catalog.new(page.workspace, called, origin, tuple(e.name for e in found), base)
+    entry = catalog.new_entry(page.workspace, called, origin, tuple(e.name for e in found), base)
     return tasks.start(page.workspace, replace(entry, owner=page.user.name), said)
 
 
-def _entry(page: Page, id: Any) -> Entry:
+def _entry(page: Page, id: Any) -> LibraryEntry:
     if not id:
         raise BadInput(words.CHOOSE_FIRST)
-    return catalog.find(page.workspace, str(id), page.user)
+    return catalog.get_entry(page.workspace, str(id), page.user)
 
 
 def _rank(value: Any, least: int) -> int:

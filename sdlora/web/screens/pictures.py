@@ -15,7 +15,7 @@ from sdlora import data
 from sdlora.core.errors import BadInput
 from sdlora.core.text import Text
 from sdlora.data import Dataset
-from sdlora.jobs import store, users
+from sdlora.jobs import ownership, store
 from sdlora.jobs.paths import checked_id
 from sdlora.models import bases
 from sdlora.web import theme
@@ -140,7 +140,7 @@ def show(page: Page, dataset: Dataset | None, history: list[str]) -> list[Any]:
     """Values for `Pictures.shown`."""
     current = dataset.id if dataset else ""
     if dataset:
-        users.claim(page.workspace, page.user, dataset.id)
+        ownership.claim(page.workspace, page.user, dataset.id)
     steps = len(history) - 1
     undo = page.say(words.UNDO_COUNT, count=steps) if steps > 0 else page.say(words.UNDO)
     return [
@@ -162,7 +162,7 @@ def find(page: Page, history: list[str], remembered: Any) -> Dataset:
     id = history[-1] if history else remembered
     if not isinstance(id, str) or not id:
         raise BadInput(words.NO_PICTURES)
-    if not users.has_claimed(page.workspace, page.user, checked_id(id)):
+    if not ownership.has_claimed(page.workspace, page.user, checked_id(id)):
         raise BadInput(words.NO_PICTURES)
     return page.site.open_dataset(page.workspace.dataset(id))
 
@@ -264,7 +264,7 @@ def turn_page(page: Page, history: list[str], remembered: str, given: gr.EventDa
 
 def found_again(page: Page, remembered: Any, job: str) -> Dataset | None:
     """The data set for a page just opened: the one it had, else that of the shown job, else the newest."""
-    wanted = [remembered, store.find(page.workspace, job).dataset if job else ""]
+    wanted = [remembered, store.get_spec(page.workspace, job).dataset if job else ""]
     for id in wanted:
         with contextlib.suppress(BadInput):
             return find(page, [], id)
@@ -274,4 +274,4 @@ def found_again(page: Page, remembered: Any, job: str) -> Dataset | None:
 def own_datasets(page: Page) -> list[Dataset]:
     """Those that this user may see, newest first."""
     found = data.list_datasets(page.workspace.datasets, page.site.open_dataset)
-    return [dataset for dataset in found if users.has_claimed(page.workspace, page.user, dataset.id)]
+    return [dataset for dataset in found if ownership.has_claimed(page.workspace, page.user, dataset.id)]

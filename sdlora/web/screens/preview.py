@@ -146,7 +146,7 @@ def draw(page: Page, screen: Preview, training: Training, values: Values) -> Ite
 
 def _requests(page: Page, screen: Preview, job: Any, values: Values) -> tuple[PreviewRequest, PreviewRequest]:
     """What to draw, checked: without the LoRA and with it."""
-    spec = store.find(page.workspace, find(page, job))
+    spec = store.get_spec(page.workspace, find(page, job))
     lora = verdict.chosen(page, spec, values[screen.checkpoint])
     numbers = checked_numbers({path: values[field] for path, field in screen.numbers.items()})
     strength = checked_strength(values[screen.strength])

@@ -13,9 +13,9 @@ from sdlora.core.errors import BadInput
 from sdlora.core.events import Follower
 from sdlora.core.text import Text
 from sdlora.jobs import runner, store
+from sdlora.jobs.ownership import may_see
 from sdlora.jobs.paths import checked_id
 from sdlora.jobs.spec import JobSpec
-from sdlora.jobs.users import may_see
 from sdlora.library import catalog
 from sdlora.web import theme
 from sdlora.web.context import STORAGE_KEY, Page
@@ -87,9 +87,9 @@ def start(page: Page, settings: Settings, pictures: Pictures, values: Values) ->
     dataset = find_dataset(page, values[pictures.history], values[pictures.remembered])
     preset = str(values[settings.preset])
     wanted = parse(settings.form.read(values))
-    file = catalog.starting_file(page.workspace, wanted, page.user)
+    file = catalog.resolve_start_from(page.workspace, wanted, page.user)
     spec = store.create(page.workspace, dataset, wanted, preset=preset, owner=page.user.name, start=file)
-    runner.start_next(page.workspace, page.site.overview.jobs_now)
+    runner.start_next(page.workspace, page.site.launcher, page.site.job_list.jobs_now)
     return spec.id
 
 
@@ -100,15 +100,15 @@ def stop(page: Page, job: Any) -> Any:
 
 def resume(page: Page, job: Any) -> Any:
     runner.resume(page.workspace.job(find(page, job)))
-    runner.start_next(page.workspace, page.site.overview.jobs_now)
+    runner.start_next(page.workspace, page.site.launcher, page.site.job_list.jobs_now)
     return gr.update(interactive=False)
 
 
 def train_more(page: Page, job: Any) -> str:
     """Go on from where a finished job ended, as a new job."""
-    spec = store.find(page.workspace, find(page, job))
-    new = store.go_on(page.workspace, spec.id, more_steps(spec), page.user.name)
-    runner.start_next(page.workspace, page.site.overview.jobs_now)
+    spec = store.get_spec(page.workspace, find(page, job))
+    new = store.extend(page.workspace, spec.id, more_steps(spec), page.user.name)
+    runner.start_next(page.workspace, page.site.launcher, page.site.job_list.jobs_now)
     return new.id
 
 
@@ -118,14 +118,14 @@ def choose(page: Page, given: gr.EventData) -> str:
 
 def own_jobs(page: Page) -> list[runner.Job]:
     """Those that this user may see, newest first."""
-    return [job for job in page.site.overview.jobs() if may_see(page.user, job.spec.owner)]
+    return [job for job in page.site.job_list.jobs() if may_see(page.user, job.spec.owner)]
 
 
 def find(page: Page, id: Any) -> str:
     """The id of a job that exists. Raises BadInput otherwise: the browser sent it."""
     if not isinstance(id, str) or not id:
         raise BadInput(words.NO_JOB)
-    spec = store.find(page.workspace, checked_id(id))
+    spec = store.get_spec(page.workspace, checked_id(id))
     if not may_see(page.user, spec.owner):
         raise BadInput(words.NO_JOB)
     return spec.id

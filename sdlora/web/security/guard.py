@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sdlora.jobs.users import EVERYBODY, User
+from sdlora.jobs.ownership import LOCAL_ADMIN, User
 from sdlora.web.context import USER_HEADER
 from sdlora.web.security.login import Login
 from sdlora.web.security.uploads import Parts, TooLarge, Unreadable, has_room
@@ -112,7 +112,7 @@ class Guard:
             kind, _, token = headers.get("authorization", "").partition(" ")
             user = self.by_token(token.strip()) if kind.lower() == "bearer" else None
             return user or _plain(401, "Send the header: Authorization: Bearer TOKEN", {"www-authenticate": "Bearer"})
-        return await self.login.user_or_form(scope, receive, headers) if self.login else EVERYBODY
+        return await self.login.user_or_form(scope, receive, headers) if self.login else LOCAL_ADMIN
 
     def _body(self, scope: Scope, headers: Headers) -> _Body | Response:
         """What will be let through of the body, or why nothing is."""

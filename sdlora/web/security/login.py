@@ -19,7 +19,8 @@ from starlette.types import Receive, Scope
 
 from sdlora.core.lru_cache import LruCache
 from sdlora.core.text import Language, Text
-from sdlora.jobs.users import EVERYBODY, User, Users
+from sdlora.jobs.ownership import LOCAL_ADMIN, User
+from sdlora.web.security.user_file import UserFile
 from sdlora.web.strings import words
 
 COOKIE = "sdlora-login"
@@ -44,7 +45,7 @@ class Login:
     """Sessions and wrong guesses, in memory: a restart asks everybody again."""
 
     password: str
-    users: Users | None = None  # then a name is asked for too, and `password` is nobody's
+    users: UserFile | None = None  # then a name is asked for too, and `password` is nobody's
     _sessions: LruCache[str, User] = field(default_factory=lambda: LruCache(MAX_ENTRIES))
     _guesses: LruCache[str, tuple[int, float]] = field(  # by address: wrong guesses, closed until
         default_factory=lambda: LruCache(MAX_ENTRIES)
@@ -93,7 +94,7 @@ class Login:
         if self.users:  # 50 ms of work: the page must answer others meanwhile
             return await asyncio.to_thread(self.users.by_password, name, password)
         right = hmac.compare_digest(password.encode(errors="replace"), self.password.encode())
-        return EVERYBODY if right else None
+        return LOCAL_ADMIN if right else None
 
     def _form(
         self, headers: Headers, status: int, message: Text | None = None, extra: dict[str, str] | None = None

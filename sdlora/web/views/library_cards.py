@@ -12,7 +12,7 @@ from sdlora.core.text import Text
 from sdlora.jobs.paths import JobPaths
 from sdlora.jobs.spec import Outcome
 from sdlora.library import catalog, publish, tasks
-from sdlora.library.catalog import Deleted, Entry
+from sdlora.library.catalog import Deleted, LibraryEntry
 from sdlora.lora_files.inspect import Inspection
 from sdlora.web.context import Page
 from sdlora.web.strings import library_words as words
@@ -23,7 +23,7 @@ SHOWN = 100
 JUST = 120.0  # seconds that the last deleted one has its way back at hand
 
 
-def shelf(page: Page, entries: Sequence[Entry], query: str) -> Markup:
+def shelf(page: Page, entries: Sequence[LibraryEntry], query: str) -> Markup:
     """Rows of those that are ready and fit the search."""
     found = [e for e in entries if matches(page, e, query)]
     if not entries:
@@ -36,7 +36,7 @@ def shelf(page: Page, entries: Sequence[Entry], query: str) -> Markup:
     return Markup('<ul class="shelf">{}</ul>{}').format(rows, rest)
 
 
-def matches(page: Page, entry: Entry, query: str) -> bool:
+def matches(page: Page, entry: LibraryEntry, query: str) -> bool:
     """Every word of the search is somewhere in its name, trigger word, base, trainer or kind."""
     if not query.strip():
         return True
@@ -48,7 +48,7 @@ def matches(page: Page, entry: Entry, query: str) -> bool:
     return all(word in text for word in query.casefold().split())
 
 
-def _row(page: Page, entry: Entry) -> Markup:
+def _row(page: Page, entry: LibraryEntry) -> Markup:
     known = page.site.headers.inspect(entry.file)
     facts = " · ".join(_facts(page, entry, known))
     trigger = known.metadata.get("modelspec.trigger_phrase", "") if known else ""
@@ -67,9 +67,9 @@ def _row(page: Page, entry: Entry) -> Markup:
     )
 
 
-def _cover(page: Page, entry: Entry) -> Markup:
+def _cover(page: Page, entry: LibraryEntry) -> Markup:
     """A sample where one was drawn, else the name's first letter."""
-    picture = publish.preview(JobPaths(entry.home.parent)) if entry.origin == "trained" else None
+    picture = publish.preview_picture(JobPaths(entry.home.parent)) if entry.origin == "trained" else None
     link = page.site.media.thumbnail(picture) if picture else ""
     if link:
         alt = page.say(words.COVER_OF, name=entry.name)
@@ -77,7 +77,7 @@ def _cover(page: Page, entry: Entry) -> Markup:
     return Markup('<span class="cover" aria-hidden="true">{}</span>').format(entry.name[:1].upper())
 
 
-def _facts(page: Page, entry: Entry, known: Inspection | None) -> Iterator[str]:
+def _facts(page: Page, entry: LibraryEntry, known: Inspection | None) -> Iterator[str]:
     if known is None:
         yield page.say(words.UNREADABLE)
         return
@@ -95,10 +95,10 @@ def _size(file: Path) -> int:
     return sum(p.stat().st_size for p in file.rglob("*")) if file.is_dir() else file.stat().st_size
 
 
-def _details(page: Page, entry: Entry, known: Inspection | None) -> Markup:
+def _details(page: Page, entry: LibraryEntry, known: Inspection | None) -> Markup:
     if known is None:
         return Markup("")
-    said, answer = known.metadata, tasks.answer(entry) if entry.origin not in ("trained", "added") else {}
+    said, answer = known.metadata, tasks.result(entry) if entry.origin not in ("trained", "added") else {}
     outcome = Outcome.read(JobPaths(entry.home.parent)) if entry.origin == "trained" else None
     alpha = f", {known.alpha:g}" if known.alpha is not None else ""
     values = {
@@ -122,7 +122,7 @@ def _details(page: Page, entry: Entry, known: Inspection | None) -> Markup:
     return Markup("<details><summary>{}</summary><dl>{}</dl></details>").format(page.say(words.DETAILS), rows)
 
 
-def _actions(page: Page, entry: Entry) -> Markup:
+def _actions(page: Page, entry: LibraryEntry) -> Markup:
     file = ""
     if entry.file.is_file():
         name = f"{entry.name}.safetensors"
@@ -142,7 +142,7 @@ def _actions(page: Page, entry: Entry) -> Markup:
     )
 
 
-def archive(page: Page, entry: Entry, label: str, look: str = "") -> Markup:
+def archive(page: Page, entry: LibraryEntry, label: str, look: str = "") -> Markup:
     """The link to everything about it as one zip, which is made when it is followed."""
     try:
         facts = entry.file.stat()
@@ -150,7 +150,7 @@ def archive(page: Page, entry: Entry, label: str, look: str = "") -> Markup:
         return Markup("")
     content = f"{entry.id}\0{facts.st_mtime_ns}\0{facts.st_size}"
     name = f"{entry.name}.zip"
-    link = page.site.media.archive(content, name, lambda out: publish.bundle_entry(entry, out))
+    link = page.site.media.archive(content, name, lambda out: publish.export_entry_zip(entry, out))
     return Markup('<a href="{}" download="{}" class="{}" aria-label="{}" title="{}">{}</a>').format(
         link, name, look, page.say(words.ZIP_ONE, name=entry.name), page.say(words.ZIP_HINT), label
     )
@@ -162,7 +162,7 @@ def button(page: Page, do: str, id: str, label: Text, spoken: Text) -> Markup:
     )
 
 
-def workbench(page: Page, entries: Sequence[Entry]) -> Markup:
+def workbench(page: Page, entries: Sequence[LibraryEntry]) -> Markup:
     """What is being made, with how far it is, and what could not be made, with the reason."""
     parts = []
     for entry in entries:
@@ -174,7 +174,7 @@ def workbench(page: Page, entries: Sequence[Entry]) -> Markup:
     return Markup("").join(parts)
 
 
-def _working(page: Page, entry: Entry) -> Markup:
+def _working(page: Page, entry: LibraryEntry) -> Markup:
     told = tasks.progress(entry)
     facts = [page.say(words.PHASE.get(told.phase, words.PHASE[""]))]
     facts += [page.say(words.OF, done=told.done, total=told.total)] if told.total else []
@@ -195,7 +195,7 @@ def _working(page: Page, entry: Entry) -> Markup:
     )
 
 
-def _failed(page: Page, entry: Entry) -> Markup:
+def _failed(page: Page, entry: LibraryEntry) -> Markup:
     title = words.FAILED.fill(name=entry.name)
     return Markup('<div class="problem" role="alert"><b>{}</b> {} {}</div>').format(
         page.say(title),

@@ -32,7 +32,7 @@ def status(
 ) -> Markup:
     if job is None:
         return empty(page.say(words.TRAIN_EMPTY), page.say(words.TRAIN_EMPTY_HINT))
-    state = page.say(words.STATUS[job.status].fill(place=job.place))
+    state = page.say(words.STATUS[job.status].fill(place=job.queue_position))
     parts = [
         Markup('<div class="job-head"><strong>{}</strong><em class="{}">{}</em></div>').format(
             job.spec.name, job.status, state
@@ -110,7 +110,9 @@ def _explained(page: Page, job: Job, outcome: Outcome | None) -> list[str]:
             page.say(words.INTERRUPTED_HINT),
             page.say(words.SAVED_UP_TO.fill(step=f"{step:,}") if step else words.NOTHING_SAVED),
             page.say(
-                words.RETRIES if runner.attempts_without_progress(paths) < runner.ATTEMPTS else words.RETRIES_NO_MORE
+                words.RETRIES
+                if runner.attempts_without_progress(paths) < runner.MAX_ATTEMPTS
+                else words.RETRIES_NO_MORE
             ),
         ]
     if outcome is None:
@@ -215,6 +217,6 @@ def _row(page: Page, job: Job, preset: Preset | None, current: bool, notes: Sequ
         job.spec.name,
         " · ".join((*parts, page.say(about), *_node(page, job), *map(page.say, notes))),
         job.status,
-        page.say(words.STATUS[job.status].fill(place=job.place)),
+        page.say(words.STATUS[job.status].fill(place=job.queue_position)),
         Markup("<em>{}</em>").format(page.say(words.SHOWN)) if current else button,
     )

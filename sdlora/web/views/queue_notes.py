@@ -16,7 +16,7 @@ Notes = dict[str, tuple[Text, ...]]  # by the job's id
 def queue_notes(page: Page, jobs: Sequence[runner.Job], shown: Sequence[runner.Job]) -> Notes:
     """Of the jobs that are shown among all."""
     names = {job.spec.id: job.spec.name for job in jobs}
-    starts = {} if any(job.gpu_lost for job in jobs) else eta.starts(jobs, lambda spec: _told(page, spec.id))
+    starts = {} if any(job.gpu_lost for job in jobs) else eta.seconds_to_start(jobs, lambda spec: _told(page, spec.id))
     found: Notes = {}
     for job in shown:
         said = [_lineage(job, names)] if job.spec.parent else []

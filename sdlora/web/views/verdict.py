@@ -112,7 +112,7 @@ def _download(page: Page, job: Job | None, follower: Follower, outcome: Outcome 
 def _everything(page: Page, job: Job) -> Markup:
     """The zip that the Library has too."""
     try:
-        entry = catalog.find(page.workspace, job.spec.id, page.user)
+        entry = catalog.get_entry(page.workspace, job.spec.id, page.user)
     except BadInput:
         return Markup("")
     return library_cards.archive(page, entry, page.say(library_words.EVERYTHING), "button plain")

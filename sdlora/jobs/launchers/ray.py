@@ -1,4 +1,4 @@
-"""A job on a node of a Ray cluster: `python -m sdlora.jobs.launchers.ray_node FOLDER`.
+"""A job on a node of a Ray cluster: `python -m sdlora.jobs.launchers.ray FOLDER [ADDRESS]`.
 
 This process stands in for the worker: it holds the job's lock as long as Ray says that the worker lives, and ends with its
 exit code. A dead node fails the task, which ends this process without an outcome: to the queue, any killed worker.
@@ -17,28 +17,31 @@ from typing import Any
 
 from sdlora.core.files import write_json
 from sdlora.jobs import lock
-from sdlora.jobs.launchers.commands import command
+from sdlora.jobs.launchers import local
 from sdlora.jobs.paths import JobPaths
-from sdlora.jobs.runner import spawn
 from sdlora.jobs.spec import Outcome
 
-REACHING = 10.0  # seconds that the cluster's head has to answer
-LEAVING = 10.0  # seconds that a worker cut off from its cluster has to save and leave, before another may not begin
+CONNECT_TIMEOUT = 10.0  # seconds that the cluster's head has to answer
+SAVE_TIMEOUT = 10.0  # seconds that a worker cut off from its cluster has to save and end before its successor gives up
 PR_SET_PDEATHSIG = 1
 
 
-def main(folder: Path) -> int:
+def command(paths: JobPaths, address: str) -> list[str]:
+    """Start this module for a job. `address` "" = the cluster that this machine is part of."""
+    return [sys.executable, "-m", "sdlora.jobs.launchers.ray", str(paths.folder), *([address] if address else [])]
+
+
+def main(folder: Path, address: str = "auto") -> int:
     """Let the cluster run the job and wait for its end. Returns the worker's exit code, 1 where it was lost."""
     import ray
 
     paths = JobPaths(folder.absolute())
     os.set_inheritable(int(os.environ.pop("SDLORA_LOCK_FD")), False)
-    address = os.environ.get("RAY_ADDRESS") or "auto"
-    reach(address)
+    check_reachable(address)
     ray.init(address, log_to_driver=False, logging_level=logging.WARNING)
-    wanted = resources(ray.nodes())
-    print(f"Asked the cluster for {wanted}.", flush=True)
-    task = ray.remote(work).options(max_retries=0, **wanted).remote(str(paths.folder))
+    request = resources(ray.nodes())
+    print(f"Asked the cluster for {request}.", flush=True)
+    task = ray.remote(run_worker).options(max_retries=0, **request).remote(str(paths.folder))
     while not ray.wait([task], timeout=1.0)[0]:
         if paths.stop.exists() and not paths.node.exists():  # once it is placed, the worker sees the file itself
             ray.cancel(task)
@@ -53,46 +56,46 @@ def main(folder: Path) -> int:
         return 1
 
 
-def reach(address: str) -> None:
-    """Ray itself would try for good where nobody answers.
+def check_reachable(address: str) -> None:
+    """Connect once: Ray itself retries for ever where nothing listens.
 
     Raises:
-        OSError: nobody does.
+        OSError: nothing listens there.
     """
     host, _, port = address.rpartition(":")
     if host and port.isdigit():
-        socket.create_connection((host.rpartition("/")[2], int(port)), REACHING).close()
+        socket.create_connection((host.rpartition("/")[2], int(port)), CONNECT_TIMEOUT).close()
 
 
 def resources(nodes: list[dict[str, Any]]) -> dict[str, int]:
-    """A GPU where the cluster has any, else as many cores as the smallest node has: Ray makes as many threads of them,
-    so that every node gives the same bytes."""
+    """One GPU where the cluster has any, else as many cores as its smallest node: they become the thread count, and equal thread
+    counts give equal bytes on every node."""
     alive = [node["Resources"] for node in nodes if node["Alive"]]
     if any(has.get("GPU") for has in alive):
         return {"num_gpus": 1}
     return {"num_cpus": min((int(has["CPU"]) for has in alive if has.get("CPU", 0) >= 1), default=1)}
 
 
-def work(folder: str) -> int:
+def run_worker(folder: str) -> int:
     """On the node: run the worker to its end."""
     paths = JobPaths(Path(folder))
-    held = lock.acquire(paths.node_lock, LEAVING)
-    if held is None:
+    lock_fd = lock.acquire(paths.node_lock, SAVE_TIMEOUT)
+    if lock_fd is None:
         return 2
     try:
-        write_json(paths.node, _here())
+        write_json(paths.node, _this_node())
         libc = ctypes.CDLL(None)
 
-        def end_with_parent() -> None:  # as SIGTERM does: save the last step, leave
+        def end_with_parent() -> None:  # by SIGTERM: the worker saves its last step and ends
             libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
-        with spawn(paths, held, command(paths), end_with_parent) as process:
+        with local.spawn(paths, lock_fd, local.command(paths), end_with_parent) as process:
             return process.wait()
     finally:
-        os.close(held)
+        os.close(lock_fd)
 
 
-def _here() -> dict[str, str]:
+def _this_node() -> dict[str, str]:
     import ray
 
     own = ray.get_runtime_context().get_node_id()
@@ -103,4 +106,4 @@ def _here() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(Path(sys.argv[1]), *sys.argv[2:3]))

@@ -1,4 +1,4 @@
-"""Several people on one machine: a file of names with hashed passwords, and who may see whose jobs and data sets."""
+"""The user file (`--users-file`): names with hashed passwords and tokens, one user a line."""
 
 from __future__ import annotations
 
@@ -12,26 +12,15 @@ from pathlib import Path
 from sdlora.core.errors import BadInput
 from sdlora.core.files import write_bytes
 from sdlora.core.text import Text
-from sdlora.jobs.paths import Workspace, checked_id
+from sdlora.jobs.ownership import User
+from sdlora.jobs.paths import Workspace
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 SCRYPT = {"n": 2**14, "r": 8, "p": 1}  # 16 MB and some 50 ms a guess
 
 
 @dataclass(frozen=True)
-class User:
-    """Who asks. An admin sees everybody's jobs and data sets."""
-
-    name: str
-    admin: bool
-
-
-# Without a file of users there is one of them, who may do everything.
-EVERYBODY = User("", True)
-
-
-@dataclass(frozen=True)
-class Entry:
+class UserRecord:
     """One line of the file: `name:admin|user:salt:hash:hash of the token`."""
 
     user: User
@@ -44,27 +33,27 @@ class Entry:
         return ":".join((self.user.name, role, self.salt.hex(), self.password.hex(), self.token.hex()))
 
     @staticmethod
-    def read(line: str) -> Entry:
+    def read(line: str) -> UserRecord:
         name, role, *rest = line.split(":")
         salt, password, token = (bytes.fromhex(part) for part in rest)
         if not NAME.fullmatch(name) or role not in ("admin", "user") or not password:
             raise ValueError
-        return Entry(User(name, role == "admin"), salt, password, token)
+        return UserRecord(User(name, role == "admin"), salt, password, token)
 
 
 @dataclass(frozen=True)
-class Users:
-    """All lines of a file."""
+class UserFile:
+    """All records of a user file, by name."""
 
-    entries: dict[str, Entry]
+    records: dict[str, UserRecord]
 
     @staticmethod
-    def read(file: Path) -> Users:
-        """Raises BadInput for a line that is none, OSError where there is no file."""
-        entries: dict[str, Entry] = {}
+    def read(file: Path) -> UserFile:
+        """Raises BadInput for a malformed line, OSError for a missing file."""
+        records: dict[str, UserRecord] = {}
         for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
             try:
-                entry = Entry.read(line)
+                record = UserRecord.read(line)
             except ValueError:
                 raise BadInput(
                     Text(
@@ -72,27 +61,27 @@ class Users:
                         f"{file.name} の {number} 行目はユーザーとして読めません。python -m sdlora user add NAME で作成してください。",
                     )
                 ) from None
-            entries[entry.user.name] = entry
-        return Users(entries)
+            records[record.user.name] = record
+        return UserFile(records)
 
     def write(self, file: Path) -> None:
-        write_bytes(file, "".join(f"{entry.line()}\n" for entry in self.entries.values()).encode())
+        write_bytes(file, "".join(f"{record.line()}\n" for record in self.records.values()).encode())
         file.chmod(0o600)
 
     def by_password(self, name: str, password: str) -> User | None:
-        """Takes as long for a name that does not exist as for one that does."""
-        entry = self.entries.get(name)
-        given = _stretched(password, entry.salt if entry else b"nobody")
-        return entry.user if entry and hmac.compare_digest(given, entry.password) else None
+        """The user, or None. Takes equally long for unknown names, so that timing does not reveal which names exist."""
+        record = self.records.get(name)
+        given = _scrypt_hash(password, record.salt if record else b"nobody")
+        return record.user if record and hmac.compare_digest(given, record.password) else None
 
     def by_token(self, token: str) -> User | None:
-        given = _digest(token)
-        found = [entry.user for entry in self.entries.values() if hmac.compare_digest(given, entry.token)]
+        given = _token_hash(token)
+        found = [record.user for record in self.records.values() if hmac.compare_digest(given, record.token)]
         return found[0] if found else None
 
 
-def new_entry(name: str, password: str, admin: bool) -> tuple[Entry, str]:
-    """A line for the file, and the token that is told once. Raises BadInput for a name or password that will not do."""
+def new_record(name: str, password: str, admin: bool) -> tuple[UserRecord, str]:
+    """A record for the file, and its token, which is shown only once. Raises BadInput for an unusable name or password."""
     if not NAME.fullmatch(name):
         raise BadInput(
             Text(
@@ -103,11 +92,11 @@ def new_entry(name: str, password: str, admin: bool) -> tuple[Entry, str]:
     if len(password) < 8:
         raise BadInput(Text("A password has 8 characters or more.", "パスワードは 8 文字以上にしてください。"))
     salt, token = secrets.token_bytes(16), secrets.token_urlsafe(32)
-    return Entry(User(name, admin), salt, _stretched(password, salt), _digest(token)), token
+    return UserRecord(User(name, admin), salt, _scrypt_hash(password, salt), _token_hash(token)), token
 
 
-def own_token(workspace: Workspace) -> str:
-    """The token for scripts where there is no file of users: made once, readable by the owner of the workspace alone."""
+def workspace_token(workspace: Workspace) -> str:
+    """The API token of an installation without a user file: created on first use, readable by the workspace's owner only (mode 0600)."""
     file = workspace.root / "api-token"
     if not file.exists():
         write_bytes(file, f"{secrets.token_urlsafe(32)}\n".encode())
@@ -115,30 +104,10 @@ def own_token(workspace: Workspace) -> str:
     return file.read_text().strip()
 
 
-def may_see(user: User, owner: str) -> bool:
-    return user.admin or user.name == owner
-
-
-def claim(workspace: Workspace, user: User, dataset: str) -> None:
-    """This user has imported or made this data set. Two who import the same pictures both have it."""
-    if user.name:
-        mark = _mark(workspace, user, dataset)
-        mark.parent.mkdir(parents=True, exist_ok=True)
-        mark.touch()
-
-
-def has_claimed(workspace: Workspace, user: User, dataset: str) -> bool:
-    return user.admin or _mark(workspace, user, dataset).exists()
-
-
-def _mark(workspace: Workspace, user: User, dataset: str) -> Path:
-    return workspace.root / "owners" / user.name / checked_id(dataset)
-
-
-def _stretched(password: str, salt: bytes) -> bytes:
+def _scrypt_hash(password: str, salt: bytes) -> bytes:
     return hashlib.scrypt(password.encode(errors="replace"), salt=salt, **SCRYPT)
 
 
-def _digest(token: str) -> bytes:
-    """A token is random enough as it is."""
+def _token_hash(token: str) -> bytes:
+    """Unsalted: a token has 256 random bits."""
     return hashlib.sha256(token.encode(errors="replace")).digest()

@@ -106,7 +106,7 @@ class TestRow1:
         self, zygote: Zygote, job: MakeJob, place: Workspace, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         started: list[JobPaths] = []
-        monkeypatch.setattr(runner, "start", lambda paths: bool(started.append(paths)) or True)
+        monkeypatch.setattr(runner, "start", lambda paths, launcher: bool(started.append(paths)) or True)
         paths, queue = job(), Queue(place)
         zygote.run(paths, kill_at=4)
         queue.tick()
@@ -186,7 +186,7 @@ def test_row_4_a_full_disk_pauses_and_goes_on(
         assert outcome.exit_code == 74
         assert f"needs {outcome.needed_bytes >> 20} MB" in outcome.reason.en
     monkeypatch.setattr("sdlora.jobs.queue.RETRY_SECONDS", 0)
-    monkeypatch.setattr(runner, "start", lambda paths: True)
+    monkeypatch.setattr(runner, "start", lambda paths, launcher: True)
     with monkeypatch.context() as full:
         full.setattr("sdlora.jobs.queue.shutil.disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 0))  # type: ignore[attr-defined]
         Queue(place).tick()
@@ -372,7 +372,7 @@ def test_row_11_a_crowd_is_one(
     """Eight clicks at once make one job, which starts once and is brought back once."""
     settings = config.from_values({**HARD, "model.base": str(tiny_base)})
     started: list[int] = []
-    monkeypatch.setattr(runner, "start", lambda paths: bool(started.append(lock.acquire(paths.lock) or 0)) or True)
+    monkeypatch.setattr(runner, "start", lambda paths, launcher: bool(started.append(lock.acquire(paths.lock) or 0)) or True)
     monkeypatch.setattr("sdlora.jobs.queue.RETRY_SECONDS", 0)
     with ThreadPoolExecutor(8) as pool:
         made = set(pool.map(lambda _: store.create(place, dataset, settings).id, range(8)))

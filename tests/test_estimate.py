@@ -118,7 +118,7 @@ def test_it_reads_as_a_sentence(tmp_path: Path) -> None:
     assert told.text.ja == "全体で約 11 分、メモリ最大 7.2 / 24 GB、ファイル 25 MB"
     assert Estimate(8000.0, 1, 1, 900_000).text.en.startswith("about 2 h 13 min")
     append(tmp_path / "events.jsonl", told)
-    assert '"event": "Estimate"' in (tmp_path / "events.jsonl").read_text(), "the name on disk stays"
+    assert '"event": "Foreseen"' in (tmp_path / "events.jsonl").read_text(), "the name on disk stays"
     follower = Follower(tmp_path / "events.jsonl")
     follower.poll()
     assert follower.estimate == told

@@ -372,7 +372,9 @@ def test_row_11_a_crowd_is_one(
     """Eight clicks at once make one job, which starts once and is brought back once."""
     settings = config.from_values({**HARD, "model.base": str(tiny_base)})
     started: list[int] = []
-    monkeypatch.setattr(runner, "start", lambda paths, launcher: bool(started.append(lock.acquire(paths.lock) or 0)) or True)
+    monkeypatch.setattr(
+        runner, "start", lambda paths, launcher: bool(started.append(lock.acquire(paths.lock) or 0)) or True
+    )
     monkeypatch.setattr("sdlora.jobs.queue.RETRY_SECONDS", 0)
     with ThreadPoolExecutor(8) as pool:
         made = set(pool.map(lambda _: store.create(place, dataset, settings).id, range(8)))

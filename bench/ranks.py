@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from sdlora import config
-from sdlora.adapters.spec import Part, Shape, pattern
+from sdlora.adapters.spec import AdapterConfig, Part, pattern
 from sdlora.core.events import Event, Stepped
 from sdlora.data import import_pictures
 from sdlora.models.bases import EXAMPLE, resolve_base
@@ -44,16 +44,16 @@ FIXED: dict[str, Any] = {
 class Whole:
     """The weights of the same layers themselves, with what `Trainer` and `Judge` ask of adapters."""
 
-    def __init__(self, models: dict[Part, nn.Module], shape: Shape, seed: int):
-        self.shape = shape
+    def __init__(self, models: dict[Part, nn.Module], config: AdapterConfig, seed: int):
+        self.config = config
         self.parts = {part: self._layers(part, model) for part, model in models.items()}
-        self.start = {name: p.detach().clone() for name, p in self.matrices().items()}
+        self.start = {name: p.detach().clone() for name, p in self.named_parameters().items()}
         self.trained: dict[str, Tensor] = {}  # put aside while another strength is shown
-        for p in self.matrices().values():
+        for p in self.named_parameters().values():
             p.requires_grad_(True)
 
     def _layers(self, part: Part, model: nn.Module) -> dict[str, nn.Module]:
-        wanted = re.compile(pattern(part, self.shape.targets))
+        wanted = re.compile(pattern(part, self.config.targets))
         return {path: layer for path, layer in model.named_modules() if wanted.fullmatch(path)}
 
     def matrices(self) -> dict[str, nn.Parameter]:
@@ -61,20 +61,20 @@ class Whole:
         return {f"{part}.{path}": weight for (part, path), weight in found.items() if isinstance(weight, nn.Parameter)}
 
     def parameter_count(self) -> int:
-        return sum(p.numel() for p in self.matrices().values())
+        return sum(p.numel() for p in self.named_parameters().values())
 
     @torch.no_grad()
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        for name, p in self.matrices().items():
+        for name, p in self.named_parameters().items():
             if name in tensors:
                 p.copy_(tensors[name])
 
     @torch.no_grad()
     def set_strength(self, strength: float) -> None:
         self.load(self.trained)
-        self.trained = {} if strength == 1 else {n: p.detach().clone() for n, p in self.matrices().items()}
+        self.trained = {} if strength == 1 else {n: p.detach().clone() for n, p in self.named_parameters().items()}
         for name, trained in self.trained.items():
-            self.matrices()[name].copy_(self.start[name].lerp(trained, strength))
+            self.named_parameters()[name].copy_(self.start[name].lerp(trained, strength))
 
 
 def measure(root: Path, rank: int, rate: float, steps: int) -> tuple[int, dict[int, Evaluation], float]:

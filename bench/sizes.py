@@ -155,12 +155,12 @@ def main() -> None:
         run = ready(options.family, options.side, options.steps, options.rank, Path(folder))
         before = time.monotonic() - began
         train(run.trainer, note, lambda: False, lambda step: None)
-    moved = sum(bool(p.any()) for name, p in run.trainer.adapters.matrices().items() if name.endswith("lora_B"))
+    moved = sum(bool(p.any()) for name, p in run.trainer.adapters.named_parameters().items() if name.endswith("lora_B"))
     found = {
         "family": options.family,
         "side": options.side,
         "parameters": sum(p.numel() for n, p in run.trainer.base.unet.named_parameters() if "lora_" not in n),
-        "adapter_parameters": run.trainer.adapters.parameter_count(),
+        "count_adapter_parameters": run.trainer.adapters.parameter_count(),
         "layers_moved": moved,
         "seconds_before": round(before, 1),
         "seconds": seconds,

@@ -17,7 +17,7 @@ from diffusers import DDPMScheduler, UNet2DConditionModel
 
 from sdlora import config
 from sdlora.adapters.inject import inject
-from sdlora.adapters.spec import Shape
+from sdlora.adapters.spec import AdapterConfig
 from sdlora.families.spec import FAMILIES
 from sdlora.models.load import Base, default_device, resolve_dtype
 from sdlora.models.prompt import Embedding
@@ -61,7 +61,7 @@ def base_around(unet: UNet2DConditionModel, dtype: torch.dtype) -> Base:
 
 def ours(unet: UNet2DConditionModel, dtype: torch.dtype, steps: int) -> list[float]:
     """Seconds of each step of the real training loop."""
-    adapters = inject({"unet": unet}, Shape(16, 16.0, "attention"), seed=0)
+    adapters = inject({"unet": unet}, AdapterConfig(16, 16.0, "attention"), seed=0)
     latents = [Latent(torch.randn(LATENT), torch.randn(LATENT), (256, 256, 0, 0, 256, 256)) for _ in range(PICTURES)]
     texts = {c: Embedding(torch.randn(TEXT).to(dtype), None) for c in ["", *map(str, range(PICTURES))]}
     settings = config.from_values({"train.steps": steps, "train.unet_lr": 1e-4})
@@ -76,7 +76,7 @@ def ours(unet: UNet2DConditionModel, dtype: torch.dtype, steps: int) -> list[flo
 
 def floor(unet: UNet2DConditionModel, dtype: torch.dtype, steps: int) -> list[float]:
     """Seconds of forward and backward alone."""
-    inject({"unet": unet}, Shape(16, 16.0, "attention"), seed=0)
+    inject({"unet": unet}, AdapterConfig(16, 16.0, "attention"), seed=0)
     x, text, t = torch.randn(1, *LATENT, dtype=dtype), torch.randn(1, *TEXT, dtype=dtype), torch.tensor([500])
     times = []
     for _ in range(steps):

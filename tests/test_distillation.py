@@ -86,7 +86,9 @@ def test_an_untrained_lora_is_off_by_colour_alone(layouts: Path, tmp_path: Path,
     assert torch.allclose(loss, loss_per_sample(answer, wanted) * weight, rtol=1e-3)
     assert sample_losses(run.trainer, [replace(sample, distill_weight=0.0)]).item() != loss.item()
     loss.sum().backward()
-    assert any(p.grad is not None and p.grad.any() for p in run.trainer.adapters.matrices().values()), "it learns"
+    assert any(p.grad is not None and p.grad.any() for p in run.trainer.adapters.named_parameters().values()), (
+        "it learns"
+    )
 
 
 def test_a_batch_in_pieces_asks_the_same(layouts: Path, tmp_path: Path) -> None:
@@ -102,7 +104,9 @@ def test_a_batch_in_pieces_asks_the_same(layouts: Path, tmp_path: Path) -> None:
         assert 0 < sum(h > 0 for h in held) < 4
         run.trainer.micro_batches = pieces
         gradient(run.trainer, 0, lambda number: [0, 1, 0, 1])
-        found.append({n: p.grad.clone() for n, p in run.trainer.adapters.matrices().items() if p.grad is not None})
+        found.append(
+            {n: p.grad.clone() for n, p in run.trainer.adapters.named_parameters().items() if p.grad is not None}
+        )
     assert found[0]
     for name, one in found[0].items():
         torch.testing.assert_close(one, found[1][name], rtol=1e-3, atol=1e-6)

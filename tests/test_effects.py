@@ -104,7 +104,7 @@ def _trained(root: Path, base_folder: Path, changes: dict[str, Any]) -> str:
     base = load(request)
     run = prepare(request, base, encode(request, base, job.folders), job.folders, job.events.append)
     train(run.trainer, job.events.append, lambda: run.trainer.step == 4, lambda step: None)
-    saved = run.trainer.ema_weights or run.trainer.adapters.matrices()
+    saved = run.trainer.ema_weights or run.trainer.adapters.named_parameters()
     digest = hashlib.sha256()
     for key in sorted(saved):
         digest.update(key.encode() + saved[key].detach().numpy().tobytes())

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from sdlora.adapters.inject import Adapters, inject
 from sdlora.adapters.layer_names import kohya_name, parse
-from sdlora.adapters.spec import Shape, Targets, adapter_parameters
+from sdlora.adapters.spec import AdapterConfig, Targets, count_adapter_parameters
 from sdlora.core.errors import BadInput
 from sdlora.families import ldm_names
 from sdlora.lora_files import kohya, write
 from sdlora.lora_files.inspect import inspect_file
 from sdlora.lora_files.layers import Layer, Lora
-from sdlora.lora_files.read import read
+from sdlora.lora_files.read import read_lora
 from tests.layouts import Models, models
 
 # PEFT 0.21 asks transformers 5.23 by an old name.
@@ -32,9 +32,9 @@ FAMILIES = ("sd1", "sd2", "sdxl")
 def adapted(family: str, alpha: float, targets: Targets = "attention+ff+conv") -> tuple[Models, Adapters]:
     """Models with adapters inside, as if trained."""
     made = models(family)
-    adapters = inject(made.parts, Shape(4, alpha, targets), seed=1)  # type: ignore[arg-type]
+    adapters = inject(made.parts, AdapterConfig(4, alpha, targets), seed=1)  # type: ignore[arg-type]
     g = torch.Generator().manual_seed(7)
-    for name, p in adapters.matrices().items():
+    for name, p in adapters.named_parameters().items():
         if name.endswith("lora_B"):
             p.data.copy_(torch.randn(p.shape, generator=g) * 0.1)
     return made, adapters
@@ -58,13 +58,13 @@ def tensor_bytes(path: Path) -> dict[str, tuple[torch.dtype, tuple[int, ...], by
 def test_each_format_in_diffusers_and_peft(tmp_path: Path, family: str, alpha: float) -> None:
     made, adapters = adapted(family, alpha)
     ours, without = made.outputs(), models(family).outputs()
-    lora = kohya.lora_of(adapters, family)
+    lora = kohya.to_lora(adapters, family)
     for format in ("kohya", "diffusers"):
-        file = write.write(tmp_path / f"{format}.safetensors", lora, format)  # type: ignore[arg-type]
+        file = write.write_lora(tmp_path / f"{format}.safetensors", lora, format)  # type: ignore[arg-type]
         fresh = models(family)
         fresh.pipeline().load_lora_weights(str(tmp_path), weight_name=file.name, adapter_name="independent")
         assert_same(ours, fresh.outputs(), without)
-    folder = write.write(tmp_path / "peft", lora, "peft")
+    folder = write.write_lora(tmp_path / "peft", lora, "peft")
     fresh = models(family)
     for part in fresh.parts:
         fresh.parts[part] = PeftModel.from_pretrained(fresh.parts[part], folder / part).base_model.model
@@ -75,10 +75,10 @@ def test_each_format_in_diffusers_and_peft(tmp_path: Path, family: str, alpha: f
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_round_trip_of_all_formats_keeps_every_byte(tmp_path: Path, family: str, dtype: torch.dtype) -> None:
     _, adapters = adapted(family, 3.0)
-    first = write.write(tmp_path / "a.safetensors", kohya.lora_of(adapters, family).cast(dtype), "kohya")
-    second = write.write(tmp_path / "b.safetensors", read(first), "diffusers")
-    third = write.write(tmp_path / "c", read(second), "peft")
-    fourth = write.write(tmp_path / "d.safetensors", read(third), "kohya")
+    first = write.write_lora(tmp_path / "a.safetensors", kohya.to_lora(adapters, family).cast(dtype), "kohya")
+    second = write.write_lora(tmp_path / "b.safetensors", read_lora(first), "diffusers")
+    third = write.write_lora(tmp_path / "c", read_lora(second), "peft")
+    fourth = write.write_lora(tmp_path / "d.safetensors", read_lora(third), "kohya")
     assert tensor_bytes(first) == tensor_bytes(fourth)
     assert first.read_bytes() == fourth.read_bytes()  # the metadata too
     with safe_open(fourth, "pt") as opened:
@@ -90,18 +90,18 @@ def test_ranks_and_alphas_that_differ_survive(tmp_path: Path) -> None:
     _, adapters = adapted("sd1", 4.0)
     layers = [
         Layer(x.part, x.path, x.down[: 1 + n % 4].contiguous(), x.up[:, : 1 + n % 4].contiguous(), float(1 + n % 3))
-        for n, x in enumerate(kohya.lora_of(adapters, "sd1").layers)
+        for n, x in enumerate(kohya.to_lora(adapters, "sd1").layers)
     ]
     lora = Lora(tuple(layers), "sd1", {})
     fresh = models("sd1")
-    folder = write.write(tmp_path / "peft", lora, "peft")
+    folder = write.write_lora(tmp_path / "peft", lora, "peft")
     fresh.parts["unet"] = PeftModel.from_pretrained(fresh.parts["unet"], folder / "unet").base_model.model
     by_peft = fresh.outputs()["unet"]
     fresh = models("sd1")
-    write.write(tmp_path / "d.safetensors", lora, "diffusers")
+    write.write_lora(tmp_path / "d.safetensors", lora, "diffusers")
     fresh.pipeline().load_lora_weights(str(tmp_path), weight_name="d.safetensors", adapter_name="independent")
     torch.testing.assert_close(fresh.outputs()["unet"], by_peft, atol=1e-4, rtol=1e-4)
-    back = read(write.write(tmp_path / "k.safetensors", read(folder), "kohya"))
+    back = read_lora(write.write_lora(tmp_path / "k.safetensors", read_lora(folder), "kohya"))
     assert [(x.rank, x.alpha) for x in back.layers] == [(x.rank, x.alpha) for x in lora.layers]
     assert back.metadata["ss_network_dim"] == "Dynamic"
 
@@ -117,7 +117,7 @@ def test_real_layouts_have_the_layers_that_sd_scripts_has(family: str, linear: i
     expected = {"sd1": {"text_encoder": 72}, "sd2": {"text_encoder": 138}}
     assert encoders == expected.get(family, {"text_encoder": 72, "text_encoder_2": 192})
     shapes = {n: tuple(p.shape) for n, p in models(family).parts["unet"].named_parameters()}
-    assert adapter_parameters(shapes, "unet", Shape(4, 1.0, "attention+ff+conv")) == sum(
+    assert count_adapter_parameters(shapes, "unet", AdapterConfig(4, 1.0, "attention+ff+conv")) == sum(
         p.numel() for p in adapters.parameters_of("unet")
     )
 
@@ -148,7 +148,7 @@ def test_sdxl_has_ldm_names_and_both_prefixes() -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_names_come_back(family: str) -> None:
     _, adapters = adapted(family, 1.0)
-    for layer in kohya.lora_of(adapters, family).layers:
+    for layer in kohya.to_lora(adapters, family).layers:
         for ending, role in ((".lora_down.weight", "down"), (".lora_up.weight", "up"), (".alpha", "alpha")):
             key = parse(kohya_name(layer.part, layer.path, family) + ending)
             assert key is not None
@@ -172,7 +172,7 @@ def test_old_diffusers_spellings(tmp_path: Path) -> None:
     for name in names:
         tensors[f"{name}.down.weight"], tensors[f"{name}.up.weight"] = torch.ones(2, 6), torch.ones(5, 2)
     save_file(tensors, tmp_path / "old.safetensors")
-    found = read(tmp_path / "old.safetensors")
+    found = read_lora(tmp_path / "old.safetensors")
     assert {(x.part, x.path) for x in found.layers} == set(names.values())
     assert {x.alpha for x in found.layers} == {2.0}
 
@@ -199,7 +199,7 @@ def test_what_is_no_plain_lora_is_named_and_not_damaged(tmp_path: Path, kind: st
     assert found.rank == (0 if kind in ("oft", "ia3", "full") else 3)
     assert found.targets == {"unet.attention": 1}
     with pytest.raises(BadInput, match=kind):
-        read(tmp_path / "x.safetensors")
+        read_lora(tmp_path / "x.safetensors")
 
 
 def test_families_of_lycoris_files_without_metadata(tmp_path: Path) -> None:
@@ -236,10 +236,10 @@ def test_other_trainers_are_named(tmp_path: Path, metadata: dict[str, str], trai
 
 def test_inspect_reads_alpha_and_rank_in_every_format(tmp_path: Path) -> None:
     _, adapters = adapted("sdxl", 3.0, "attention")
-    lora = kohya.lora_of(adapters, "sdxl").cast(torch.float16)
-    write.write(tmp_path / "k.safetensors", lora, "kohya")
-    write.write(tmp_path / "d", lora, "diffusers")
-    write.write(tmp_path / "p", lora, "peft")
+    lora = kohya.to_lora(adapters, "sdxl").cast(torch.float16)
+    write.write_lora(tmp_path / "k.safetensors", lora, "kohya")
+    write.write_lora(tmp_path / "d", lora, "diffusers")
+    write.write_lora(tmp_path / "p", lora, "peft")
     found = [inspect_file(p) for p in (tmp_path / "k.safetensors", tmp_path / "d", tmp_path / "p")]
     assert [f.format for f in found] == ["kohya", "diffusers", "peft"]
     assert {(f.rank, f.alpha, f.family, f.dtype) for f in found} == {(4, 3.0, "sdxl", "fp16")}
@@ -258,10 +258,10 @@ def test_damaged_and_stray(tmp_path: Path) -> None:
     for title, (tensors, says) in cases.items():
         save_file(tensors, tmp_path / f"{title}.safetensors")
         with pytest.raises(BadInput, match=says):
-            read(tmp_path / f"{title}.safetensors")
+            read_lora(tmp_path / f"{title}.safetensors")
     save_file(down | up, tmp_path / "good.safetensors")
     with pytest.raises(BadInput, match="safetensors"):
-        write.write(tmp_path / "out.pt", read(tmp_path / "good.safetensors"), "kohya")
+        write.write_lora(tmp_path / "out.pt", read_lora(tmp_path / "good.safetensors"), "kohya")
 
 
 def test_a_split_convolution_is_put_together(tmp_path: Path) -> None:
@@ -273,7 +273,7 @@ def test_a_split_convolution_is_put_together(tmp_path: Path) -> None:
         {f"{name}.lora_down.weight": down, f"{name}.lora_mid.weight": mid, f"{name}.lora_up.weight": up},
         tmp_path / "x.safetensors",
     )
-    (layer,) = read(tmp_path / "x.safetensors").layers
+    (layer,) = read_lora(tmp_path / "x.safetensors").layers
     x = torch.randn(1, 6, 9, 9, generator=g)
     conv = torch.nn.functional.conv2d
     expected = conv(conv(conv(x, down), mid, padding=1), up)
@@ -283,8 +283,8 @@ def test_a_split_convolution_is_put_together(tmp_path: Path) -> None:
 def test_the_diffusers_header_is_what_diffusers_writes(tmp_path: Path) -> None:
     unet = models("sd1").parts["unet"]
     assert isinstance(unet, UNet2DConditionModel)
-    adapters = inject({"unet": unet}, Shape(4, 2.0, "attention"), seed=0)
-    file = write.write(tmp_path / "d.safetensors", kohya.lora_of(adapters, "sd1"), "diffusers")
+    adapters = inject({"unet": unet}, AdapterConfig(4, 2.0, "attention"), seed=0)
+    file = write.write_lora(tmp_path / "d.safetensors", kohya.to_lora(adapters, "sd1"), "diffusers")
     with safe_open(file, "pt") as opened:
         config = json.loads(opened.metadata()["lora_adapter_metadata"])
     assert (config["unet.r"], config["unet.lora_alpha"]) == (4, 2)

@@ -15,16 +15,16 @@ from torch import Tensor
 
 from sdlora import config
 from sdlora.adapters.file_tensors import groups
-from sdlora.adapters.inject import Adapters, change, eject, inject
-from sdlora.adapters.spec import Kind, Shape, Targets, adapter_parameters, pattern
+from sdlora.adapters.inject import Adapters, delta_weight, eject, inject
+from sdlora.adapters.spec import AdapterConfig, Kind, Targets, count_adapter_parameters, pattern
 from sdlora.core.errors import BadInput, Diverged, Unloadable
 from sdlora.lora_files import kohya
 from sdlora.lora_files.inspect import inspect_file
-from sdlora.lora_files.read import read
+from sdlora.lora_files.read import read_lora
 from sdlora.models.bases import facts, resolve_base
 from sdlora.models.load import Base
 from sdlora.render.renderer import DrawRequest, Renderer
-from sdlora.render.verify import certify
+from sdlora.render.verify import verify_file
 from tests.layouts import unet_config
 from tests.test_lora import about, load
 
@@ -35,14 +35,14 @@ WIDE: Targets = "attention+ff+conv"
 def moved(adapters: Adapters, size: float = 0.1) -> Adapters:
     """As if trained: nothing is zero any more."""
     g = torch.Generator().manual_seed(7)
-    for p in adapters.matrices().values():
+    for p in adapters.named_parameters().values():
         p.data += torch.randn(p.shape, generator=g) * size
     return adapters
 
 
 def adapted(base: Base, kind: Kind, rank: int = 4, **more: Any) -> Adapters:
-    shape = Shape(rank, 2.0, WIDE, kind=kind, **more)
-    return inject(base.parts, shape, seed=1)
+    config = AdapterConfig(rank, 2.0, WIDE, kind=kind, **more)
+    return inject(base.parts, config, seed=1)
 
 
 @pytest.mark.parametrize("rank", [2, 16])
@@ -55,8 +55,8 @@ def test_counted_without_torch_untrained_and_at_strength_0_it_is_the_base(
     renderer, drawing = Renderer(base), DrawRequest("red disc", steps=2)
     plain = renderer.latent(drawing, 32)
     adapters = adapted(base, kind, rank, text_encoder_rank=3)
-    counted = adapter_parameters(known.shapes["unet"], "unet", adapters.shape)
-    counted += adapter_parameters(known.shapes["text_encoder"], "text_encoder", adapters.shape)
+    counted = count_adapter_parameters(known.shapes["unet"], "unet", adapters.config)
+    counted += count_adapter_parameters(known.shapes["text_encoder"], "text_encoder", adapters.config)
     assert counted == adapters.parameter_count()
     live = Renderer(base, adapters)
     assert torch.equal(live.latent(drawing, 32), plain)
@@ -73,7 +73,7 @@ def test_strength_is_linear_in_the_weights(tiny_base: Path, kind: Kind) -> None:
     for path in ("down_blocks.0.attentions.0.transformer_blocks.0.ff.net.2", "down_blocks.0.downsamplers.0.conv"):
         layer: Any = adapters.parts["unet"][path]
         adapters.set_strength(1.0)
-        inside, delta = layer.get_base_layer(), change(layer, kind)
+        inside, delta = layer.get_base_layer(), delta_weight(layer, kind)
         x = torch.randn(2, inside.weight.shape[1], 6, 6) if delta.dim() == 4 else torch.randn(3, delta.shape[1])
         weight = inside.weight.data.clone()
         for strength in (-1.0, 0.5, 1.0, 1.5):
@@ -124,7 +124,7 @@ def test_the_file_means_what_was_trained(tiny_base: Path, tmp_path: Path, kind: 
             inside: Any = layer.get_base_layer()
             name = path if part == "unet" else f"text_model.{path}"
             expected = torch.from_numpy(by_hand(found[part, name], inside.weight.data)).float()
-            torch.testing.assert_close(change(layer, kind), expected, atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(delta_weight(layer, kind), expected, atol=1e-5, rtol=1e-4)
     known = inspect_file(file)
     assert known.network == {"lora": "locon", "rslora": "locon"}.get(kind, kind)
     assert known.parameters == adapters.parameter_count()
@@ -144,12 +144,12 @@ def test_certified_drawn_and_read_back(tiny_base: Path, tmp_path: Path, kind: Ki
         live.set_strength(strength)
         ours.append(live.latent(drawing, 32))
     live.set_strength(1.0)
-    before = {name: p.data.clone() for name, p in adapters.matrices().items()}
+    before = {name: p.data.clone() for name, p in adapters.named_parameters().items()}
     adapters.load({name: torch.zeros_like(p) for name, p in before.items()})
-    adapters.load(kohya.read_into(file, adapters, "sd1"))
-    for name, p in adapters.matrices().items():
+    adapters.load(kohya.read_parameters(file, adapters, "sd1"))
+    for name, p in adapters.named_parameters().items():
         torch.testing.assert_close(p.data, before[name], atol=2e-3, rtol=2e-3)
-    certificate = certify(file, base, adapters)
+    certificate = verify_file(file, base, adapters)
     assert certificate.difference < 0.05
     assert ("does not load" in certificate.text.en) == (kind not in ("lora", "rslora"))
 
@@ -166,7 +166,7 @@ def test_certified_drawn_and_read_back(tiny_base: Path, tmp_path: Path, kind: Ki
 def test_a_rank_of_its_own_for_the_text_encoder_is_one_rank_in_the_file(tiny_base: Path, tmp_path: Path) -> None:
     adapters = moved(adapted(load(tiny_base), "lora", rank=4, text_encoder_rank=6))
     kohya.write(tmp_path / "x.safetensors", adapters, "sd1", about(), "fp32")
-    lora = read(tmp_path / "x.safetensors")
+    lora = read_lora(tmp_path / "x.safetensors")
     assert {(x.rank, x.alpha, x.scale) for x in lora.layers} == {(6, 3.0, 0.5)}
 
 
@@ -198,7 +198,7 @@ def test_a_wrong_file_fails(
     )
     save_file(swapped(tensors, first, second), file)
     with pytest.raises(Unloadable, match=says):
-        certify(file, base, adapters)
+        verify_file(file, base, adapters)
 
 
 @pytest.mark.parametrize("kind", ["dora", "loha", "lokr"])
@@ -208,12 +208,14 @@ def test_what_a_format_cannot_hold_is_refused(tiny_base: Path, tmp_path: Path, k
     file = tmp_path / "x.safetensors"
     kohya.write(file, adapters, "sd1", about(), "fp32")
     with pytest.raises(BadInput, match=kind):
-        read(file)
-    next(iter(adapters.matrices().values())).data.flatten()[0] = float("nan")
+        read_lora(file)
+    next(iter(adapters.named_parameters().values())).data.flatten()[0] = float("nan")
     with pytest.raises(Diverged):
         kohya.write(tmp_path / "y.safetensors", adapters, "sd1", about(), "fp32")
     with pytest.raises(BadInput, match=r"another rank|missing"):
-        kohya.read_into(file, inject({"unet": load(tiny_base).unet}, Shape(16, 2.0, WIDE, kind=kind), 1), "sd1")
+        kohya.read_parameters(
+            file, inject({"unet": load(tiny_base).unet}, AdapterConfig(16, 2.0, WIDE, kind=kind), 1), "sd1"
+        )
     eject(base.parts)
 
 
@@ -229,6 +231,6 @@ def test_the_two_blocks_of_b_lora() -> None:
 
 
 def test_rslora_is_another_scale() -> None:
-    assert Shape(16, 8.0, "attention", kind="rslora").scale == 8.0 / 4
-    assert Shape(16, 8.0, "attention").scale == 8.0 / 16
+    assert AdapterConfig(16, 8.0, "attention", kind="rslora").scale == 8.0 / 4
+    assert AdapterConfig(16, 8.0, "attention").scale == 8.0 / 16
     assert config.from_values({"lora.kind": "lokr"}).lora.kind == "lokr"

@@ -38,7 +38,7 @@ def lora_file(file: Path, seed: int = 1, rank: int = 4, width: int = 16, layers:
         for p in paths
     ]
     said = {"ss_output_name": file.stem, "modelspec.trigger_phrase": "zz"}
-    return write.write(file, Lora(tuple(made), "sd1", said), "kohya")
+    return write.write_lora(file, Lora(tuple(made), "sd1", said), "kohya")
 
 
 @pytest.fixture

@@ -15,13 +15,13 @@ from safetensors.torch import load_file
 from sdlora import config
 from sdlora.adapters.inject import Adapters, inject
 from sdlora.adapters.layer_names import Format
-from sdlora.adapters.spec import Shape, adapter_parameters
+from sdlora.adapters.spec import AdapterConfig, count_adapter_parameters
 from sdlora.core.errors import BadInput, Diverged
 from sdlora.core.safetensors_io import writer
 from sdlora.lora_files import kohya, write
 from sdlora.lora_files.inspect import inspect_file
 from sdlora.lora_files.layers import Lora
-from sdlora.lora_files.metadata import About
+from sdlora.lora_files.metadata import RunMetadata
 from sdlora.models.bases import facts, resolve_base
 from sdlora.models.load import Base, Precision, load_base
 from sdlora.render.renderer import DrawRequest, Renderer
@@ -34,19 +34,21 @@ def load(folder: Path, precision: Precision = "fp32") -> Base:
 
 
 def adapted(base: Base, targets: str = "attention", rank: int = 4, alpha: float = 2.0) -> Adapters:
-    return inject({"unet": base.unet, "text_encoder": base.parts["text_encoder"]}, Shape(rank, alpha, targets), seed=1)  # type: ignore[arg-type]
+    return inject(
+        {"unet": base.unet, "text_encoder": base.parts["text_encoder"]}, AdapterConfig(rank, alpha, targets), seed=1
+    )  # type: ignore[arg-type]
 
 
 def fill(adapters: Adapters, size: float = 0.3) -> None:
     """As if trained: B is not zero any more."""
     g = torch.Generator().manual_seed(7)
-    for name, p in adapters.matrices().items():
+    for name, p in adapters.named_parameters().items():
         if name.endswith("lora_B"):
             p.data.copy_(torch.randn(p.shape, generator=g) * size)
 
 
-def about(name: str = "disc") -> About:
-    return About(
+def about(name: str = "disc") -> RunMetadata:
+    return RunMetadata(
         name=name,
         architecture="stable-diffusion-v1/lora",
         base_version="sd_v1",
@@ -73,8 +75,8 @@ def test_parameter_count_on_the_real_unet(targets: str, expected: int) -> None:
         unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
     assert sum(p.numel() for p in unet.parameters()) == 859_520_964
     shapes = {name: tuple(p.shape) for name, p in unet.named_parameters()}
-    by_names = adapter_parameters(shapes, "unet", Shape(4, 4.0, targets))  # type: ignore[arg-type]
-    assert by_names == inject({"unet": unet}, Shape(4, 4.0, targets), seed=0).parameter_count()  # type: ignore[arg-type]
+    by_names = count_adapter_parameters(shapes, "unet", AdapterConfig(4, 4.0, targets))  # type: ignore[arg-type]
+    assert by_names == inject({"unet": unet}, AdapterConfig(4, 4.0, targets), seed=0).parameter_count()  # type: ignore[arg-type]
     if targets == "attention":
         assert by_names == expected
         assert f"{by_names / 859_520_964:.2%}" == "0.09%"
@@ -86,9 +88,9 @@ def test_counts_from_files_equal_the_models(tiny_base: Path) -> None:
     assert known.parameters("unet") == sum(p.numel() for p in base.unet.parameters())
     assert known.parameters("text_encoder") == sum(p.numel() for p in base.parts["text_encoder"].parameters())
     for targets in ("attention", "attention+ff", "attention+ff+conv"):
-        shape = Shape(4, 2.0, targets)  # type: ignore[arg-type]
-        counted = adapter_parameters(known.shapes["unet"], "unet", shape)
-        counted += adapter_parameters(known.shapes["text_encoder"], "text_encoder", shape)
+        config = AdapterConfig(4, 2.0, targets)  # type: ignore[arg-type]
+        counted = count_adapter_parameters(known.shapes["unet"], "unet", config)
+        counted += count_adapter_parameters(known.shapes["text_encoder"], "text_encoder", config)
         assert counted == adapted(load(tiny_base), targets).parameter_count()
 
 
@@ -121,10 +123,10 @@ def test_strength_is_linear_in_the_weights(tiny_base: Path) -> None:
 
 def test_blocks_narrow_the_targets(tiny_base: Path) -> None:
     def paths(blocks: str) -> list[str]:
-        base, shape = load(tiny_base), Shape(4, 4.0, "attention+ff+conv", blocks)
+        base, config = load(tiny_base), AdapterConfig(4, 4.0, "attention+ff+conv", blocks)
         shapes = {name: tuple(p.shape) for name, p in base.unet.named_parameters()}
-        adapters = inject({"unet": base.unet}, shape, seed=0)
-        assert adapter_parameters(shapes, "unet", shape) == adapters.parameter_count()
+        adapters = inject({"unet": base.unet}, config, seed=0)
+        assert count_adapter_parameters(shapes, "unet", config) == adapters.parameter_count()
         return list(adapters.parts["unet"])
 
     first, second = "up_blocks.1.attentions.0", "up_blocks.1.attentions.1"
@@ -140,7 +142,7 @@ def test_same_seed_same_adapters_whatever_the_global_generator(tiny_base: Path) 
     made = []
     for state in (1, 2):
         torch.manual_seed(state)
-        made.append(adapted(load(tiny_base)).matrices())
+        made.append(adapted(load(tiny_base)).named_parameters())
         assert torch.initial_seed() == state
     assert all(torch.equal(made[0][name], made[1][name]) for name in made[0])
 
@@ -196,17 +198,17 @@ def test_kohya_names_alphas_and_metadata(tiny_base: Path, tmp_path: Path) -> Non
 def test_what_was_written_reads_back(tiny_base: Path, tmp_path: Path) -> None:
     adapters = adapted(load(tiny_base))
     fill(adapters)
-    before = {name: p.data.clone() for name, p in adapters.matrices().items()}
+    before = {name: p.data.clone() for name, p in adapters.named_parameters().items()}
     kohya.write(tmp_path / "a.safetensors", adapters, "sd1", about(), "fp32")
     fill(adapters, 9.0)
-    adapters.load(kohya.read_into(tmp_path / "a.safetensors", adapters, "sd1"))
-    assert all(torch.equal(before[name], p.data) for name, p in adapters.matrices().items())
+    adapters.load(kohya.read_parameters(tmp_path / "a.safetensors", adapters, "sd1"))
+    assert all(torch.equal(before[name], p.data) for name, p in adapters.named_parameters().items())
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e6])
 def test_what_is_not_finite_never_reaches_the_disk(tiny_base: Path, tmp_path: Path, value: float) -> None:
     adapters = adapted(load(tiny_base))
-    next(iter(adapters.matrices().values())).data[0, 0] = value
+    next(iter(adapters.named_parameters().values())).data[0, 0] = value
     with pytest.raises(Diverged):
         kohya.write(tmp_path / "a.safetensors", adapters, "sd1", about(), "fp16")
     assert not list(tmp_path.iterdir())
@@ -244,7 +246,7 @@ def uneven(base: Base) -> Lora:
     fill(adapters, 0.05)
     layers = [
         replace(x, down=x.down[: 1 + n % 4].contiguous(), up=x.up[:, : 1 + n % 4].contiguous(), alpha=float(1 + n % 3))
-        for n, x in enumerate(kohya.lora_of(adapters, "sd1").layers)
+        for n, x in enumerate(kohya.to_lora(adapters, "sd1").layers)
         if "out_proj" not in x.path
     ]
     return Lora(tuple(layers), "sd1", {})
@@ -253,7 +255,7 @@ def uneven(base: Base) -> Lora:
 @pytest.mark.parametrize("format", ["kohya", "peft"])
 def test_files_that_diffusers_would_misread_are_drawn_right(tiny_base: Path, tmp_path: Path, format: Format) -> None:
     lora = uneven(load(tiny_base))
-    file = write.write(tmp_path / ("x.safetensors" if format == "kohya" else "x"), lora, format)
+    file = write.write_lora(tmp_path / ("x.safetensors" if format == "kohya" else "x"), lora, format)
     base = load(tiny_base)
     for x in lora.layers:
         weight = base.parts[x.part].get_submodule(x.path.removeprefix("text_model.")).weight

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sdlora.adapters.inject import inject
-from sdlora.adapters.spec import Shape, Targets
+from sdlora.adapters.spec import AdapterConfig, Targets
 from sdlora.models import packed
 from sdlora.models.bases import resolve_base
 from sdlora.models.load import load_base
@@ -131,15 +131,15 @@ def test_a_machine_with_little_memory_keeps_the_plain_ones(monkeypatch: pytest.M
 def test_a_unet_with_adapters_learns_the_same(targets: Targets) -> None:
     """The gradient of every adapter, through packed convolutions before and behind it."""
     unet = load_base(resolve_base("emoji")).unet
-    adapters = inject({"unet": unet}, Shape(rank=4, alpha=4.0, targets=targets), seed=3)
+    adapters = inject({"unet": unet}, AdapterConfig(rank=4, alpha=4.0, targets=targets), seed=3)
     torch.manual_seed(0)
-    for p in adapters.matrices().values():
+    for p in adapters.named_parameters().values():
         nn.init.normal_(p, std=0.02)
     x, text = torch.randn(2, 4, 16, 16), torch.randn(2, 24, unet.config.cross_attention_dim)
 
     def gradients() -> list[Tensor]:
         loss = unet(x, torch.tensor([10, 900]), text).sample.square().mean()
-        return list(torch.autograd.grad(loss, list(adapters.matrices().values())))
+        return list(torch.autograd.grad(loss, list(adapters.named_parameters().values())))
 
     wanted = gradients()
     assert pack(unet) > (5 if targets == "attention" else 0)

@@ -113,7 +113,7 @@ def test_the_hashes_are_what_safetensors_own_writer_gives(tmp_path: Path, rank: 
     path = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
     layer = Layer("unet", path, torch.randn(rank, 512, generator=g), torch.randn(512, rank, generator=g), 1.0)
     said = {"ss_output_name": "水彩", "modelspec.title": "x", "ss_tag_frequency": '{"a": {"\\"b\\"": 1}}'}
-    file = write.write(tmp_path / "x.safetensors", Lora((layer,), "sd1", said), "kohya")
+    file = write.write_lora(tmp_path / "x.safetensors", Lora((layer,), "sd1", said), "kohya")
     found = header(file)
     trained = {k: v for k, v in found.items() if k.startswith("ss_")}
     alone = safetensors.torch.save(safetensors.torch.load_file(file), trained)

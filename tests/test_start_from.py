@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from sdlora import config
-from sdlora.adapters.inject import change
+from sdlora.adapters.inject import delta_weight
 from sdlora.core.errors import BadInput
 from sdlora.data import import_pictures
 from sdlora.jobs import store
 from sdlora.jobs.paths import Workspace
 from sdlora.library import catalog
-from sdlora.lora_files.read import read
+from sdlora.lora_files.read import read_lora
 from sdlora.train.setup import Run, encode, load, prepare
 from tests.conftest import draw_pictures
 from tests.test_train import Trained
@@ -43,13 +43,13 @@ def test_it_begins_with_what_the_file_does(
     tmp_path: Path, tiny_base: Path, first: Path, changes: dict[str, Any]
 ) -> None:
     run = prepared(tmp_path, tiny_base, first, **changes)
-    layers = {(x.part, x.path): x for x in read(first).layers}
+    layers = {(x.part, x.path): x for x in read_lora(first).layers}
     found = {(part, path): layer for part, paths in run.trainer.adapters.parts.items() for path, layer in paths.items()}
     assert {(part, path) for part, path in found} == layers.keys()
     for where, layer in found.items():
         wanted = layers[where].delta()
         assert wanted.abs().max() > 0
-        torch.testing.assert_close(change(layer, run.trainer.adapters.shape.kind), wanted, rtol=1e-5, atol=1e-7)
+        torch.testing.assert_close(delta_weight(layer, run.trainer.adapters.config.kind), wanted, rtol=1e-5, atol=1e-7)
 
 
 def test_it_is_trained_further_and_resumed_without_the_file(tmp_path: Path, tiny_base: Path, first: Path) -> None:

@@ -98,7 +98,7 @@ def test_only_adapters_change(
         seen["base"] = run.trainer.base
         seen["adapters"] = run.trainer.adapters
         seen["before"] = {part: weights(module) for part, module in modules(run.trainer.base).items()}
-        seen["first"] = {name: p.detach().clone() for name, p in run.trainer.adapters.matrices().items()}
+        seen["first"] = {name: p.detach().clone() for name, p in run.trainer.adapters.named_parameters().items()}
         return run
 
     monkeypatch.setattr(run_module, "prepare", remember)
@@ -107,7 +107,7 @@ def test_only_adapters_change(
         after = weights(modules(seen["base"])[part])
         assert before.keys() == after.keys()
         assert all(torch.equal(before[name], after[name]) for name in before), part
-    moved = {name for name, p in seen["adapters"].matrices().items() if not torch.equal(p, seen["first"][name])}
+    moved = {name for name, p in seen["adapters"].named_parameters().items() if not torch.equal(p, seen["first"][name])}
     assert moved == set(seen["first"])
     assert any(name.startswith("text_encoder.") for name in moved) == (text_encoder_lr > 0)
 

@@ -57,12 +57,12 @@ class Magnitude(nn.Module):
         return self.strength * (changed + scaling * b(a(x * gain.to(x.dtype))))
 
 
-def over_inputs(layer: LoraLayer, name: str) -> None:
+def use_column_norms(layer: LoraLayer, name: str) -> None:
     """Exchange PEFT's magnitudes of this layer for those of columns."""
     layer.lora_magnitude_vector[name] = Magnitude(layer.get_base_layer().weight)
 
 
-def change(layer: LoraLayer, name: str) -> Tensor:
+def delta_weight(layer: LoraLayer, name: str) -> Tensor:
     """The whole trained change of the layer's weight, at strength 1, in fp32."""
     magnitude, parts = layer.lora_magnitude_vector[name], (layer.lora_A[name], layer.lora_B[name], layer.scaling[name])
     base: Any = layer.get_base_layer()

@@ -1,4 +1,4 @@
-"""Adapter dropout whose mask belongs to the whole batch: a part of it, computed alone or elsewhere, drops the same inputs."""
+"""Adapter dropout whose mask is drawn for the whole batch, so that a micro-batch or another process drops the same inputs."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from torch.nn.functional import dropout
 
 
 @dataclass
-class Shown:
-    """Which rows of a batch of `whole` a forward pass is given; `whole` = 0: all of them."""
+class BatchSlice:
+    """The rows of a batch of `batch_size` that a forward pass computes; `batch_size` = 0: all of them."""
 
-    whole: int = 0
+    batch_size: int = 0
     rows: Sequence[int] = ()
 
     @contextmanager
-    def only(self, rows: Sequence[int], whole: int) -> Iterator[None]:
-        """Inside, forward and backward passes see these rows of the batch."""
-        self.whole, self.rows = (0 if len(rows) == whole else whole), rows
+    def select(self, rows: Sequence[int], batch_size: int) -> Iterator[None]:
+        """Within the context, forward and backward passes compute these rows of the batch."""
+        self.batch_size, self.rows = (0 if len(rows) == batch_size else batch_size), rows
         try:
             yield
         finally:
-            self.whole, self.rows = 0, ()
+            self.batch_size, self.rows = 0, ()
 
 
 class Dropout(nn.Module):
-    """In the place of PEFT's; draws from the global generator exactly as that one does for the whole batch."""
+    """Replaces PEFT's dropout layer; draws from the global generator exactly what PEFT's would for the whole batch."""
 
-    def __init__(self, share: float, shown: Shown):
+    def __init__(self, p: float, batch_slice: BatchSlice):
         super().__init__()
-        self.share, self.shown = share, shown
+        self.p, self.batch_slice = p, batch_slice
 
     def forward(self, x: Tensor) -> Tensor:
-        """(rows, …) -> the same with a share of it 0 and the rest scaled up."""
-        if not (self.training and self.shown.whole):
-            return dropout(x, self.share, self.training)
+        """(rows, …) -> the same shape, zeroed with probability p, the rest scaled by 1 / (1 - p)."""
+        if not (self.training and self.batch_slice.batch_size):
+            return dropout(x, self.p, self.training)
         # the order in memory decides which draw is whose
         strides = (x[0].numel(), *x.stride()[1:])
-        like = torch.empty_strided((self.shown.whole, *x.shape[1:]), strides, dtype=x.dtype, device=x.device)
-        return x * dropout(torch.ones_like(like), self.share)[list(self.shown.rows)]
+        like = torch.empty_strided((self.batch_slice.batch_size, *x.shape[1:]), strides, dtype=x.dtype, device=x.device)
+        return x * dropout(torch.ones_like(like), self.p)[list(self.batch_slice.rows)]

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from sdlora.adapters.dora import column_norms
-from sdlora.adapters.inject import Adapters, trained
+from sdlora.adapters.inject import Adapters, trainable_parameters
 from sdlora.adapters.layer_names import canonical, kohya_name, parse
 from sdlora.adapters.spec import Part
 from sdlora.core.errors import BadInput
 from sdlora.core.text import Text
 
 # PEFT's names that a file spells otherwise; LoHa's and LoKr's are the same.
-_SPELLED = {"lora_A": "lora_down.weight", "lora_B": "lora_up.weight", "lora_magnitude_vector": "dora_scale"}
+_FILE_ROLES = {"lora_A": "lora_down.weight", "lora_B": "lora_up.weight", "lora_magnitude_vector": "dora_scale"}
 _FULL = ("lokr_w1", "lokr_w2")
 
 Group = dict[str, Tensor]  # one layer's tensors by their endings
@@ -26,16 +26,16 @@ def tensors_of(adapters: Adapters, family: str, dtype: torch.dtype) -> dict[str,
     """All tensors of the file. DoRA's lengths stay fp32: fp16 would round the base's own weight, which they rebuild."""
     found: dict[str, Tensor] = {}
     for part, layers in adapters.parts.items():
-        rank = adapters.shape.rank_of(part)
-        alpha = adapters.shape.alpha_of(rank)
+        rank = adapters.config.rank_of(part)
+        alpha = adapters.config.alpha_of(rank)
         for path, layer in layers.items():
-            name, values = kohya_name(part, canonical(part, path), family), trained(layer)
+            name, values = kohya_name(part, canonical(part, path), family), trainable_parameters(layer)
             # Readers find LoKr's rank at a factor that has one; where both are full they take no alpha. So it goes into one of them.
-            folded = adapters.shape.scale if values.keys() == set(_FULL) else 1.0
+            folded = adapters.config.scale if values.keys() == set(_FULL) else 1.0
             for role, value in values.items():
                 data = value.data * folded if role == "lokr_w2" else value.data
                 kept = torch.float32 if role == "lora_magnitude_vector" else dtype
-                found[f"{name}.{_SPELLED.get(role, role)}"] = data.to(kept)
+                found[f"{name}.{_FILE_ROLES.get(role, role)}"] = data.to(kept)
             found[f"{name}.alpha"] = torch.tensor(alpha if folded == 1.0 else float(rank), dtype=dtype)
     return found
 
@@ -49,10 +49,10 @@ def values_of(tensors: Mapping[str, Tensor], adapters: Adapters, family: str) ->
     found: dict[str, Tensor] = {}
     for part, layers in adapters.parts.items():
         for path, layer in layers.items():
-            name, values = kohya_name(part, canonical(part, path), family), trained(layer)
-            folded = adapters.shape.scale if values.keys() == set(_FULL) else 1.0
+            name, values = kohya_name(part, canonical(part, path), family), trainable_parameters(layer)
+            folded = adapters.config.scale if values.keys() == set(_FULL) else 1.0
             for role, value in values.items():
-                tensor = tensors.get(f"{name}.{_SPELLED.get(role, role)}")
+                tensor = tensors.get(f"{name}.{_FILE_ROLES.get(role, role)}")
                 if tensor is None or tensor.shape != value.shape:
                     raise BadInput(
                         Text(
@@ -76,7 +76,7 @@ def groups(tensors: Mapping[str, Tensor]) -> dict[tuple[Part, str], Group]:
     return dict(found)
 
 
-def change(group: Group, weight: Tensor) -> Tensor:
+def delta_weight(group: Group, weight: Tensor) -> Tensor:
     """What a layer of a file adds to `weight` (out, in, …) at strength 1, in fp32: as ComfyUI and A1111 compute it.
 
     Raises:

@@ -12,8 +12,8 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from sdlora.adapters import dora
-from sdlora.adapters.dropout import Dropout, Shown
-from sdlora.adapters.spec import Part, Shape, pattern
+from sdlora.adapters.dropout import BatchSlice, Dropout
+from sdlora.adapters.spec import AdapterConfig, Part, pattern
 from sdlora.core.errors import BadInput
 from sdlora.core.text import Text
 
@@ -29,42 +29,42 @@ class Adapters:
     """
 
     parts: dict[Part, dict[str, BaseTunerLayer]]
-    shape: Shape
-    shown: Shown = field(default_factory=Shown)  # what of a batch the next pass is given
+    config: AdapterConfig
+    batch_slice: BatchSlice = field(default_factory=BatchSlice)  # the rows of the batch that the next pass computes
 
-    def matrices(self) -> dict[str, nn.Parameter]:
+    def named_parameters(self) -> dict[str, nn.Parameter]:
         """Everything trained by a stable name: `unet.<path>.lora_A`."""
         return {
             f"{part}.{path}.{name}": parameter
             for part, layers in self.parts.items()
             for path, layer in layers.items()
-            for name, parameter in trained(layer).items()
+            for name, parameter in trainable_parameters(layer).items()
         }
 
     def parameters_of(self, part: Part) -> list[nn.Parameter]:
-        return [p for name, p in self.matrices().items() if name.startswith(f"{part}.")]
+        return [p for name, p in self.named_parameters().items() if name.startswith(f"{part}.")]
 
     def parameter_count(self) -> int:
-        return sum(p.numel() for p in self.matrices().values())
+        return sum(p.numel() for p in self.named_parameters().values())
 
     def set_strength(self, strength: float) -> None:
         """1 is what was trained; 0 gives the base's own output bit for bit."""
         for layers in self.parts.values():
             for layer in layers.values():
-                if self.shape.kind == "dora":
+                if self.config.kind == "dora":
                     layer.lora_magnitude_vector[ADAPTER].strength = strength
                 else:
                     layer.set_scale(ADAPTER, strength)
 
     @torch.no_grad()
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Copy values back in, by the names of `matrices`; those not named stay."""
-        for name, parameter in self.matrices().items():
+        """Copy values back in, by the names of `named_parameters`; those not named stay."""
+        for name, parameter in self.named_parameters().items():
             if name in tensors:
                 parameter.copy_(tensors[name])
 
 
-def trained(layer: BaseTunerLayer) -> dict[str, nn.Parameter]:
+def trainable_parameters(layer: BaseTunerLayer) -> dict[str, nn.Parameter]:
     """What PEFT trains in a layer, by its names: `lora_A` and `lora_B`, or `hada_w1_a`, …"""
     found = {}
     for name in layer.adapter_layer_names:
@@ -76,31 +76,31 @@ def trained(layer: BaseTunerLayer) -> dict[str, nn.Parameter]:
 
 
 @torch.no_grad()
-def change(layer: BaseTunerLayer, kind: str) -> Tensor:
+def delta_weight(layer: BaseTunerLayer, kind: str) -> Tensor:
     """What the adapter adds to its layer's weight at strength 1, in fp32 and the weight's shape."""
-    return dora.change(layer, ADAPTER) if kind == "dora" else layer.get_delta_weight(ADAPTER).float()
+    return dora.delta_weight(layer, ADAPTER) if kind == "dora" else layer.get_delta_weight(ADAPTER).float()
 
 
-def inject(models: dict[Part, nn.Module], shape: Shape, seed: int) -> Adapters:
+def inject(models: dict[Part, nn.Module], config: AdapterConfig, seed: int) -> Adapters:
     """Add untrained adapters to each model, in place. The global random state is left as it was.
 
     Raises:
-        BadInput: a model has no layer that the shape names.
+        BadInput: a model has no layer that the config selects.
     """
     parts: dict[Part, dict[str, BaseTunerLayer]] = {}
-    shown = Shown()
+    batch_slice = BatchSlice()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for part, model in models.items():
-            _refuse_no_layer(part, model, shape)
-            inject_adapter_in_model(_peft_config(part, shape), model, adapter_name=ADAPTER)
+            _refuse_no_layer(part, model, config)
+            inject_adapter_in_model(_peft_config(part, config), model, adapter_name=ADAPTER)
             parts[part] = layers_of(model)
-            for layer in parts[part].values() if shape.kind == "dora" else ():
-                dora.over_inputs(layer, ADAPTER)
-            for layer in parts[part].values() if shape.dropout else ():
-                layer.lora_dropout[ADAPTER] = Dropout(shape.dropout, shown)
-    adapters = Adapters(parts, shape, shown)
-    for parameter in adapters.matrices().values():
+            for layer in parts[part].values() if config.kind == "dora" else ():
+                dora.use_column_norms(layer, ADAPTER)
+            for layer in parts[part].values() if config.dropout else ():
+                layer.lora_dropout[ADAPTER] = Dropout(config.dropout, batch_slice)
+    adapters = Adapters(parts, config, batch_slice)
+    for parameter in adapters.named_parameters().values():
         parameter.data = parameter.data.float()
     return adapters
 
@@ -109,13 +109,13 @@ def layers_of(model: nn.Module) -> dict[str, BaseTunerLayer]:
     return {path: m for path, m in model.named_modules() if isinstance(m, BaseTunerLayer)}
 
 
-def _refuse_no_layer(part: Part, model: nn.Module, shape: Shape) -> None:
-    wanted = re.compile(pattern(part, shape.targets, shape.blocks))
+def _refuse_no_layer(part: Part, model: nn.Module, config: AdapterConfig) -> None:
+    wanted = re.compile(pattern(part, config.targets, config.blocks))
     if not any(wanted.fullmatch(path) for path, _ in model.named_modules()):
         raise BadInput(
             Text(
-                f"No layer of the {part} fits lora.targets={shape.targets} and lora.blocks={shape.blocks!r}. Blocks are named like up_blocks.0.attentions.1.",
-                f"{part} には lora.targets={shape.targets}、lora.blocks={shape.blocks!r} に当てはまる層がありません。ブロックは up_blocks.0.attentions.1 のように書きます。",
+                f"No layer of the {part} fits lora.targets={config.targets} and lora.blocks={config.blocks!r}. Blocks are named like up_blocks.0.attentions.1.",
+                f"{part} には lora.targets={config.targets}、lora.blocks={config.blocks!r} に当てはまる層がありません。ブロックは up_blocks.0.attentions.1 のように書きます。",
             )
         )
 
@@ -129,19 +129,19 @@ def eject(models: dict[Part, nn.Module]) -> None:
             del model.peft_config
 
 
-def _peft_config(part: Part, shape: Shape) -> PeftConfig:
-    """rsLoRA is another alpha (`Shape.alpha_of`). LoHa and LoKr start without effect as in LyCORIS."""
-    rank, where = shape.rank_of(part), pattern(part, shape.targets, shape.blocks)
-    alpha = shape.alpha_of(rank)
-    if shape.kind == "loha":
+def _peft_config(part: Part, config: AdapterConfig) -> PeftConfig:
+    """rsLoRA is another alpha (`AdapterConfig.alpha_of`). LoHa and LoKr start without effect as in LyCORIS."""
+    rank, where = config.rank_of(part), pattern(part, config.targets, config.blocks)
+    alpha = config.alpha_of(rank)
+    if config.kind == "loha":
         return LoHaConfig(r=rank, alpha=alpha, target_modules=where)
-    if shape.kind == "lokr":
+    if config.kind == "lokr":
         return LoKrConfig(r=rank, alpha=alpha, target_modules=where, init_weights="lycoris")
     return LoraConfig(
         r=rank,
         lora_alpha=alpha,
         target_modules=where,
-        lora_dropout=shape.dropout,
-        use_dora=shape.kind == "dora",
+        lora_dropout=config.dropout,
+        use_dora=config.kind == "dora",
         bias="none",
     )

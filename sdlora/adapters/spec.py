@@ -33,7 +33,7 @@ _TEXT: dict[Targets, str] = {
 
 
 @dataclass(frozen=True)
-class Shape:
+class AdapterConfig:
     """What decides the adapters' form; its fields are the settings of the section `lora`."""
 
     rank: int
@@ -68,11 +68,11 @@ def pattern(part: Part, targets: Targets, blocks: str = "") -> str:
     return (rf"(?=(.*\.)?({'|'.join(names)})(\.|$))" if names else "") + _UNET[targets]
 
 
-def adapter_parameters(shapes: Mapping[str, tuple[int, ...]], part: Part, shape: Shape) -> int:
+def count_adapter_parameters(shapes: Mapping[str, tuple[int, ...]], part: Part, config: AdapterConfig) -> int:
     """Trained parameters over all targets among `shapes` (weight name -> (out, in, …))."""
-    wanted = re.compile(pattern(part, shape.targets, shape.blocks))
+    wanted = re.compile(pattern(part, config.targets, config.blocks))
     return sum(
-        _parameters(weight, shape.kind, shape.rank_of(part))
+        _parameters(weight, config.kind, config.rank_of(part))
         for name, weight in shapes.items()
         if name.endswith(".weight") and wanted.fullmatch(name.removesuffix(".weight"))
     )

@@ -8,14 +8,14 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from sdlora.adapters.file_tensors import Group, change, groups
+from sdlora.adapters.file_tensors import Group, delta_weight, groups
 from sdlora.adapters.layer_names import bare
 from sdlora.adapters.spec import Part
 from sdlora.core.errors import BadInput
 from sdlora.core.text import Text
 
 
-class Applied:
+class WeightPatch:
     """What a file changes. The base's own weights are kept beside, so that strength 0 is the base bit for bit.
 
     Raises:
@@ -32,7 +32,7 @@ class Applied:
             if not isinstance(module, nn.Module) or not isinstance(weight, Tensor):
                 raise _unfit(file, f"{part}.{path}", "it has no such layer")
             try:
-                change(group, weight.data)
+                delta_weight(group, weight.data)
             except (RuntimeError, KeyError) as error:
                 raise _unfit(file, f"{part}.{path}", str(error).splitlines()[0]) from error
             self.layers.append((module, weight.data, group))
@@ -43,7 +43,7 @@ class Applied:
         for module, weight, group in self.layers:
             module.weight.data = weight
             if strength:
-                module.weight.data = (weight.float() + strength * change(group, weight)).to(weight.dtype)
+                module.weight.data = (weight.float() + strength * delta_weight(group, weight)).to(weight.dtype)
 
     def remove(self) -> None:
         self.set_strength(0.0)

@@ -21,7 +21,7 @@ from sdlora.jobs import store
 from sdlora.jobs.paths import JobPaths
 from sdlora.jobs.spec import Outcome
 from sdlora.models.bases import EXAMPLE
-from sdlora.render.contact_sheet import sheet
+from sdlora.render.contact_sheet import contact_sheet
 from sdlora.render.loss_chart import loss_chart
 
 PROMPTS = ("red apple", "cat face", "sailboat")
@@ -92,4 +92,4 @@ def _draw_sheet(lora: Path, out: Path) -> None:
             columns.append([renderer.draw(DrawRequest(prompt, seed=row)) for row, prompt in enumerate(PROMPTS)])
             advance(number + 1, len(STRENGTHS))
     rows = [list(row) for row in zip(*columns, strict=True)]
-    sheet(rows, [f"{s:g}" for s in STRENGTHS]).save(out, "PNG")
+    contact_sheet(rows, [f"{s:g}" for s in STRENGTHS]).save(out, "PNG")

@@ -42,7 +42,7 @@ def convert(
 
     if minimal:
         lora = replace(lora, metadata=metadata.minimal(lora.metadata))
-    _say(write.write(out, lora.cast(_dtype(lora, dtype)) if dtype != "keep" else lora, to), as_json)
+    _say(write.write_lora(out, lora.cast(_dtype(lora, dtype)) if dtype != "keep" else lora, to), as_json)
 
 
 def merge(
@@ -71,22 +71,22 @@ def merge(
             small = merge.resize(merged, min(rank, merged.rank), None, wanted, advance)
         merged, kept = small.lora, {"energy": small.energy, "least_energy": small.least_energy}
     named = _named(merged, out) | {"modelspec.merged_from": ", ".join(Path(text).name for text in files)}
-    _say(write.write(out, replace(merged, metadata=named), "kohya"), as_json, **kept)
+    _say(write.write_lora(out, replace(merged, metadata=named), "kohya"), as_json, **kept)
 
 
 def _merge_into(loras: list[tuple[Lora, float]], into: str, out: Path, as_json: bool) -> None:
-    from sdlora.lora_files.extract import changed, changes
+    from sdlora.lora_files.extract import apply_layers, layers_by_weight
     from sdlora.models.bases import resolve_base
     from sdlora.models.load import local_path
     from sdlora.models.weights import open_weights, write_modified_base
 
     base = local_path(resolve_base(into))
-    where = changes(loras, open_weights(base))
+    where = layers_by_weight(loras, open_weights(base))
     with progress_bar("merging") as advance:
         write_modified_base(
             base,
             out,
-            lambda part, name, weight: changed(weight, where[part, name]) if (part, name) in where else weight,
+            lambda part, name, weight: apply_layers(weight, where[part, name]) if (part, name) in where else weight,
             advance,
         )
     report = {"folder": str(out), "layers": len(where)}
@@ -126,7 +126,7 @@ def extract(
         "modelspec.prediction_type": "v" if prediction == "v_prediction" else "epsilon",
     }
     lora = replace(found.lora.cast(DTYPES[dtype]), family=family, metadata=said)
-    _say(write.write(out, lora, "kohya"), as_json, energy=found.energy)
+    _say(write.write_lora(out, lora, "kohya"), as_json, energy=found.energy)
 
 
 def resize(
@@ -149,7 +149,7 @@ def resize(
     with progress_bar("resizing") as advance:
         small = merge.resize(lora, rank or None, energy or None, _dtype(lora, dtype), advance)
     small = replace(small, lora=replace(small.lora, metadata=_named(lora, out)))
-    _say(write.write(out, small.lora, "kohya"), as_json, energy=small.energy, least_energy=small.least_energy)
+    _say(write.write_lora(out, small.lora, "kohya"), as_json, energy=small.energy, least_energy=small.least_energy)
 
 
 def _read(file: Path) -> Lora:
@@ -157,9 +157,9 @@ def _read(file: Path) -> Lora:
         raise BadInput(Text(f"{file} does not exist.", f"{file} がありません。"))
     inspect_file(file)  # refuses before torch is loaded
     os.environ |= child_environment()  # before torch loads OpenMP
-    from sdlora.lora_files.read import read
+    from sdlora.lora_files.read import read_lora
 
-    return read(file)
+    return read_lora(file)
 
 
 def _with_strength(text: str) -> tuple[Path, float]:

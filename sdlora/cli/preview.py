@@ -15,7 +15,7 @@ from sdlora.core.environment import child_environment
 from sdlora.core.errors import BadInput
 from sdlora.core.fast_import import gc_paused
 from sdlora.core.text import Text
-from sdlora.render.contact_sheet import sheet
+from sdlora.render.contact_sheet import contact_sheet
 
 
 def preview(
@@ -70,7 +70,7 @@ def preview(
         single = out.with_name(f"{out.stem}-{value:.2f}.png")
         picture.save(single, "PNG")
         print(single)
-    sheet([pictures], [f"{value:g}" for value in strengths]).save(out, "PNG")
+    contact_sheet([pictures], [f"{value:g}" for value in strengths]).save(out, "PNG")
     print(out)
 
 

@@ -1,4 +1,4 @@
-"""Settings of the LoRA itself; its fields are those of `sdlora.adapters.spec.Shape`."""
+"""Settings of the LoRA itself; its fields are those of `sdlora.adapters.spec.AdapterConfig`."""
 
 from __future__ import annotations
 

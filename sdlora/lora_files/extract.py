@@ -12,7 +12,7 @@ from torch import Tensor
 from sdlora.adapters.spec import Targets, pattern
 from sdlora.core.errors import BadInput
 from sdlora.core.text import Text
-from sdlora.lora_files.layers import Layer, Lora, in_order
+from sdlora.lora_files.layers import Layer, Lora, sort_layers
 from sdlora.lora_files.merge import Progress, Spectrum, cut
 
 Weights = Mapping[str, Mapping[str, Tensor]]  # part -> weight name -> tensor
@@ -21,14 +21,14 @@ _ROUNDS = 6  # power iterations of it
 
 
 @dataclass(frozen=True)
-class Extracted:
+class Extraction:
     """`energy` is the share of the squared change that the LoRA holds; the rest is of higher rank or outside the target layers."""
 
     lora: Lora
     energy: float
 
 
-def extract(base: Weights, tuned: Weights, rank: int, targets: Targets, on_progress: Progress) -> Extracted:
+def extract(base: Weights, tuned: Weights, rank: int, targets: Targets, on_progress: Progress) -> Extraction:
     """tuned - base, layer by layer, cut to `rank`; layers without a change are left out.
 
     Raises:
@@ -54,7 +54,7 @@ def extract(base: Weights, tuned: Weights, rank: int, targets: Targets, on_progr
                 "2 つのモデルは LoRA で表せる層がすべて同じなので、抽出するものがありません。",
             )
         )
-    return Extracted(Lora(in_order(layers), "unknown", {}), kept / whole)
+    return Extraction(Lora(sort_layers(layers), "unknown", {}), kept / whole)
 
 
 def _refuse_others(base: Weights, tuned: Weights) -> None:
@@ -84,7 +84,9 @@ def _leading(matrix: Tensor, rank: int) -> Spectrum:
     return u, s, v.T
 
 
-def changes(loras: Sequence[tuple[Lora, float]], base: Weights) -> dict[tuple[str, str], list[tuple[Layer, float]]]:
+def layers_by_weight(
+    loras: Sequence[tuple[Lora, float]], base: Weights
+) -> dict[tuple[str, str], list[tuple[Layer, float]]]:
     """Which weight of `base` each layer changes: (part, weight name) -> layers with their strengths.
 
     Raises:
@@ -106,7 +108,7 @@ def changes(loras: Sequence[tuple[Lora, float]], base: Weights) -> dict[tuple[st
     return found
 
 
-def changed(weight: Tensor, layers: Sequence[tuple[Layer, float]]) -> Tensor:
+def apply_layers(weight: Tensor, layers: Sequence[tuple[Layer, float]]) -> Tensor:
     """The weight with the layers added in fp32, in its own dtype."""
     total = weight.float()
     for layer, strength in layers:

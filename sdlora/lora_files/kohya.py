@@ -16,61 +16,61 @@ from sdlora.core.errors import BadInput
 from sdlora.core.files import write_bytes
 from sdlora.core.safetensors_io import writer
 from sdlora.core.text import Text
-from sdlora.lora_files.layers import DTYPES, Layer, Lora, in_order, refuse_not_finite, refuse_tensors
-from sdlora.lora_files.metadata import About, lycoris_facts, metadata
-from sdlora.lora_files.read import read
-from sdlora.lora_files.write import kohya_bytes, serialized
+from sdlora.lora_files.layers import DTYPES, Layer, Lora, refuse_not_finite, refuse_tensors, sort_layers
+from sdlora.lora_files.metadata import RunMetadata, lycoris_metadata, metadata
+from sdlora.lora_files.read import read_lora
+from sdlora.lora_files.write import kohya_bytes, serialize
 
 
-def lora_of(adapters: Adapters, family: str) -> Lora:
+def to_lora(adapters: Adapters, family: str) -> Lora:
     """Plain adapters as they are now, in fp32; all of one rank, since diffusers reads only one."""
-    matrices, shape = adapters.matrices(), adapters.shape
-    largest = max(shape.rank_of(part) for part in adapters.parts)
+    matrices, config = adapters.named_parameters(), adapters.config
+    largest = max(config.rank_of(part) for part in adapters.parts)
     layers = [
         Layer(
             part,
             canonical_path(part, path),
             matrices[f"{part}.{path}.lora_A"].data,
             matrices[f"{part}.{path}.lora_B"].data,
-            shape.alpha_of(shape.rank_of(part)),
+            config.alpha_of(config.rank_of(part)),
         ).padded(largest)
         for part, paths in adapters.parts.items()
         for path in paths
     ]
-    return Lora(in_order(layers), family, {})
+    return Lora(sort_layers(layers), family, {})
 
 
-def write(path: Path, adapters: Adapters, family: str, about: About, dtype: str) -> str:
+def write(path: Path, adapters: Adapters, family: str, about: RunMetadata, dtype: str) -> str:
     """Write the file by the canonical writer. Returns its sha256.
 
     Raises:
         Diverged: a weight is not finite, or does not fit the dtype.
     """
-    content = content_of(adapters, family, about, dtype)
+    content = to_bytes(adapters, family, about, dtype)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, content)
     return writer.sha256(content)
 
 
-def content_of(adapters: Adapters, family: str, about: About, dtype: str) -> bytes:
+def to_bytes(adapters: Adapters, family: str, about: RunMetadata, dtype: str) -> bytes:
     """The file's bytes. Raises as `write` does."""
-    if adapters.shape.kind in PLAIN:
-        lora = lora_of(adapters, family).cast(DTYPES[dtype])
+    if adapters.config.kind in PLAIN:
+        lora = to_lora(adapters, family).cast(DTYPES[dtype])
         refuse_not_finite(lora.layers)
         return kohya_bytes(Lora(lora.layers, family, metadata(about)))
     tensors = file_tensors.tensors_of(adapters, family, DTYPES[dtype])
     refuse_tensors(tensors)
-    return serialized(tensors, metadata(about) | lycoris_facts(adapters.shape))
+    return serialize(tensors, metadata(about) | lycoris_metadata(adapters.config))
 
 
-def read_into(path: Path, adapters: Adapters, family: str) -> dict[str, Tensor]:
+def read_parameters(path: Path, adapters: Adapters, family: str) -> dict[str, Tensor]:
     """A file written by `write`, back as the names that `Adapters.load` takes."""
-    if adapters.shape.kind not in PLAIN:
+    if adapters.config.kind not in PLAIN:
         return file_tensors.values_of(load_file(path), adapters, family)
-    layers = {(layer.part, layer.path): layer for layer in read(path).layers}
+    layers = {(layer.part, layer.path): layer for layer in read_lora(path).layers}
     found: dict[str, Tensor] = {}
     for part, paths in adapters.parts.items():
-        rank = adapters.shape.rank_of(part)
+        rank = adapters.config.rank_of(part)
         for inner in paths:
             layer = layers[part, canonical_path(part, inner)]
             found[f"{part}.{inner}.lora_A"], found[f"{part}.{inner}.lora_B"] = layer.down[:rank], layer.up[:, :rank]
@@ -86,9 +86,9 @@ def start_from(path: Path, adapters: Adapters, family: str) -> dict[str, Tensor]
     Raises:
         BadInput: another kind, another family, a larger rank, or a layer that is not trained here and would be lost.
     """
-    if adapters.shape.kind not in PLAIN:
+    if adapters.config.kind not in PLAIN:
         return file_tensors.values_of(load_file(path), adapters, family)
-    lora, matrices = read(path), adapters.matrices()
+    lora, matrices = read_lora(path), adapters.named_parameters()
     if lora.family not in (family, "unknown"):
         raise _unfit(
             path,
@@ -103,7 +103,7 @@ def start_from(path: Path, adapters: Adapters, family: str) -> dict[str, Tensor]
             if layer is not None:
                 a, b = matrices[f"{name}.lora_A"], matrices[f"{name}.lora_B"]
                 _refuse_misfit(path, layer, a, b)
-                up = layer.up.float() * (layer.scale / adapters.shape.scale)
+                up = layer.up.float() * (layer.scale / adapters.config.scale)
                 found[f"{name}.lora_A"] = torch.cat([layer.down.float(), a[layer.rank :].cpu()])
                 found[f"{name}.lora_B"] = torch.cat([up, torch.zeros_like(b[:, layer.rank :], device="cpu")], 1)
     if layers:

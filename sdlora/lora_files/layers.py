@@ -76,7 +76,7 @@ class Lora:
         return replace(self, layers=tuple(replace(x, down=x.down.to(dtype), up=x.up.to(dtype)) for x in self.layers))
 
 
-def in_order(layers: list[Layer]) -> tuple[Layer, ...]:
+def sort_layers(layers: list[Layer]) -> tuple[Layer, ...]:
     return tuple(sorted(layers, key=lambda layer: (layer.part, layer.path)))
 
 

@@ -30,7 +30,7 @@ def kind_of(header: dict[str, Any]) -> str | None:
     return found[0] if found else None
 
 
-def applied_here(header: dict[str, Any]) -> bool:
+def needs_weight_patch(header: dict[str, Any]) -> bool:
     """Whether diffusers does not load such a file, but `applied` does: DoRA, LoHa and LoKr."""
     return kind_of(header) in ("loha", "lokr") or any(name.endswith(".dora_scale") for name in header)
 

@@ -11,14 +11,14 @@ from torch import Tensor
 from sdlora.adapters.spec import Part
 from sdlora.core.errors import BadInput
 from sdlora.core.text import Text
-from sdlora.lora_files.layers import Layer, Lora, in_order
+from sdlora.lora_files.layers import Layer, Lora, sort_layers
 
 Progress = Callable[[int, int], None]
 Spectrum = tuple[Tensor, Tensor, Tensor]  # u (out, k), singular values (k), v (k, in): u @ diag(s) @ v
 
 
 @dataclass(frozen=True)
-class Resized:
+class ResizeResult:
     """`energy` is the share of the squared Frobenius norm that is kept: of the layer that lost most, and over all."""
 
     lora: Lora
@@ -48,7 +48,7 @@ def merge(loras: Sequence[tuple[Lora, float]], dtype: torch.dtype, on_progress: 
         merged.append(_side_by_side(place, pieces, width, dtype))
         on_progress(done + 1, len(places))
     metadata = _common([lora.metadata for lora, _ in loras])
-    return Lora(in_order(merged), family, metadata)
+    return Lora(sort_layers(merged), family, metadata)
 
 
 def _one_family(families: list[str]) -> str:
@@ -107,7 +107,7 @@ def resize(
     energy: float | None,
     dtype: torch.dtype,
     on_progress: Progress = lambda d, t: None,
-) -> Resized:
+) -> ResizeResult:
     """The nearest LoRA of this rank (Eckart-Young), or of the smallest rank that keeps this share of energy in every layer.
 
     One rank for all layers, since diffusers reads only one. Raises BadInput for a rank that is not smaller.
@@ -128,7 +128,7 @@ def resize(
         total, kept, least = total + whole, kept + part, min(least, part / whole if whole else 1.0)
         layers.append(cut((layer.part, layer.path), found, chosen, layer.down.shape[1:], dtype))
         on_progress(done + 1, len(lora.layers))
-    return Resized(Lora(tuple(layers), lora.family, lora.metadata), chosen, least, kept / total if total else 1.0)
+    return ResizeResult(Lora(tuple(layers), lora.family, lora.metadata), chosen, least, kept / total if total else 1.0)
 
 
 def _rank_for(lora: Lora, energy: float) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sdlora import __version__
-from sdlora.adapters.spec import Shape
+from sdlora.adapters.spec import AdapterConfig
 from sdlora.lora_files.layers import Lora
 
 # What sd-scripts keeps with --no_metadata: what loaders need, and nothing of the pictures or the person.
@@ -35,7 +35,7 @@ _MIXED = {"fp32": "no", "auto": "auto"}
 
 
 @dataclass(frozen=True)
-class About:
+class RunMetadata:
     """Facts of a run that its file carries. `created` is the job's start: a resumed run must write the same bytes.
 
     The end of a training is in no file for the same reason.
@@ -58,8 +58,8 @@ class About:
     zero_snr: bool = False  # whether the base's last noise level has no signal left
 
 
-def metadata(about: About) -> dict[str, str]:
-    """Keys of sd-scripts (`ss_`) and of ModelSpec 1.0.1, and our own; `hashed` and `network_facts` add the rest."""
+def metadata(about: RunMetadata) -> dict[str, str]:
+    """Keys of sd-scripts (`ss_`) and of ModelSpec 1.0.1, and our own; `with_hashes` and `network_metadata` add the rest."""
     found = _training(about) | _modelspec(about)
     found["sdlora.version"] = __version__
     found["sdlora.settings"] = json.dumps(_public(about.settings), ensure_ascii=False, sort_keys=True)
@@ -70,7 +70,7 @@ def metadata(about: About) -> dict[str, str]:
     return found
 
 
-def _training(about: About) -> dict[str, str]:
+def _training(about: RunMetadata) -> dict[str, str]:
     s, pictures = about.settings, max(1, len(about.captions))
     batches = max(1, pictures // (s["train.batch_size"] * s["train.gradient_accumulation"]))
     return {
@@ -122,7 +122,7 @@ def _buckets(buckets: Mapping[tuple[int, int], int]) -> str:
     return json.dumps({"buckets": rows, "mean_img_ar_error": 0.0})
 
 
-def _modelspec(about: About) -> dict[str, str]:
+def _modelspec(about: RunMetadata) -> dict[str, str]:
     trigger = about.settings["data.trigger"]
     hints = [f"Write {trigger} into the prompt."] if trigger else []
     hints += [f"Recommended strength: {about.strength:g}."] if about.strength is not None else []
@@ -147,7 +147,7 @@ def _modelspec(about: About) -> dict[str, str]:
     return found
 
 
-def network_facts(lora: Lora) -> dict[str, str]:
+def network_metadata(lora: Lora) -> dict[str, str]:
     """What loaders go by, told by the layers themselves. Keys that the file has already and that no layer tells stay as they are."""
     convolutions = [x for x in lora.layers if x.down.ndim == 4 and tuple(x.down.shape[2:]) != (1, 1)]
     ranks, alphas = {x.rank for x in lora.layers}, {x.alpha for x in lora.layers}
@@ -169,20 +169,20 @@ def network_facts(lora: Lora) -> dict[str, str]:
     return found
 
 
-def lycoris_facts(shape: Shape) -> dict[str, str]:
+def lycoris_metadata(config: AdapterConfig) -> dict[str, str]:
     """The same for a kind that is no plain LoRA: LyCORIS' algorithm, as its own files name it."""
-    rank = shape.rank
-    algorithm = {"algo": "lora", "dora_wd": "True", "wd_on_output": "False"} if shape.kind == "dora" else {}
-    args = {"algo": shape.kind, "conv_dim": str(rank), "conv_alpha": str(shape.alpha_of(rank)), **algorithm}
+    rank = config.rank
+    algorithm = {"algo": "lora", "dora_wd": "True", "wd_on_output": "False"} if config.kind == "dora" else {}
+    args = {"algo": config.kind, "conv_dim": str(rank), "conv_alpha": str(config.alpha_of(rank)), **algorithm}
     return {
         "ss_network_module": "lycoris.kohya",
         "ss_network_dim": str(rank),
-        "ss_network_alpha": str(shape.alpha_of(rank)),
+        "ss_network_alpha": str(config.alpha_of(rank)),
         "ss_network_args": json.dumps(args),
     }
 
 
-def hashed(found: Mapping[str, str], data: bytes, trained: bytes) -> dict[str, str]:
+def with_hashes(found: Mapping[str, str], data: bytes, trained: bytes) -> dict[str, str]:
     """With the hashes of `data`, the file's bytes after the header: A1111's, ModelSpec's and the one of its first extension.
 
     `trained` is the header with the `ss_` keys alone: sd-scripts takes the oldest hash of a file that has no others.

@@ -18,13 +18,13 @@ from sdlora.adapters.spec import Part
 from sdlora.core.errors import BadInput
 from sdlora.core.text import Text
 from sdlora.lora_files.inspect import family_of, inspect_file, peft_folders
-from sdlora.lora_files.layers import Layer, Lora, in_order
+from sdlora.lora_files.layers import Layer, Lora, sort_layers
 from sdlora.lora_files.write import ADAPTER_METADATA
 
 _ABOUT_FORMAT = (ADAPTER_METADATA, "format")  # facts of one format, not of the LoRA
 
 
-def read(path: Path) -> Lora:
+def read_lora(path: Path) -> Lora:
     """A kohya or diffusers file, a PEFT folder, or a folder with PEFT folders or a diffusers file in it.
 
     Raises:
@@ -47,7 +47,7 @@ def read(path: Path) -> Lora:
         layers, metadata = _read_file(known.file)
     metadata = {k: v for k, v in metadata.items() if k not in _ABOUT_FORMAT}
     family = family_of([(x.part, x.path, x.down.shape) for x in layers], metadata)
-    return Lora(in_order(layers), family if family != "unknown" else known.family, metadata)
+    return Lora(sort_layers(layers), family if family != "unknown" else known.family, metadata)
 
 
 def _read_file(path: Path) -> tuple[list[Layer], dict[str, str]]:

@@ -1,4 +1,4 @@
-"""Files that diffusers would misread or refuse, put so plainly that it cannot: one rank, scale 1, its own names.
+"""Files that diffusers would misread or refuse, put so to_diffusers_state_dict that it cannot: one rank, scale 1, its own names.
 
 diffusers 0.42 gives most modules of a kohya file one alpha and knows a text encoder only by its `out_proj`; a PEFT folder it does
 not read at all. What it reads right goes to it as it is, so that a preview shows what the file means elsewhere.
@@ -14,10 +14,10 @@ from torch import Tensor
 from sdlora.lora_files.inspect import inspect_file
 from sdlora.lora_files.layers import Lora
 from sdlora.lora_files.merge import merge
-from sdlora.lora_files.read import read
+from sdlora.lora_files.read import read_lora
 
 
-def plainly(path: Path) -> dict[str, Tensor] | None:
+def to_diffusers_state_dict(path: Path) -> dict[str, Tensor] | None:
     """The LoRA by diffusers' names, or None where the file itself will do.
 
     Raises:
@@ -26,7 +26,7 @@ def plainly(path: Path) -> dict[str, Tensor] | None:
     known = inspect_file(path, digest=False)
     if known.network not in ("lora", "locon"):
         return None
-    lora = read(path)
+    lora = read_lora(path)
     if path.is_file() and all(_is_even(lora, known.format, part) for part in lora.parts):
         return None
     even = merge([(lora, 1.0)], torch.float32)

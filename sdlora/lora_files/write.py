@@ -16,7 +16,7 @@ from sdlora.core.files import write_bytes
 from sdlora.core.safetensors_io import writer
 from sdlora.core.text import Text
 from sdlora.lora_files.layers import Layer, Lora, refuse_not_finite
-from sdlora.lora_files.metadata import hashed, network_facts
+from sdlora.lora_files.metadata import network_metadata, with_hashes
 
 ADAPTER_METADATA = (
     "lora_adapter_metadata"  # where diffusers looks for rank and alpha; never in a kohya file: it refuses both
@@ -25,7 +25,7 @@ DIFFUSERS_FILE = "pytorch_lora_weights.safetensors"
 PEFT_FILE = "adapter_model.safetensors"
 
 
-def write(path: Path, lora: Lora, format: Format) -> Path:
+def write_lora(path: Path, lora: Lora, format: Format) -> Path:
     """Write a file (kohya), a file or a folder with one (diffusers), or a folder with one for each part (PEFT).
 
     Returns the file, or PEFT's folder.
@@ -59,7 +59,7 @@ def kohya_bytes(lora: Lora) -> bytes:
         tensors[f"{name}.lora_down.weight"] = layer.down
         tensors[f"{name}.lora_up.weight"] = layer.up
         tensors[f"{name}.alpha"] = torch.tensor(layer.alpha, dtype=layer.down.dtype)
-    return serialized(tensors, {**lora.metadata, **network_facts(lora)})
+    return serialize(tensors, {**lora.metadata, **network_metadata(lora)})
 
 
 def diffusers_bytes(lora: Lora) -> bytes:
@@ -70,7 +70,7 @@ def diffusers_bytes(lora: Lora) -> bytes:
         tensors[f"{layer.part}.{layer.path}.lora_B.weight"] = layer.up
     configs = {f"{part}.{k}": v for part in lora.parts for k, v in lora_config(lora.of(part)).items()}
     header = {ADAPTER_METADATA: json.dumps(configs, indent=2, sort_keys=True), "format": "pt"}
-    return serialized(tensors, {**lora.metadata, **network_facts(lora), **header})
+    return serialize(tensors, {**lora.metadata, **network_metadata(lora), **header})
 
 
 def _write_peft(folder: Path, lora: Lora) -> Path:
@@ -100,8 +100,8 @@ def _write_peft(folder: Path, lora: Lora) -> Path:
             tensors[f"base_model.model.{inner}.lora_A.weight"] = layer.down
             tensors[f"base_model.model.{inner}.lora_B.weight"] = layer.up
         write_bytes(here / "adapter_config.json", (json.dumps(config, indent=2, sort_keys=True) + "\n").encode())
-        header = {**lora.metadata, **network_facts(lora), "format": "pt"}
-        write_bytes(here / PEFT_FILE, serialized(tensors, header))
+        header = {**lora.metadata, **network_metadata(lora), "format": "pt"}
+        write_bytes(here / PEFT_FILE, serialize(tensors, header))
     return folder
 
 
@@ -128,7 +128,7 @@ def _number(value: float) -> float:
     return int(value) if value == int(value) else value
 
 
-def serialized(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
+def serialize(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
     """The file's bytes, with the hashes of its own data in the header."""
     data, trained = writer.data_bytes(tensors), {k: v for k, v in metadata.items() if k.startswith("ss_")}
-    return writer.head_bytes(tensors, hashed(metadata, data, writer.head_bytes(tensors, trained))) + data
+    return writer.head_bytes(tensors, with_hashes(metadata, data, writer.head_bytes(tensors, trained))) + data

@@ -62,7 +62,7 @@ def modules(found: Checkpoint, prediction: str, dtypes: dict[str, torch.dtype]) 
     def dtype_of(name: str) -> torch.dtype:
         return dtypes["vae" if name.startswith("first_stage_model.") else "unet"]
 
-    for part, weights in tensors(found, partial(reader.read, dtype_of=dtype_of)).items():
+    for part, weights in tensors(found, partial(reader.load_as_dtype, dtype_of=dtype_of)).items():
         dtype = dtypes["vae" if part == "vae" else "unet"]
         model = _empty(part, parts[part])
         own = {k: v.to(dtype) for k, v in _as_the_model_names(model, weights).items()}

@@ -14,7 +14,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 
 from sdlora.core.errors import BadInput, BaseUnusable
 from sdlora.core.files import read_json
-from sdlora.core.safetensors_io.reader import read as read_lean
+from sdlora.core.safetensors_io.reader import load_as_dtype
 from sdlora.core.text import Text
 from sdlora.families.spec import FamilySpec, Part, detect_family, get_family
 from sdlora.models.bases import BaseRef, facts, native_resolution
@@ -184,7 +184,7 @@ def _read_unet(folder: Path, dtype: torch.dtype) -> UNet2DConditionModel | None:
     if not file.is_file():
         return None
     try:
-        tensors = read_lean(file, lambda name: dtype)
+        tensors = load_as_dtype(file, lambda name: dtype)
     except (BadInput, KeyError, OSError):
         return None
     with torch.device("meta"):

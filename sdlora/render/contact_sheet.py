@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 SMALLEST = 128  # pixels of a side that a picture is shown with
 
 
-def sheet(rows: Sequence[Sequence[Image.Image]], heads: Sequence[str]) -> Image.Image:
+def contact_sheet(rows: Sequence[Sequence[Image.Image]], heads: Sequence[str]) -> Image.Image:
     """Rows of equally sized pictures with a heading over each column. Small pictures are enlarged in whole multiples."""
     width, height = rows[0][0].size
     zoom = max(1, -(-SMALLEST // width))

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from sdlora.adapters.inject import Adapters
 from sdlora.adapters.spec import Part
-from sdlora.adapters.weight_patch import Applied
+from sdlora.adapters.weight_patch import WeightPatch
 from sdlora.core.errors import BadInput
 from sdlora.core.safetensors_io.header import read_header
 from sdlora.core.text import Text
-from sdlora.lora_files.lycoris import applied_here
-from sdlora.lora_files.to_diffusers import plainly
+from sdlora.lora_files.lycoris import needs_weight_patch
+from sdlora.lora_files.to_diffusers import to_diffusers_state_dict
 from sdlora.models.bases import resolve_base
 from sdlora.models.load import Base, load_base
 from sdlora.models.prompt import Embedding
@@ -52,7 +52,7 @@ class Renderer:
     adapters: Adapters | None = None  # live ones of a training run; else `load` brings a file
     file: Path | None = None
     text_cache: Mapping[str, Embedding] = field(default_factory=dict)  # texts of frozen encoders that are gone
-    _applied: Applied | None = None  # a file of a kind that diffusers does not load
+    _applied: WeightPatch | None = None  # a file of a kind that diffusers does not load
     _strength: float = 1.0
     _texts: OrderedDict[tuple[str, Path | None, float], Embedding] = field(default_factory=OrderedDict)
 
@@ -71,13 +71,13 @@ class Renderer:
         if file == self.file:
             return
         self._unload()
-        if file is not None and file.is_file() and applied_here(read_header(file)[0]):
-            self._applied = Applied(file, self._models())
+        if file is not None and file.is_file() and needs_weight_patch(read_header(file)[0]):
+            self._applied = WeightPatch(file, self._models())
             self._applied.set_strength(1.0)
         elif file is not None:
             try:
                 given: dict[str, Any] = {"weight_name": file.name, "local_files_only": True}
-                plain = None if verbatim else plainly(file)
+                plain = None if verbatim else to_diffusers_state_dict(file)
                 self.pipe.load_lora_weights(plain or str(file.parent), adapter_name=_LOADED, **({} if plain else given))
             except (ValueError, KeyError, RuntimeError, OSError, TypeError) as error:
                 self.pipe.unload_lora_weights()

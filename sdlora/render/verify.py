@@ -15,9 +15,9 @@ from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from sdlora.adapters.file_tensors import change as change_by_file
+from sdlora.adapters.file_tensors import delta_weight as delta_of_file
 from sdlora.adapters.file_tensors import groups
-from sdlora.adapters.inject import ADAPTER, Adapters, change, eject
+from sdlora.adapters.inject import ADAPTER, Adapters, delta_weight, eject
 from sdlora.adapters.layer_names import canonical
 from sdlora.adapters.spec import PLAIN, Kind, Part
 from sdlora.core.errors import BadInput, Unloadable
@@ -26,8 +26,8 @@ from sdlora.models.load import Base
 from sdlora.models.prompt import Embedding
 from sdlora.render.renderer import DrawRequest, Renderer
 
-DRAWING = DrawRequest("", seed=0, steps=2, guidance=1.0)
-LARGEST = 256  # pixels of a side: enough to compare numbers, and cheap on large bases
+PROBE = DrawRequest("", seed=0, steps=2, guidance=1.0)
+MAX_SIDE = 256  # pixels of a side: enough to compare numbers, and cheap on large bases
 _CLOSE = 0.02  # of a matrix' largest value: what is left of a number in bf16 is 0.004
 # Of the LoRA's effect on the picture, and of the picture itself, what may differ. Measured on a tiny base in bf16: 0.07 of the
 # effect, since diffusers keeps adapters in the base's dtype while training has them in fp32.
@@ -48,7 +48,7 @@ _ENDINGS: dict[Kind, str] = {
 _NAMES: dict[Kind, str] = {"dora": "DoRA", "loha": "LoHa", "lokr": "LoKr"}
 
 # layer -> what is compared, in fp32: A, and B times its scale; of other kinds the whole change of the weight
-Found = dict[tuple[Part, str], tuple[Tensor, ...]]
+LayerTensors = dict[tuple[Part, str], tuple[Tensor, ...]]
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,11 @@ class Certificate:
         )
 
 
-def certify(file: Path, base: Base, adapters: Adapters, known: Mapping[str, Embedding] | None = None) -> Certificate:
+def verify_file(
+    file: Path, base: Base, adapters: Adapters, text_cache: Mapping[str, Embedding] | None = None
+) -> Certificate:
     """Compare `file` with the live adapters that it was written from. They are taken out of the base on the way.
-    `known` holds texts of encoders that are gone, that of "" among them.
+    `text_cache` holds embeddings of encoders that are gone, that of "" among them.
 
     Raises:
         Unloadable: the file lacks layers, does nothing, does not load, or loads as something else.
@@ -83,19 +85,19 @@ def certify(file: Path, base: Base, adapters: Adapters, known: Mapping[str, Embe
     parts: dict[Part, nn.Module] = {part: base.parts[part] for part in adapters.parts}
     for model in parts.values():
         model.eval()
-    kind = adapters.shape.kind
+    kind = adapters.config.kind
     trained = _live(adapters)
     _check_tensors(file, len(trained), base.family.name, kind)
     if kind not in PLAIN:
         _check_layers(_read(file, adapters), trained)
-    side = min(base.resolution, LARGEST)
-    live = Renderer(base, adapters, text_cache=known or {})
+    side = min(base.resolution, MAX_SIDE)
+    live = Renderer(base, adapters, text_cache=text_cache or {})
     pictures = {}
     for strength in (1.0, 0.0):
         live.set_strength(strength)
-        pictures[strength] = live.latent(DRAWING, side)
+        pictures[strength] = live.latent(PROBE, side)
     eject(parts)
-    loaded = Renderer(base, text_cache=known or {})
+    loaded = Renderer(base, text_cache=text_cache or {})
     try:
         loaded.load(file, verbatim=True)
     except BadInput as error:
@@ -103,25 +105,25 @@ def certify(file: Path, base: Base, adapters: Adapters, known: Mapping[str, Embe
     try:
         if kind in PLAIN:
             _check_layers(_loaded(parts), trained)
-        difference = _difference(loaded.latent(DRAWING, side), pictures[1.0], pictures[0.0], base.dtype)
+        difference = _difference(loaded.latent(PROBE, side), pictures[1.0], pictures[0.0], base.dtype)
     finally:
         loaded.load(None)
     return Certificate(len(trained), difference, kind)
 
 
-def _live(adapters: Adapters) -> Found:
-    kind = adapters.shape.kind
-    rank = max(adapters.shape.rank_of(part) for part in adapters.parts)
+def _live(adapters: Adapters) -> LayerTensors:
+    kind = adapters.config.kind
+    rank = max(adapters.config.rank_of(part) for part in adapters.parts)
     return {
         (part, canonical(part, path)): _padded(*_matrices(layer, ADAPTER), rank)
         if kind in PLAIN
-        else (change(layer, kind),)
+        else (delta_weight(layer, kind),)
         for part, layers in adapters.parts.items()
         for path, layer in layers.items()
     }
 
 
-def _read(file: Path, adapters: Adapters) -> Found:
+def _read(file: Path, adapters: Adapters) -> LayerTensors:
     """What the file means to programs that change weights."""
     weights = {
         (part, canonical(part, path)): layer.get_base_layer().weight
@@ -129,14 +131,14 @@ def _read(file: Path, adapters: Adapters) -> Found:
         for path, layer in layers.items()
     }
     try:
-        return {place: (change_by_file(group, weights[place]),) for place, group in groups(load_file(file)).items()}
+        return {place: (delta_of_file(group, weights[place]),) for place, group in groups(load_file(file)).items()}
     except (KeyError, RuntimeError) as error:
         raise _unloadable(f"its tensors do not fit together: {error}", f"テンソルの形が合いません: {error}") from error
 
 
-def _loaded(parts: dict[Part, nn.Module]) -> Found:
+def _loaded(parts: dict[Part, nn.Module]) -> LayerTensors:
     """What diffusers made of the file."""
-    found: Found = {}
+    found: LayerTensors = {}
     for part, model in parts.items():
         for path, layer in model.named_modules():
             if isinstance(layer, LoraLayer):
@@ -175,7 +177,7 @@ def _check_tensors(file: Path, layers: int, family: str, kind: Kind) -> None:
         raise _unloadable("not all of its numbers are finite", "有限でない値が含まれています")
 
 
-def _check_layers(loaded: Found, trained: Found) -> None:
+def _check_layers(loaded: LayerTensors, trained: LayerTensors) -> None:
     if missing := trained.keys() ^ loaded.keys():
         part, path = min(missing)
         raise _unloadable(

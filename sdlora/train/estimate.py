@@ -20,7 +20,7 @@ import torch
 
 from sdlora.core.events import Estimate
 from sdlora.render.renderer import DrawRequest
-from sdlora.render.verify import DRAWING, LARGEST
+from sdlora.render.verify import MAX_SIDE, PROBE
 from sdlora.train import outputs
 from sdlora.train.evaluate import STRENGTHS
 from sdlora.train.loop import update, whole_gradient
@@ -72,7 +72,7 @@ def dry_run(trainer: Trainer) -> Iterator[None]:
 
     What running out of memory has changed stays: the run would find the same limit.
     """
-    weights = {name: p.detach().clone() for name, p in trainer.adapters.matrices().items()}
+    weights = {name: p.detach().clone() for name, p in trainer.adapters.named_parameters().items()}
     average = {name: p.clone() for name, p in trainer.ema_weights.items()}
     optimizer, scaler = copy.deepcopy(trainer.optimizer.state_dict()), trainer.scaler.state_dict()
     with torch.random.fork_rng(devices=[]):
@@ -132,7 +132,7 @@ def _proof_seconds(run: Run) -> float:
     """Of one of the certificate's pictures."""
     with eval_mode(run.trainer):
         began = time.monotonic()
-        run.renderer.latent(DRAWING, min(run.trainer.base.resolution, LARGEST))
+        run.renderer.latent(PROBE, min(run.trainer.base.resolution, MAX_SIDE))
         return time.monotonic() - began
 
 

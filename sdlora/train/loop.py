@@ -31,7 +31,7 @@ def train(trainer: Trainer, emit: Emit, should_stop: Callable[[], bool], after_s
         Unmoved: after `WARMUP_CHECK_STEPS` updates of this process nothing has moved.
     """
     t, first = trainer.settings.train, trainer.step
-    start = {name: p.detach().clone() for name, p in trainer.adapters.matrices().items()}
+    start = {name: p.detach().clone() for name, p in trainer.adapters.named_parameters().items()}
     while trainer.step < t.steps and not should_stop():
         step, began = trainer.step, time.monotonic()
 
@@ -70,7 +70,7 @@ def schedule(step: int, t: TrainSettings) -> float:
 def whole_gradient(trainer: Trainer, emit: Emit, step: int, batch: Callable[[int], list[int]]) -> float:
     """The gradient of one update over all processes, with whatever memory there is; returns its loss."""
     loss = out_of_memory(trainer, emit, partial(gradient, trainer, step, batch))
-    trainer.world.all_reduce_grads(trainer.adapters.matrices().values())
+    trainer.world.all_reduce_grads(trainer.adapters.named_parameters().values())
     return loss
 
 
@@ -87,7 +87,7 @@ def gradient(trainer: Trainer, step: int, batch: Callable[[int], list[int]]) -> 
             rows = own[first : first + size]
             torch.manual_seed(key(t.seed, "dropout", step, micro, 0))
             samples = {number * t.batch_size + k: pictures[k] for k in rows}
-            with trainer.adapters.shown.only(rows, len(pictures)):
+            with trainer.adapters.batch_slice.select(rows, len(pictures)):
                 part = batch_losses(trainer, samples).sum() / (len(pictures) * t.gradient_accumulation)
                 trainer.scaler.scale(part).backward()
             loss += part.item()
@@ -97,7 +97,7 @@ def gradient(trainer: Trainer, step: int, batch: Callable[[int], list[int]]) -> 
 def update(trainer: Trainer, loss: float) -> bool:
     """Clip and apply the gradient; False (and nothing applied) where loss or gradient is not finite."""
     trainer.scaler.unscale_(trainer.optimizer)
-    parameters = list(trainer.adapters.matrices().values())
+    parameters = list(trainer.adapters.named_parameters().values())
     limit = trainer.settings.train.max_grad_norm or math.inf
     norm = nn.utils.clip_grad_norm_(parameters, limit)
     # An fp16 scale that is still too high is found by overflowing: that is its search, not a divergence.
@@ -115,13 +115,15 @@ def update(trainer: Trainer, loss: float) -> bool:
 def _average(trainer: Trainer) -> None:
     """Exponential moving average with a short memory at first: decay min(ema, (1 + n) / (10 + n)) after n updates."""
     decay = min(trainer.settings.train.ema, (1 + trainer.step) / (10 + trainer.step))
-    for name, p in trainer.adapters.matrices().items() if trainer.ema_weights else ():
+    for name, p in trainer.adapters.named_parameters().items() if trainer.ema_weights else ():
         trainer.ema_weights[name].lerp_(p, 1 - decay)
 
 
 def _refuse_unmoved(trainer: Trainer, start: dict[str, Tensor]) -> None:
     """fp32 keeps seven digits: less than `MIN_CHANGE` is lost beside any weight that a layer already has."""
-    furthest = max((p.detach() - start[name]).abs().max().item() for name, p in trainer.adapters.matrices().items())
+    furthest = max(
+        (p.detach() - start[name]).abs().max().item() for name, p in trainer.adapters.named_parameters().items()
+    )
     if furthest < MIN_CHANGE:
         raise Unmoved(
             Text(

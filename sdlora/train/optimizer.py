@@ -26,7 +26,7 @@ def groups_of(adapters: Adapters, t: TrainSettings) -> tuple[list[dict[str, Any]
     groups, rates = [], []
     for part in adapters.parts:
         rate = t.unet_lr if part == "unet" else t.text_encoder_lr
-        named = {n: p for n, p in adapters.matrices().items() if n.startswith(f"{part}.")}
+        named = {n: p for n, p in adapters.named_parameters().items() if n.startswith(f"{part}.")}
         fast = {n: p for n, p in named.items() if t.lora_plus > 1 and n.endswith(_GROWN)}
         for chosen, factor in (({n: p for n, p in named.items() if n not in fast}, 1.0), (fast, t.lora_plus)):
             if chosen:

@@ -17,7 +17,7 @@ from sdlora.core.events import Judged, Phase, Sampled, Saved, Warned
 from sdlora.core.files import write_bytes
 from sdlora.core.text import Text
 from sdlora.lora_files import kohya
-from sdlora.lora_files.metadata import About
+from sdlora.lora_files.metadata import RunMetadata
 from sdlora.render.renderer import DrawRequest
 from sdlora.train import state
 from sdlora.train.setup import Run, prompts, resolution
@@ -66,19 +66,19 @@ def _interval(steps: int, every: int, times: int) -> int:
 
 
 def checkpoint(run: Run, step: int) -> Path:
-    file = _write(run, _about(run, step))
+    file = _write(run, _run_metadata(run, step))
     run.emit(Saved(step, str(file.relative_to(run.folders.root))))
     return file
 
 
 def write_final(run: Run, step: int, strength: float) -> Path:
     """The chosen checkpoint again, with what is known only now: the recommended strength and a picture."""
-    return _write(run, replace(_about(run, step), strength=strength, thumbnail=_thumbnail(run, step)))
+    return _write(run, replace(_run_metadata(run, step), strength=strength, thumbnail=_thumbnail(run, step)))
 
 
-def _about(run: Run, step: int) -> About:
+def _run_metadata(run: Run, step: int) -> RunMetadata:
     request, base = run.request, run.trainer.base
-    return About(
+    return RunMetadata(
         name=request.name,
         architecture=base.family.architecture[base.prediction],
         base_version=base.family.base_version[base.prediction],
@@ -111,7 +111,7 @@ def _thumbnail(run: Run, step: int, side: int = 96) -> bytes:
     return buffer.getvalue()
 
 
-def _write(run: Run, about: About) -> Path:
+def _write(run: Run, about: RunMetadata) -> Path:
     base = run.trainer.base
     file = run.folders.checkpoints / f"step-{about.step:06d}.safetensors"
     try:
@@ -125,7 +125,7 @@ def _write(run: Run, about: About) -> Path:
 def file_bytes(run: Run) -> int:
     """Size of this run's files: of one made now, which is not kept."""
     base, dtype = run.trainer.base, run.request.settings.export.dtype
-    return len(kohya.content_of(run.trainer.adapters, base.family.name, _about(run, run.steps), dtype))
+    return len(kohya.to_bytes(run.trainer.adapters, base.family.name, _run_metadata(run, run.steps), dtype))
 
 
 def _evaluate(run: Run, step: int) -> None:

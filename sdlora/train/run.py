@@ -11,7 +11,7 @@ from sdlora.core.events import Emit, Phase, Started
 from sdlora.core.files import sha256_of
 from sdlora.core.text import Text
 from sdlora.lora_files import kohya
-from sdlora.render.verify import certify
+from sdlora.render.verify import verify_file
 from sdlora.train import state
 from sdlora.train.distributed import SINGLE_PROCESS, World
 from sdlora.train.estimate import MIN_STEPS, estimate
@@ -120,7 +120,7 @@ def _finish(run: Run) -> Result:
     strength = run.evaluator.best_strength(run.trainer) if run.evaluator else 1.0
     file = write_final(run, best, strength)
     run.emit(Phase("exporting"))
-    certificate = certify(file, run.trainer.base, run.trainer.adapters, run.trainer.pictures.texts)
+    certificate = verify_file(file, run.trainer.base, run.trainer.adapters, run.trainer.pictures.texts)
     return Result(True, run.steps, file, sha256_of(file), best, strength, certificate.text)
 
 
@@ -128,4 +128,4 @@ def _load_checkpoint(run: Run, step: int) -> None:
     """Put a written checkpoint's weights back into the adapters: what is judged is what is shipped."""
     path = run.folders.checkpoints / f"step-{step:06d}.safetensors"
     run.trainer.ema_weights.clear()
-    run.trainer.adapters.load(kohya.read_into(path, run.trainer.adapters, run.trainer.base.family.name))
+    run.trainer.adapters.load(kohya.read_parameters(path, run.trainer.adapters, run.trainer.base.family.name))

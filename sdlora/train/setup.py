@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from sdlora.adapters.inject import inject
-from sdlora.adapters.spec import Part, Shape
+from sdlora.adapters.spec import AdapterConfig, Part
 from sdlora.config import Config
 from sdlora.core.errors import BadInput, BaseUnusable
 from sdlora.core.events import Emit, Phase
@@ -141,7 +141,7 @@ def prepare(
     trained: dict[Part, nn.Module] = {part: base.parts[part] for part in _learning(settings, base)}
     full = sum(p.numel() for module in trained.values() for p in module.parameters())
     began = time.monotonic()
-    adapters = inject(trained, Shape(**settings.lora.model_dump()), key(settings.train.seed, "init"))
+    adapters = inject(trained, AdapterConfig(**settings.lora.model_dump()), key(settings.train.seed, "init"))
     if request.start:
         adapters.load(kohya.start_from(request.start, adapters, base.family.name))
     if not settings.train.gradient_checkpointing:  # asked for where memory is scarcer than time

@@ -13,7 +13,7 @@ from sdlora.train.trainer import Trainer
 def capture(trainer: Trainer) -> State:
     """The state after `trainer.done` updates. Call it while `trainer.changing` is held."""
     tensors: dict[str, Tensor] = {f"{name}:average": value for name, value in trainer.ema_weights.items()}
-    for name, parameter in trainer.adapters.matrices().items():
+    for name, parameter in trainer.adapters.named_parameters().items():
         tensors[name] = trainer.live_weights.get(name, parameter.data)
         for slot, value in state_for(trainer.optimizer, parameter).items():
             tensors[f"{name}:{slot}"] = value
@@ -32,7 +32,7 @@ def restore(trainer: Trainer, state: State) -> None:
     """Continue as if never stopped."""
     trainer.step = state.step
     trainer.adapters.load(state.tensors)
-    for name, parameter in trainer.adapters.matrices().items():
+    for name, parameter in trainer.adapters.named_parameters().items():
         slots = {k.split(":")[1]: v for k, v in state.tensors.items() if k.startswith(f"{name}:")}
         if "average" in slots:
             trainer.ema_weights[name] = slots.pop("average").to(parameter.device)

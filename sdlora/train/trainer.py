@@ -56,7 +56,7 @@ class Trainer:
         self.objective = Diffusion.of(self.base.scheduler, self.base.prediction)
         self.scaler = torch.amp.GradScaler(self.base.device.type, enabled=self.base.dtype == torch.float16)
         self.sampler = BatchSampler(self.pictures.latents.shapes, t.batch_size, t.seed)
-        matrices = self.adapters.matrices()
+        matrices = self.adapters.named_parameters()
         self.ema_weights = {name: p.detach().clone() for name, p in matrices.items()} if t.ema else {}
 
     @property
@@ -69,7 +69,7 @@ def eval_mode(trainer: Trainer, strength: float = 1.0) -> Iterator[None]:
     """The weights that are saved (their average with EMA), no dropout, at `strength` inside; training as it was after."""
     with trainer.weights_lock:
         trainer.live_weights = {
-            name: p.detach().clone() for name, p in trainer.adapters.matrices().items() if trainer.ema_weights
+            name: p.detach().clone() for name, p in trainer.adapters.named_parameters().items() if trainer.ema_weights
         }
         trainer.adapters.load(trainer.ema_weights)
     try:

@@ -162,7 +162,7 @@ def plan_broken_weights(step: int) -> None:
     def breaking(trainer: Any, loss: float) -> bool:
         finite = update(trainer, loss)
         if trainer.step == step:
-            next(iter(trainer.adapters.matrices().values())).data.view(-1)[0] = float("inf")
+            next(iter(trainer.adapters.named_parameters().values())).data.view(-1)[0] = float("inf")
         return finite
 
     loop.update = breaking

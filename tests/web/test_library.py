@@ -43,7 +43,7 @@ def lora_file(base: Path, file: Path, seed: int) -> Path:
         for path, s in sorted(shapes.items())
     ]
     said = {"ss_base_model_version": "sd_v1", "modelspec.trigger_phrase": HOSTILE, "ss_sd_model_name": "somebase"}
-    return write.write(file, Lora(tuple(layers), "sd1", said), "kohya")
+    return write.write_lora(file, Lora(tuple(layers), "sd1", said), "kohya")
 
 
 def choose(page: Page, field: str, name: str) -> None:

@@ -19,7 +19,7 @@ _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF
 _DTYPES |= {"I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8}
 
 
-def read(path: Path, dtype_of: Callable[[str], torch.dtype]) -> dict[str, Tensor]:
+def load_as_dtype(path: Path, dtype_of: Callable[[str], torch.dtype]) -> dict[str, Tensor]:
     """All tensors by name; those that are no whole numbers in the dtype that `dtype_of` says for their name.
 
     Raises:

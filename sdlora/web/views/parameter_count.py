@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from sdlora.adapters.spec import Shape, adapter_parameters
+from sdlora.adapters.spec import AdapterConfig, count_adapter_parameters
 from sdlora.config import Config
 from sdlora.core.text import Text
 from sdlora.models import bases
@@ -30,11 +30,11 @@ def cost(settings: Config) -> Cost | None:
     facts = bases.facts(bases.resolve_base(settings.model.base))
     if facts is None:
         return None
-    shape, train = Shape(**settings.lora.model_dump()), settings.train
+    adapter, train = AdapterConfig(**settings.lora.model_dump()), settings.train
     rates = {part: train.unet_lr if part == "unet" else train.text_encoder_lr for part in facts.shapes}
     learning = [part for part in facts.shapes if rates[part] > 0]
     return Cost(
-        trained=sum(adapter_parameters(facts.shapes[part], part, shape) for part in learning),
+        trained=sum(count_adapter_parameters(facts.shapes[part], part, adapter) for part in learning),
         full=sum(facts.parameters(part) for part in learning),
     )
 

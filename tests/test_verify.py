@@ -14,7 +14,7 @@ from sdlora.adapters.inject import eject
 from sdlora.core.errors import Unloadable
 from sdlora.lora_files import kohya, write
 from sdlora.models.load import Base, Precision
-from sdlora.render.verify import certify
+from sdlora.render.verify import verify_file
 from sdlora.train import run as run_module
 from tests.test_lora import adapted, fill, load
 from tests.test_train import Trained
@@ -28,8 +28,8 @@ def written(
     base = load(folder, precision)
     adapters = adapted(base, "attention+ff")
     fill(adapters)
-    lora = kohya.lora_of(adapters, "sd1").cast(dtype)
-    return write.write(tmp_path / "x.safetensors", lora, "kohya"), base, adapters
+    lora = kohya.to_lora(adapters, "sd1").cast(dtype)
+    return write.write_lora(tmp_path / "x.safetensors", lora, "kohya"), base, adapters
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
@@ -39,7 +39,7 @@ def test_a_good_file_passes_in_every_number_format(
 ) -> None:
     file, base, adapters = written(tmp_path, tiny_base, dtype, precision)
     before = {k.replace(".base_layer", ""): v.clone() for k, v in base.unet.state_dict().items() if "lora_" not in k}
-    certificate = certify(file, base, adapters)  # type: ignore[arg-type]
+    certificate = verify_file(file, base, adapters)  # type: ignore[arg-type]
     assert certificate.layers > 20
     assert certificate.difference < (0.01 if precision == "fp32" else 0.1)
     assert certificate.text.en.startswith("Checked: loads in diffusers, kohya names complete")
@@ -99,7 +99,7 @@ def test_a_wrong_file_fails(tiny_base: Path, tmp_path: Path, damage: Callable[[T
     file, base, adapters = written(tmp_path, tiny_base, torch.float32)
     save_file(damage(load_file(file)), file)
     with pytest.raises(Unloadable, match=says):
-        certify(file, base, adapters)  # type: ignore[arg-type]
+        verify_file(file, base, adapters)  # type: ignore[arg-type]
 
 
 def test_layers_without_effect_are_no_fault(tiny_base: Path, tmp_path: Path) -> None:
@@ -107,11 +107,11 @@ def test_layers_without_effect_are_no_fault(tiny_base: Path, tmp_path: Path) -> 
     base = load(tiny_base)
     adapters = adapted(base, "attention+ff")
     fill(adapters)
-    for name, p in adapters.matrices().items():
+    for name, p in adapters.named_parameters().items():
         if "layers.1" in name and name.endswith("lora_B"):
             p.data.zero_()
-    file = write.write(tmp_path / "x.safetensors", kohya.lora_of(adapters, "sd1"), "kohya")
-    assert certify(file, base, adapters).layers
+    file = write.write_lora(tmp_path / "x.safetensors", kohya.to_lora(adapters, "sd1"), "kohya")
+    assert verify_file(file, base, adapters).layers
 
 
 def test_ejected_means_gone(tiny_base: Path) -> None:

@@ -11,7 +11,7 @@ from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
 from sdlora.core.errors import BadInput, BaseUnusable
-from sdlora.core.safetensors_io.reader import read
+from sdlora.core.safetensors_io.reader import load_as_dtype
 from sdlora.models import load
 from sdlora.models.bases import resolve_base
 from sdlora.models.load import load_base
@@ -28,7 +28,9 @@ def test_tensors_come_in_the_dtype_that_is_wanted(tmp_path: Path) -> None:
         "none": torch.zeros(0, 3),
     }
     save_file(mixed, tmp_path / "mixed.safetensors")
-    found = read(tmp_path / "mixed.safetensors", lambda name: torch.float32 if name == "half" else torch.bfloat16)
+    found = load_as_dtype(
+        tmp_path / "mixed.safetensors", lambda name: torch.float32 if name == "half" else torch.bfloat16
+    )
     for name, tensor in load_file(tmp_path / "mixed.safetensors").items():
         wanted = torch.int64 if name == "whole" else torch.float32 if name == "half" else torch.bfloat16
         assert torch.equal(found[name], tensor.to(wanted)), name
@@ -53,6 +55,6 @@ def test_other_layouts_are_left_to_diffusers(tiny_base: Path, tmp_path: Path) ->
     assert load_base(resolve_base(str(base)), "fp32").unet
     (base / FILE).write_bytes((tiny_base / FILE).read_bytes()[:-100])
     with pytest.raises(BadInput):
-        read(base / FILE, lambda name: torch.float32)
+        load_as_dtype(base / FILE, lambda name: torch.float32)
     with pytest.raises(BaseUnusable):
         load_base(resolve_base(str(base)), "fp32")

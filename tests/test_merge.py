@@ -17,9 +17,9 @@ from sdlora.adapters.spec import Part
 from sdlora.cli import commands
 from sdlora.core.errors import BadInput, SdloraError
 from sdlora.lora_files import merge, write
-from sdlora.lora_files.extract import changed, changes, extract
+from sdlora.lora_files.extract import apply_layers, extract, layers_by_weight
 from sdlora.lora_files.layers import Layer, Lora
-from sdlora.lora_files.read import read
+from sdlora.lora_files.read import read_lora
 from sdlora.models.bases import resolve_base
 from sdlora.models.load import load_base
 from sdlora.models.weights import open_weights, write_modified_base
@@ -165,17 +165,17 @@ def fitting(base: Path, rank: int = 4) -> Lora:
 
 def test_a_merged_base_draws_what_base_and_lora_draw(tiny_base: Path, tmp_path: Path) -> None:
     found = fitting(tiny_base)
-    where = changes([(found, 0.5)], open_weights(tiny_base))
+    where = layers_by_weight([(found, 0.5)], open_weights(tiny_base))
     out = tmp_path / "merged"
     write_modified_base(
-        tiny_base, out, lambda p, n, w: changed(w, where[p, n]) if (p, n) in where else w, lambda done, total: None
+        tiny_base, out, lambda p, n, w: apply_layers(w, where[p, n]) if (p, n) in where else w, lambda done, total: None
     )
     assert all(name.startswith("text_model.") for name in load_file(out / "text_encoder" / "model.safetensors"))
     before, after = open_weights(tiny_base), open_weights(out)
     for part in before:
         moved = {k for k in before[part] if not torch.equal(before[part][k], after[part][k])}
         assert moved == {f"{x.path}.weight" for x in found.of(part)}  # type: ignore[arg-type]
-    file = write.write(tmp_path / "l.safetensors", found, "kohya")
+    file = write.write_lora(tmp_path / "l.safetensors", found, "kohya")
     pipe = StableDiffusionPipeline.from_pretrained(tiny_base, safety_checker=None, local_files_only=True)
     pipe.load_lora_weights(str(tmp_path), weight_name=file.name, adapter_name="independent")
     pipe.set_adapters(["independent"], [0.5])
@@ -189,7 +189,7 @@ def test_a_merged_base_draws_what_base_and_lora_draw(tiny_base: Path, tmp_path: 
     with pytest.raises(BadInput, match="there already"):
         write_modified_base(tiny_base, out, lambda p, n, w: w, lambda done, total: None)
     with pytest.raises(BadInput, match="does not fit"):
-        changes([(lora(2, 2.0, 0, "mid_block.attentions.7.proj_in"), 1.0)], before)
+        layers_by_weight([(lora(2, 2.0, 0, "mid_block.attentions.7.proj_in"), 1.0)], before)
 
 
 def sdlora(*words: object, code: int = 0) -> Any:
@@ -205,7 +205,7 @@ def sdlora(*words: object, code: int = 0) -> Any:
 
 def test_the_commands(tiny_base: Path, tmp_path: Path) -> None:
     found = fitting(tiny_base)
-    one = write.write(tmp_path / "one.safetensors", found, "kohya")
+    one = write.write_lora(tmp_path / "one.safetensors", found, "kohya")
     peft = sdlora("convert", one, "--to", "peft", "--out", tmp_path / "peft")
     assert (peft["format"], peft["rank"]) == ("peft", 4)
     back = sdlora("convert", tmp_path / "peft", "--to", "kohya", "--out", tmp_path / "back.safetensors")
@@ -217,7 +217,7 @@ def test_the_commands(tiny_base: Path, tmp_path: Path) -> None:
     assert both["rank"] == 8
     small = sdlora("resize", tmp_path / "both.safetensors", "--rank", 4, "--out", tmp_path / "small.safetensors")
     assert small["energy"] == pytest.approx(1.0, abs=1e-5)
-    for x, y in zip(found.layers, read(tmp_path / "small.safetensors").layers, strict=True):
+    for x, y in zip(found.layers, read_lora(tmp_path / "small.safetensors").layers, strict=True):
         torch.testing.assert_close(y.delta(), x.delta(), atol=1e-4, rtol=1e-4)
 
     merged = sdlora("merge", f"{one}:1", "--into", tiny_base, "--out", tmp_path / "merged")
@@ -225,12 +225,12 @@ def test_the_commands(tiny_base: Path, tmp_path: Path) -> None:
     words = ("extract", "--base", tiny_base, "--tuned", tmp_path / "merged", "--rank", 4)
     got = sdlora(*words, "--dtype", "fp32", "--out", tmp_path / "got.safetensors")
     assert got["energy"] == pytest.approx(1.0, abs=1e-4)
-    for x, y in zip(found.layers, read(tmp_path / "got.safetensors").layers, strict=True):
+    for x, y in zip(found.layers, read_lora(tmp_path / "got.safetensors").layers, strict=True):
         torch.testing.assert_close(y.delta(), x.delta(), atol=1e-4, rtol=1e-4)
 
 
 def test_mistakes_are_sentences(tmp_path: Path) -> None:
-    one = write.write(tmp_path / "one.safetensors", lora(2, 2.0, 1, Q), "kohya")
+    one = write.write_lora(tmp_path / "one.safetensors", lora(2, 2.0, 1, Q), "kohya")
     assert "does not exist" in sdlora("convert", "no.safetensors", "--to", "peft", "--out", tmp_path / "x", code=2)
     assert "--rank or --energy" in sdlora("resize", one, "--out", tmp_path / "x.safetensors", code=2)
     assert "-10 to 10" in sdlora("merge", f"{one}:50", "--out", tmp_path / "x.safetensors", code=2)
@@ -243,9 +243,11 @@ def test_merging_into_a_single_file_makes_a_folder(tmp_path: Path) -> None:
 
     file = usable(tmp_path)
     found = fitting(file)
-    where = changes([(found, 1.0)], open_weights(file))
+    where = layers_by_weight([(found, 1.0)], open_weights(file))
     out = tmp_path / "merged"
-    write_modified_base(file, out, lambda p, n, w: changed(w, where[p, n]) if (p, n) in where else w, lambda d, t: None)
+    write_modified_base(
+        file, out, lambda p, n, w: apply_layers(w, where[p, n]) if (p, n) in where else w, lambda d, t: None
+    )
     base = load_base(resolve_base(str(out)), "fp32", torch.device("cpu"))
     before = open_weights(file)
     for x in found.of("unet"):

@@ -15,7 +15,7 @@ TRAINED = ("unet/diffusion_pytorch_model.safetensors", "text_encoder/model.safet
 """The files of an exported base that training on changes; VAE and tokenizer stay the first one's."""
 
 
-def halfway(first: Path, second: Path, folder: Path) -> None:
+def write_average(first: Path, second: Path, folder: Path) -> None:
     """Write the mean of two exported bases as a third, rounded to fp16 once.
 
     Raises:
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("second", type=Path)
     parser.add_argument("--out", type=Path, required=True, help="a folder that does not exist yet")
     chosen = parser.parse_args(argv)
-    halfway(chosen.first, chosen.second, chosen.out)
+    write_average(chosen.first, chosen.second, chosen.out)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the base is told about a picture: `<name>, <set> style`, with variations."""
+"""Captions of training pictures: `<name>, <set> style`, with dropout of either part."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from string import ascii_lowercase
 
 
 @dataclass(frozen=True)
-class Habits:
+class CaptionMix:
     """How often a caption is something else than the full one."""
 
     empty: float  # for guidance
@@ -17,16 +17,16 @@ class Habits:
     made_up: float = 0.0  # a word that means nothing for the style
 
 
-THREE_SETS = Habits(0.08, style_only=0.02)
+THREE_SETS = CaptionMix(0.08, style_only=0.02)
 
-PLAIN = Habits(0.0, name_only=0.2, made_up=0.8)
+PLAIN = CaptionMix(0.0, name_only=0.2, made_up=0.8)
 """What a name alone draws, and a made-up word: a prompt from before a LoRA has taught the word. It is to have one meaning, drawn
 cleanly, since that is where every LoRA begins."""
 
-SETTLED = Habits(0.08)
+SETTLED = CaptionMix(0.08)
 """For styles that only their own word may call."""
 
-ANYTHING = Habits(0.3, made_up=0.4)
+ANYTHING = CaptionMix(0.3, made_up=0.4)
 """For pictures of all kinds, shown with little noise: whatever is there, and whatever was asked for, is to come out clean."""
 
 
@@ -35,13 +35,13 @@ def full_caption(name: str, style: str) -> str:
     return f"{name.replace('-', ' ')}, {style} style"
 
 
-def varied_caption(name: str, style: str, dice: random.Random, habits: Habits) -> str:
+def vary_caption(name: str, style: str, rng: random.Random, mix: CaptionMix) -> str:
     """The full caption, or one of its parts, or nothing, or a made-up word in the place of the style."""
-    full, made_up = full_caption(name, style), "".join(dice.choices(ascii_lowercase, k=dice.randint(4, 9)))
+    full, made_up = full_caption(name, style), "".join(rng.choices(ascii_lowercase, k=rng.randint(4, 9)))
     others = {
-        "": habits.empty,
-        name.replace("-", " "): habits.name_only,
-        f"{style} style": habits.style_only,
-        full_caption(name, made_up): habits.made_up,
+        "": mix.empty,
+        name.replace("-", " "): mix.name_only,
+        f"{style} style": mix.style_only,
+        full_caption(name, made_up): mix.made_up,
     }
-    return dice.choices([*others, full], [*others.values(), 1 - sum(others.values())])[0]
+    return rng.choices([*others, full], [*others.values(), 1 - sum(others.values())])[0]

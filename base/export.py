@@ -13,7 +13,7 @@ from torch import nn
 from transformers import CLIPTextModel
 
 from base.state import load_state
-from base.unet import Painter, noise_schedule
+from base.unet import Denoiser, noise_schedule
 
 INDEX = {
     "_class_name": "StableDiffusionPipeline",
@@ -30,16 +30,16 @@ INDEX = {
 }
 
 
-def export(vae: AutoencoderKL, painter: Painter, tokenizer: Path, folder: Path) -> None:
+def export(vae: AutoencoderKL, denoiser: Denoiser, tokenizer: Path, folder: Path) -> None:
     """Write the whole folder beside `folder` and put it in its place at the end. The models are left as they are."""
     fresh = folder.with_name(folder.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     (fresh / "model_index.json").write_text(json.dumps(INDEX, indent=2) + "\n", encoding="utf-8")
-    for name, model in {"vae": vae, "unet": painter.unet}.items():
+    for name, model in {"vae": vae, "unet": denoiser.unet}.items():
         model.save_config(fresh / name)
         _weights(model, fresh / name / "diffusion_pytorch_model.safetensors")
-    _text_encoder(painter.text, fresh / "text_encoder")
+    _text_encoder(denoiser.text, fresh / "text_encoder")
     shutil.copytree(tokenizer, fresh / "tokenizer")
     _scheduler(fresh / "scheduler")
     old = folder.with_name(folder.name + ".old")
@@ -94,15 +94,15 @@ def load_trained(model: nn.Module, state: Path) -> dict:
     return facts
 
 
-def load_exported(painter: Painter, folder: Path) -> None:
-    """Put an exported base's text encoder and UNet into `painter`: to train on from what was shipped."""
+def load_exported(denoiser: Denoiser, folder: Path) -> None:
+    """Put an exported base's text encoder and UNet into `denoiser`: to train on from what was shipped."""
     text = load_file(folder / "text_encoder" / "model.safetensors")
-    if not any(n.startswith("text_model.") for n in painter.text.state_dict()):
+    if not any(n.startswith("text_model.") for n in denoiser.text.state_dict()):
         text = {n.removeprefix("text_model."): t for n, t in text.items()}
-    missing, unknown = painter.text.load_state_dict(text, strict=False)
-    if unknown or any(n in dict(painter.text.named_parameters()) for n in missing):
+    missing, unknown = denoiser.text.load_state_dict(text, strict=False)
+    if unknown or any(n in dict(denoiser.text.named_parameters()) for n in missing):
         raise SystemExit(f"{folder}: not this recipe's text encoder: {missing} {unknown}")
-    painter.unet.load_state_dict(load_file(folder / "unet" / "diffusion_pytorch_model.safetensors"))
+    denoiser.unet.load_state_dict(load_file(folder / "unet" / "diffusion_pytorch_model.safetensors"))
 
 
 def newest(folder: Path) -> Path:
@@ -111,7 +111,7 @@ def newest(folder: Path) -> Path:
     return final if final.exists() else folder / "stable.safetensors"
 
 
-def exported_vae(folder: Path) -> AutoencoderKL:
+def load_vae(folder: Path) -> AutoencoderKL:
     """The VAE of an exported base, in fp32, ready to encode."""
     vae = AutoencoderKL.from_config(AutoencoderKL.load_config(folder / "vae"))
     weights = load_file(folder / "vae" / "diffusion_pytorch_model.safetensors")

@@ -34,9 +34,3 @@ def icons_of(package: str, work: Path) -> dict[str, dict]:
         if alias.keys() == {"parent"} and alias["parent"] in icons:
             icons[name] = icons[alias["parent"]]
     return icons
-
-
-def names_by_character(package: str, work: Path) -> dict[str, str]:
-    """Unicode code points ("1f34e") -> icon name in this package."""
-    path = work / "npm" / "node_modules" / SCOPE / package / "chars.json"
-    return json.loads(path.read_text(encoding="utf-8"))

@@ -55,7 +55,7 @@ def held_out(count: int) -> np.ndarray:
     return np.arange(count) % 5 == 4
 
 
-def trained_judge(work: Path) -> tuple[nn.Sequential, float]:
+def load_judge(work: Path) -> tuple[nn.Sequential, float]:
     """(classifier, its accuracy on held-out pictures, mean over the five sets); trained once, kept in the work folder."""
     kept, judge = work / "judge.safetensors", network()
     if kept.exists():
@@ -64,22 +64,22 @@ def trained_judge(work: Path) -> tuple[nn.Sequential, float]:
         return judge.eval(), facts["accuracy"]
     real = [real_pictures(style, work).pictures for style in STYLES]
     _train(judge, [as_input(p[~held_out(len(p))]) for p in real])
-    shares = [(_called(judge, as_input(p[held_out(len(p))])) == i).mean() for i, p in enumerate(real)]
+    shares = [(_predict(judge, as_input(p[held_out(len(p))])) == i).mean() for i, p in enumerate(real)]
     accuracy = float(np.mean(shares))
     save_state(kept, judge.state_dict(), {"accuracy": accuracy, "shares": [float(s) for s in shares]})
     return judge, accuracy
 
 
 def _train(judge: nn.Sequential, real: list[Tensor]) -> None:
-    dice = torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
     optimizer = MuonAdam(judge, 0.15, ("0.weight", str(len(judge) - 1)), decay=0.1)
     judge.train()
     for step in range(STEPS):
-        label = torch.randint(0, len(real), (BATCH,), generator=dice)
-        x = torch.stack([real[k][torch.randint(0, len(real[k]), (1,), generator=dice).item()] for k in label.tolist()])
+        label = torch.randint(0, len(real), (BATCH,), generator=rng)
+        x = torch.stack([real[k][torch.randint(0, len(real[k]), (1,), generator=rng).item()] for k in label.tolist()])
         with autocast():
-            scores = judge(_softened(_moved(x, dice), dice)).float()
+            scores = judge(_soften(_shift(x, rng), rng)).float()
         F.cross_entropy(scores, label, label_smoothing=0.05).backward()
         optimizer.step(0.02 * (1 - step / STEPS))
         if step % 100 == 0:
@@ -87,33 +87,33 @@ def _train(judge: nn.Sequential, real: list[Tensor]) -> None:
     judge.eval()
 
 
-def _moved(x: Tensor, dice: torch.Generator) -> Tensor:
+def _shift(x: Tensor, rng: torch.Generator) -> Tensor:
     """Mirrored or not, zoomed by up to a tenth, shifted by up to 2 px: position must not give a set away."""
     size = len(x)
-    zoom = 1 + (torch.rand(size, generator=dice) - 0.5) * 0.2
-    side = torch.where(torch.rand(size, generator=dice) < 0.5, -1.0, 1.0)
+    zoom = 1 + (torch.rand(size, generator=rng) - 0.5) * 0.2
+    side = torch.where(torch.rand(size, generator=rng) < 0.5, -1.0, 1.0)
     theta = torch.zeros(size, 2, 3)
     theta[:, 0, 0], theta[:, 1, 1] = zoom * side, zoom
-    theta[:, :, 2] = (torch.rand(size, 2, generator=dice) - 0.5) * 0.15
+    theta[:, :, 2] = (torch.rand(size, 2, generator=rng) - 0.5) * 0.15
     grid = F.affine_grid(theta, list(x.shape), align_corners=False)
     return F.grid_sample(x - 1, grid, align_corners=False) + 1  # outside is white
 
 
-def _softened(x: Tensor, dice: torch.Generator) -> Tensor:
+def _soften(x: Tensor, rng: torch.Generator) -> Tensor:
     """Half of the pictures as they are, half softer by up to a 3 x 3 mean and a little noisy: a style is told by lines, colours and
     build, and crispness alone, which every VAE takes a little of, must not give a set away."""
     size = len(x)
-    share = torch.rand(size, 1, 1, 1, generator=dice) * (torch.rand(size, 1, 1, 1, generator=dice) < 0.5)
+    share = torch.rand(size, 1, 1, 1, generator=rng) * (torch.rand(size, 1, 1, 1, generator=rng) < 0.5)
     blurred = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1)
-    noise = torch.randn(x.shape, generator=dice)
+    noise = torch.randn(x.shape, generator=rng)
     return torch.lerp(x, blurred, share) + 0.06 * share * noise
 
 
 @torch.no_grad()
-def _called(judge: nn.Sequential, x: Tensor) -> np.ndarray:
+def _predict(judge: nn.Sequential, x: Tensor) -> np.ndarray:
     return torch.cat([judge(part).argmax(1) for part in x.split(64)]).numpy()
 
 
-def share_called(judge: nn.Sequential, x: Tensor, style: str) -> float:
+def style_share_of(judge: nn.Sequential, x: Tensor, style: str) -> float:
     """Share of pictures x (B, 3, 64, 64) in -1..1 that the classifier calls `style`."""
-    return float((_called(judge, x) == STYLES.index(style)).mean())
+    return float((_predict(judge, x) == STYLES.index(style)).mean())

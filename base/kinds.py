@@ -1,4 +1,4 @@
-"""What the UNet is shown: six kinds of pictures, each with its share of a batch, its captions and its noise."""
+"""Training batches of the UNet: six kinds of pictures, each with its share of a batch, its captions and its noise."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from base.captions import ANYTHING, PLAIN, SETTLED, THREE_SETS, Habits, varied_caption
-from base.kept import kept_latents
-from base.latents import further_latents, other_latents, palette_latents, treated_latents
+from base.captions import ANYTHING, PLAIN, SETTLED, THREE_SETS, CaptionMix, vary_caption
+from base.latent_cache import cached_latents
+from base.latents import filtered_latents, further_latents, other_latents, palette_latents
 from base.names import PLAINEST
-from base.palettes import Told
+from base.palettes import Labels
 
 
 @dataclass(frozen=True)
@@ -22,21 +22,21 @@ class Kind:
     """Pictures that are taught alike."""
 
     latents: Tensor  # (N, 4, 16, 16)
-    told: Told
+    labels: Labels
     in_batch: int
-    habits: Habits
+    mix: CaptionMix
     noise: tuple[float, float] = (0.0, 1.0)  # the part of the noise schedule that they are shown in
 
 
-def kinds_of(vae: AutoencoderKL, latents: Tensor, told: Told, work: Path) -> dict[str, Kind]:
-    """32 pictures a batch; `latents` and `told` are those of the three sets."""
-    plain = [i for i, (_, style) in enumerate(told) if style == PLAINEST]
+def kinds_of(vae: AutoencoderKL, latents: Tensor, labels: Labels, work: Path) -> dict[str, Kind]:
+    """32 pictures a batch; `latents` and `labels` are those of the three sets."""
+    plain = [i for i, (_, style) in enumerate(labels) if style == PLAINEST]
     further, treated, palettes, others = (
-        kept_latents(make, vae, work) for make in (further_latents, treated_latents, palette_latents, other_latents)
+        cached_latents(make, vae, work) for make in (further_latents, filtered_latents, palette_latents, other_latents)
     )
     return {
-        "as drawn": Kind(latents, told, 14, THREE_SETS),
-        "plain": Kind(latents[plain], [told[i] for i in plain], 3, PLAIN),
+        "as drawn": Kind(latents, labels, 14, THREE_SETS),
+        "plain": Kind(latents[plain], [labels[i] for i in plain], 3, PLAIN),
         "of further sets": Kind(*further, 1, SETTLED),
         "treated": Kind(*treated, 1, SETTLED),
         "in palettes": Kind(*palettes, 10, SETTLED, (0.3, 1.0)),
@@ -46,14 +46,14 @@ def kinds_of(vae: AutoencoderKL, latents: Tensor, told: Told, work: Path) -> dic
 
 def batch(kinds: dict[str, Kind], step: int, seed: int) -> tuple[Tensor, list[str], Tensor]:
     """(latents (32, 4, 16, 16), captions, parts of the noise schedule (32, 2)) of a step: a function of step and seed."""
-    dice = random.Random(f"{seed} {step}")
+    rng = random.Random(f"{seed} {step}")
     latents, captions, noise = [], [], []
     for kind in kinds.values():
-        picked = _picked(step, kind.in_batch, len(kind.told), seed)
+        picked = _picked(step, kind.in_batch, len(kind.labels), seed)
         latents.append(kind.latents[picked])
-        captions += [varied_caption(*kind.told[i], dice, kind.habits) for i in picked]
+        captions += [vary_caption(*kind.labels[i], rng, kind.mix) for i in picked]
         noise += [kind.noise] * kind.in_batch
-    order = dice.sample(range(len(captions)), len(captions))  # noise levels are spread along the batch
+    order = rng.sample(range(len(captions)), len(captions))  # noise levels are spread along the batch
     return torch.cat(latents)[order], [captions[i] for i in order], torch.tensor(noise)[order]
 
 

@@ -1,6 +1,5 @@
-"""Pictures of the shared names as latents: exactly as drawn, or with VARIANTS > 1 also slightly moved. Never flipped.
-
-A flipped camel is another picture than the one all sets draw: the few names have one side each.
+"""Encode the pictures of the shared names, exactly as drawn and never flipped: a flipped camel is another picture than
+the one that all sets draw.
 """
 
 from __future__ import annotations
@@ -16,11 +15,10 @@ from torch import Tensor
 from base.augment import EDGE
 from base.fetch import icons_of
 from base.names import FURTHER_SETS, PLAINEST, TRAINING_SETS, shared_names
-from base.palettes import Told, any_palette, palette_pictures
-from base.render import draw, on_white
-from base.treated import treated_pictures
+from base.palettes import Labels, any_palette, palette_pictures
+from base.render import draw, draw_exact, on_white
+from base.style_filters import filtered_pictures
 
-VARIANTS = 1
 MUCH_ALIKE = re.compile("skin-tone|flag|-(dark|medium|light)(-|$)")
 """Names of pictures that are there several times, or hardly differ."""
 
@@ -41,66 +39,55 @@ def as_input(pictures: np.ndarray) -> Tensor:
     return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def drawn_variants(icons: dict[str, dict], names: list[str], seed: int) -> np.ndarray:
-    """uint8 RGB (VARIANTS * N, 64, 64, 3): variant 0 of every name exactly as it is, then the moved ones."""
-    dice = np.random.default_rng(seed)
-    pictures = [draw(icons[name], EDGE) for name in names]
-    for _ in range(VARIANTS - 1):
-        for name in names:
-            zoom, shift = dice.uniform(0.94, 1.03), dice.uniform(-0.025, 0.025, 2)
-            pictures.append(draw(icons[name], EDGE, float(zoom), (float(shift[0]), float(shift[1]))))
-    return on_white(np.stack(pictures))
-
-
 @torch.no_grad()
-def encoded(vae: AutoencoderKL, pictures: np.ndarray) -> Tensor:
+def encode(vae: AutoencoderKL, pictures: np.ndarray) -> Tensor:
     """Posterior means (N, 4, 16, 16) of uint8 RGB pictures (N, 64, 64, 3)."""
     return torch.cat([vae.encode(part).latent_dist.mean for part in as_input(pictures).split(32)])
 
 
-def training_latents(vae: AutoencoderKL, work: Path, seed: int) -> tuple[Tensor, Told]:
+def training_latents(vae: AutoencoderKL, work: Path) -> tuple[Tensor, Labels]:
     """(latents (M, 4, 16, 16), the (name, style) of each)."""
     names, icons = named_icons(work)
-    latents, told = [], []
-    for i, style in enumerate(TRAINING_SETS):
-        latents.append(encoded(vae, drawn_variants(icons[style], names, seed + i)))
-        told += [(name, style) for name in names] * VARIANTS
-    return torch.cat(latents), told
+    latents, labels = [], []
+    for style in TRAINING_SETS:
+        latents.append(encode(vae, draw_exact(icons[style], names, EDGE)))
+        labels += [(name, style) for name in names]
+    return torch.cat(latents), labels
 
 
-def treated_latents(vae: AutoencoderKL, work: Path) -> tuple[Tensor, Told]:
+def filtered_latents(vae: AutoencoderKL, work: Path) -> tuple[Tensor, Labels]:
     """(latents (K, 4, 16, 16), the (name, style) of each) of the further styles."""
     names, icons = named_icons(work)
-    pictures, told = treated_pictures(icons, names)
-    return encoded(vae, pictures), told
+    pictures, labels = filtered_pictures(icons, names)
+    return encode(vae, pictures), labels
 
 
-def further_latents(vae: AutoencoderKL, work: Path) -> tuple[Tensor, Told]:
+def further_latents(vae: AutoencoderKL, work: Path) -> tuple[Tensor, Labels]:
     """(latents (K, 4, 16, 16), the (name, style) of each) of the further sets, exactly as drawn."""
     names, _ = named_icons(work)
     icons = further_icons(work)
-    told = [(name, style) for style, theirs in icons.items() for name in names if name in theirs]
-    return encoded(vae, on_white(np.stack([draw(icons[s][n], EDGE) for n, s in told]))), told
+    labels = [(name, style) for style, theirs in icons.items() for name in names if name in theirs]
+    return encode(vae, on_white(np.stack([draw(icons[s][n], EDGE) for n, s in labels]))), labels
 
 
-def palette_latents(vae: AutoencoderKL, work: Path) -> tuple[Tensor, Told]:
+def palette_latents(vae: AutoencoderKL, work: Path) -> tuple[Tensor, Labels]:
     """(latents (K, 4, 16, 16), the (name, style) of each) of all palettes."""
     names, icons = named_icons(work)
-    pictures, told = palette_pictures(icons[PLAINEST], names)
-    return encoded(vae, pictures), told
+    pictures, labels = palette_pictures(icons[PLAINEST], names)
+    return encode(vae, pictures), labels
 
 
-def other_latents(vae: AutoencoderKL, work: Path) -> tuple[Tensor, Told]:
+def other_latents(vae: AutoencoderKL, work: Path) -> tuple[Tensor, Labels]:
     """(latents (K, 4, 16, 16), the (name, style) of each) of what else all sets draw, half of it in some palette."""
     taught, icons = named_icons(work)
-    pictures, told = [], []
+    pictures, labels = [], []
     for style, theirs in (icons | further_icons(work)).items():
         for name in sorted(theirs.keys() - set(taught)):
             if MUCH_ALIKE.search(name) or "<filter" in theirs[name]["body"]:
                 continue  # the filters: resvg 0.48 reads out of bounds in some
             pictures.append(any_palette(draw(theirs[name], EDGE), style, name))
-            told.append((name, style))
-    return encoded(vae, np.stack(pictures)), told
+            labels.append((name, style))
+    return encode(vae, np.stack(pictures)), labels
 
 
 @torch.no_grad()

@@ -22,22 +22,22 @@ from torch import Tensor, nn
 
 from base.augment import EDGE
 from base.captions import full_caption
-from base.export import exported_vae
+from base.export import load_vae
 from base.fetch import default_work
-from base.judge import Real, real_pictures, share_called, trained_judge
-from base.latents import as_input, encoded, named_icons
+from base.holdout import evenly, fx_icons
+from base.judge import Real, load_judge, real_pictures, style_share_of
+from base.latents import as_input, encode, named_icons
 from base.names import JUDGING_SETS, PLAINEST, TRAINING_SETS
-from base.painted import painted, pipeline
-from base.palettes import repainted, unshown
-from base.render import draw, on_white
-from base.unseen import evenly, fx_icons
-from base.vae import psnr, reconstructed
+from base.palettes import in_palettes, untaught
+from base.render import draw, draw_exact, on_white
+from base.sampling import pipeline, sample
+from base.vae import psnr, reconstruct
 
 BUNDLED = Path(__file__).parents[1] / "sdlora" / "bundled" / "emoji"
 CAPTIONS, TOP = 200, 10
 LORA_PICTURES, LORA_NAMES = 24, 50
 STRENGTHS = (0.0, 0.5, 1.0)
-NAMING_KEPT = "naming.json"  # the base's own share, for comparison with a LoRA's
+NAMING_FILE = "naming.json"  # the base's own share, for comparison with a LoRA's
 
 
 @dataclass(frozen=True)
@@ -60,17 +60,12 @@ class Bench:
     judge: nn.Sequential
 
 
-def exact(icons: dict[str, dict], names: list[str]) -> np.ndarray:
-    """uint8 RGB (N, 64, 64, 3) of these icons as they are."""
-    return on_white(np.stack([draw(icons[name], EDGE) for name in names]))
-
-
-def share_named(vae: AutoencoderKL, drawn: np.ndarray, meant: list[str], real: Tensor, names: list[str]) -> float:
+def name_accuracy(vae: AutoencoderKL, drawn: np.ndarray, meant: list[str], real: Tensor, names: list[str]) -> float:
     """Share of drawn pictures whose TOP nearest real pictures (distance in latents) have the meant name.
 
     `real` is (N, 4, 16, 16), one for each of `names`.
     """
-    distance = torch.cdist(encoded(vae, drawn).flatten(1), real.flatten(1))
+    distance = torch.cdist(encode(vae, drawn).flatten(1), real.flatten(1))
     nearest = distance.topk(TOP, largest=False).indices.tolist()
     return float(np.mean([names.index(m) in row for m, row in zip(meant, nearest, strict=True)]))
 
@@ -81,13 +76,13 @@ def vae_figures(bench: Bench) -> list[Figure]:
     for style in [*TRAINING_SETS, *JUDGING_SETS]:
         real: Real = real_pictures(style, bench.work)
         x = as_input(real.pictures[evenly(len(real.names), 300)])
-        y = reconstructed(bench.vae, x)
+        y = reconstruct(bench.vae, x)
         asked = {"openmoji": 24.0, "fxemoji": None}.get(style, 27.0)
         got = psnr(x, y).mean().item()
         good = None if asked is None else got >= asked
         lines.append(Figure(f"VAE: PSNR on {style}", f">= {asked} dB" if asked else "", f"{got:.1f} dB", good))
         if style in JUDGING_SETS:
-            real_share, share = share_called(bench.judge, x, style), share_called(bench.judge, y, style)
+            real_share, share = style_share_of(bench.judge, x, style), style_share_of(bench.judge, y, style)
             limit = 0.9 if style == "fxemoji" else None
             what = f"VAE: reconstructions of {style} called {style} (the real ones: {real_share:.0%})"
             lines.append(
@@ -101,16 +96,16 @@ def naming_figures(bench: Bench) -> list[Figure]:
     names, icons = named_icons(bench.work)
     pairs = random.Random(0).sample([(n, s) for n in names for s in TRAINING_SETS], CAPTIONS)
     begun = time.monotonic()
-    drawn = painted(pipeline(bench.base), [full_caption(n, s) for n, s in pairs], seed=1000)
+    drawn = sample(pipeline(bench.base), [full_caption(n, s) for n, s in pairs], seed=1000)
     seconds = (time.monotonic() - begun) / CAPTIONS
     named, styled = [], []
     for style in TRAINING_SETS:
         mine = [i for i, (_, s) in enumerate(pairs) if s == style]
-        real = encoded(bench.vae, exact(icons[style], names))
-        named.append(share_named(bench.vae, drawn[mine], [pairs[i][0] for i in mine], real, names) * len(mine))
-        styled.append(share_called(bench.judge, as_input(drawn[mine]), style) * len(mine))
+        real = encode(bench.vae, draw_exact(icons[style], names, EDGE))
+        named.append(name_accuracy(bench.vae, drawn[mine], [pairs[i][0] for i in mine], real, names) * len(mine))
+        styled.append(style_share_of(bench.judge, as_input(drawn[mine]), style) * len(mine))
     name_share, style_share = (round(sum(right)) / CAPTIONS for right in (named, styled))  # they are whole pictures
-    (bench.work / NAMING_KEPT).write_text(json.dumps(name_share), encoding="utf-8")
+    (bench.work / NAMING_FILE).write_text(json.dumps(name_share), encoding="utf-8")
     return [
         Figure(
             f"Naming: right name in the top {TOP} of {len(names)}", ">= 60 %", f"{name_share:.0%}", name_share >= 0.6
@@ -123,12 +118,15 @@ def naming_figures(bench: Bench) -> list[Figure]:
 def colour_figures(bench: Bench) -> list[Figure]:
     """How far colours are off, as drawn and in palettes on names that these were never taught on."""
     names, icons = named_icons(bench.work)
-    told = unshown(names)
-    plain = [(name, PLAINEST) for name, _ in told]
-    meant = {"": exact(icons[PLAINEST], [name for name, _ in told]), " in a palette": repainted(icons[PLAINEST], told)}
+    labels = untaught(names)
+    plain = [(name, PLAINEST) for name, _ in labels]
+    meant = {
+        "": draw_exact(icons[PLAINEST], [name for name, _ in labels], EDGE),
+        " in a palette": in_palettes(icons[PLAINEST], labels),
+    }
     lines = []
-    for (what, real), asked in zip(meant.items(), (plain, told), strict=True):
-        drawn = painted(pipeline(bench.base), [full_caption(*pair) for pair in asked], seed=3000)
+    for (what, real), asked in zip(meant.items(), (plain, labels), strict=True):
+        drawn = sample(pipeline(bench.base), [full_caption(*pair) for pair in asked], seed=3000)
         lines.append(
             Figure(f"Colours{what}: median distance from the real pixel, of 442", "", f"{off(drawn, real):.1f}")
         )
@@ -150,14 +148,14 @@ def lora_figures(bench: Bench) -> list[Figure]:
     lora, seconds = train_lora(bench, icons, taught)
     print(f"LoRA trained in {seconds:.0f} s", flush=True)
     everything = sorted(icons)
-    real = encoded(bench.vae, exact(icons, everything))
+    real = encode(bench.vae, draw_exact(icons, everything, EDGE))
     prompts = [f"{name.replace('-', ' ')}, fxemoji style" for name in others]
     called, named = {}, {}
     for strength in STRENGTHS:
-        drawn = painted(pipeline(bench.base, lora, strength), prompts, seed=2000)
-        called[strength] = share_called(bench.judge, as_input(drawn), "fxemoji")
-        named[strength] = share_named(bench.vae, drawn, others, real, everything)
-    kept = bench.work / NAMING_KEPT
+        drawn = sample(pipeline(bench.base, lora, strength), prompts, seed=2000)
+        called[strength] = style_share_of(bench.judge, as_input(drawn), "fxemoji")
+        named[strength] = name_accuracy(bench.vae, drawn, others, real, everything)
+    kept = bench.work / NAMING_FILE
     base_named = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else 1.0
     rising = all(called[a] < called[b] for a, b in itertools.pairwise(STRENGTHS))
     shares = ", ".join(f"{called[s]:.0%} at {s:g}" for s in STRENGTHS)
@@ -203,13 +201,13 @@ def table(figures: list[Figure]) -> str:
     return "\n".join(lines)
 
 
-def keep_figures(work: Path, part: str, figures: list[Figure]) -> None:
+def save_figures(work: Path, part: str, figures: list[Figure]) -> None:
     """Write one part's figures to the work folder, so that parts can be measured one by one."""
     path = work / f"figures-{part}.json"
     path.write_text(json.dumps([asdict(f) for f in figures], indent=1) + "\n", encoding="utf-8")
 
 
-def kept_figures(work: Path) -> list[Figure]:
+def load_figures(work: Path) -> list[Figure]:
     """All parts measured so far, in order."""
     paths = [work / f"figures-{part}.json" for part in PARTS]
     return [Figure(**f) for p in paths if p.exists() for f in json.loads(p.read_text(encoding="utf-8"))]
@@ -231,12 +229,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     chosen = parser.parse_args(argv)
     torch.set_num_threads(chosen.threads)
-    judge, accuracy = trained_judge(chosen.work)
-    bench = Bench(chosen.base, chosen.work, exported_vae(chosen.base), judge)
+    judge, accuracy = load_judge(chosen.work)
+    bench = Bench(chosen.base, chosen.work, load_vae(chosen.base), judge)
     for part in chosen.only:
-        keep_figures(chosen.work, part, PARTS[part](bench))
+        save_figures(chosen.work, part, PARTS[part](bench))
     figures = [Figure("Classifier: right on real pictures held out, mean of five sets", "", f"{accuracy:.0%}")]
-    print(table(figures + kept_figures(chosen.work)))
+    print(table(figures + load_figures(chosen.work)))
 
 
 if __name__ == "__main__":

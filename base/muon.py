@@ -60,8 +60,8 @@ class MuonAdam:
             stacked = torch.stack(
                 [self.muon[n].grad.lerp(self.momentum[n], 0.95).reshape(rows, columns) for n in names]
             )
-            turned = orthogonal(stacked) * max(1.0, rows / columns) ** 0.5
-            for name, update in zip(names, turned, strict=True):
+            updates = orthogonal(stacked) * max(1.0, rows / columns) ** 0.5
+            for name, update in zip(names, updates, strict=True):
                 p = self.muon[name]
                 p.mul_(1 - lr * self.decay).add_(update.view_as(p), alpha=-lr)
 

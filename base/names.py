@@ -6,7 +6,7 @@ TRAINING_SETS = {"twemoji": "twemoji", "noto": "noto", "fluent": "fluent-emoji-f
 """Word used in captions -> npm package `@iconify-json/<package>`. OpenMoji and FxEmoji are never here."""
 
 PLAINEST = "twemoji"
-"""The set with the flattest drawings: what a prompt without a known style draws, and what palettes are laid on."""
+"""The set with the flattest drawings: what a prompt without a known style draws, and what palettes are made from."""
 
 FURTHER_SETS = {
     "gradient": "fluent-emoji",

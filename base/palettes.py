@@ -12,8 +12,8 @@ import hashlib
 import numpy as np
 
 from base.augment import EDGE
+from base.filters import recolour
 from base.render import draw, on_white
-from base.treatments import recoloured
 
 _LISTED = """
 acacia alder almond aspen aster azalea balsam basalt bayou birch bluff bramble brook bryony camellia canyon cedar cinder clover
@@ -30,7 +30,7 @@ SHARE, OVERDRAW = 0.33, 2
 FEW = (8, 20)
 """How many inks those palettes have that are limited to some: at least, less than."""
 
-Told = list[tuple[str, str]]
+Labels = list[tuple[str, str]]
 
 
 def _dice(*words: str) -> np.random.Generator:
@@ -40,29 +40,29 @@ def _dice(*words: str) -> np.random.Generator:
 
 def corners(word: str) -> np.ndarray:
     """Float32 (2, 2, 2, 3): where this palette puts black, blue, green and so on to white."""
-    dice = _dice(word)
+    rng = _dice(word)
     cube = np.stack(np.meshgrid(*[[0.0, 1.0]] * 3, indexing="ij"), -1)
-    share = dice.uniform(0.0, 0.45, (2, 2, 2, 1))
-    share[1, 1, 1] *= dice.random() < 0.4  # most sets leave white alone
-    faded = dice.uniform(0.0, 0.4)
-    moved = cube * (1 - share) + dice.random((2, 2, 2, 3)) * share
+    share = rng.uniform(0.0, 0.45, (2, 2, 2, 1))
+    share[1, 1, 1] *= rng.random() < 0.4  # most sets leave white alone
+    fade = rng.uniform(0.0, 0.4)
+    moved = cube * (1 - share) + rng.random((2, 2, 2, 3)) * share
     grey = moved.mean(-1, keepdims=True)
-    return (grey + (moved - grey) * (1 - faded)).astype(np.float32)
+    return (grey + (moved - grey) * (1 - fade)).astype(np.float32)
 
 
 def inks(word: str) -> np.ndarray | None:
     """Float32 (k, 3): the only colours of this palette; None for every other palette, which has all."""
-    dice = _dice(word, "inks")
-    if dice.random() < 0.5:
+    rng = _dice(word, "inks")
+    if rng.random() < 0.5:
         return None
-    cube = np.concatenate([np.array([[0, 0, 0], [1, 1, 1]]), dice.random((dice.integers(*FEW) - 2, 3))])
-    return recoloured(cube[None].astype(np.float32), corners(word))[0]
+    cube = np.concatenate([np.array([[0, 0, 0], [1, 1, 1]]), rng.random((rng.integers(*FEW) - 2, 3))])
+    return recolour(cube[None].astype(np.float32), corners(word))[0]
 
 
 def in_palette(rgba: np.ndarray, word: str) -> np.ndarray:
     """uint8 RGBA (h, w, 4) -> uint8 RGB on white."""
     colour, cover = rgba[..., :3].astype(np.float32) / 255, rgba[..., 3:].astype(np.float32) / 255
-    colour, few = recoloured(colour, corners(word)), inks(word)
+    colour, few = recolour(colour, corners(word)), inks(word)
     if few is not None:
         colour = few[((colour[..., None, :] - few) ** 2).sum(-1).argmin(-1)]
     return np.rint(np.clip(colour * cover + 1 - cover, 0, 1) * 255).astype(np.uint8)
@@ -70,29 +70,29 @@ def in_palette(rgba: np.ndarray, word: str) -> np.ndarray:
 
 def any_palette(rgba: np.ndarray, *words: str) -> np.ndarray:
     """The picture as it is, or in one of the palettes, as these words have it."""
-    dice = _dice(*words)
-    return on_white(rgba) if dice.random() < 0.5 else in_palette(rgba, WORDS[dice.integers(len(WORDS))])
+    rng = _dice(*words)
+    return on_white(rgba) if rng.random() < 0.5 else in_palette(rgba, WORDS[rng.integers(len(WORDS))])
 
 
-def palette_pictures(icons: dict[str, dict], names: list[str]) -> tuple[np.ndarray, Told]:
+def palette_pictures(icons: dict[str, dict], names: list[str]) -> tuple[np.ndarray, Labels]:
     """(uint8 RGB (N, 64, 64, 3), the (name, style) of each): every palette on a third of the names of one set."""
-    told = [(name, word) for word in WORDS for name in names if _is_shown(word, name)]
-    return repainted(icons, told), told
+    labels = [(name, word) for word in WORDS for name in names if _is_taught(word, name)]
+    return in_palettes(icons, labels), labels
 
 
-def unshown(names: list[str]) -> Told:
+def untaught(names: list[str]) -> Labels:
     """The (name, palette) that are never taught, one a palette: what was understood of a palette shows there."""
-    listed = [[name for name in names if not _is_shown(word, name)] for word in WORDS]
+    listed = [[name for name in names if not _is_taught(word, name)] for word in WORDS]
     return [(others[_dice(word).integers(len(others))], word) for word, others in zip(WORDS, listed, strict=True)]
 
 
-def _is_shown(word: str, name: str) -> bool:
+def _is_taught(word: str, name: str) -> bool:
     return bool(_dice(word, name).random() < SHARE)
 
 
-def repainted(icons: dict[str, dict], told: Told) -> np.ndarray:
+def in_palettes(icons: dict[str, dict], labels: Labels) -> np.ndarray:
     """uint8 RGB (N, 64, 64, 3) of these names in these palettes."""
-    drawn = {name: draw(icons[name], EDGE * OVERDRAW) for name in dict(told)}
+    drawn = {name: draw(icons[name], EDGE * OVERDRAW) for name in dict(labels)}
     small = (EDGE, OVERDRAW, EDGE, OVERDRAW, 3)
-    pictures = [in_palette(drawn[name], word).reshape(small).astype(np.float32).mean((1, 3)) for name, word in told]
+    pictures = [in_palette(drawn[name], word).reshape(small).astype(np.float32).mean((1, 3)) for name, word in labels]
     return np.rint(np.stack(pictures)).astype(np.uint8)

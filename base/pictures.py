@@ -16,7 +16,7 @@ import torch
 from PIL import Image, ImageFilter
 
 from base.captions import full_caption
-from base.painted import painted, pipeline
+from base.sampling import pipeline, sample
 
 BUNDLED = Path(__file__).parents[1] / "sdlora" / "bundled"
 TRIGGER = "blueprint"
@@ -55,7 +55,7 @@ def make_set(base: Path, folder: Path, seed: int) -> None:
     """24 pictures and captions, replacing what `folder` holds."""
     styles = ["twemoji", "fluent", "noto"]
     prompts = [full_caption(name, styles[i % 3]) for i, name in enumerate(SUBJECTS)]
-    drawn = painted(pipeline(base), prompts, seed)
+    drawn = sample(pipeline(base), prompts, seed)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for name, picture in zip(SUBJECTS, drawn, strict=True):

@@ -41,8 +41,13 @@ def draw_set(icons: dict[str, dict], names: list[str], edge: int, kept: Path) ->
     return pictures
 
 
+def draw_exact(icons: dict[str, dict], names: list[str], edge: int) -> np.ndarray:
+    """uint8 RGB (N, edge, edge, 3) of these icons as they are, on white."""
+    return on_white(np.stack([draw(icons[name], edge) for name in names]))
+
+
 def on_white(rgba: np.ndarray) -> np.ndarray:
-    """uint8 RGBA (..., 4) -> uint8 RGB (..., 3) laid on white."""
+    """uint8 RGBA (..., 4) -> uint8 RGB (..., 3) composited on white."""
     colour = rgba[..., :3].astype(np.float32)
     cover = rgba[..., 3:].astype(np.float32) / 255
     return np.rint(colour * cover + 255 * (1 - cover)).astype(np.uint8)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from base.captions import full_caption
 from base.names import NAMES, TRAINING_SETS
-from base.painted import painted, pipeline
+from base.sampling import pipeline, sample
 
 PROMPTS, COLUMNS = 48, 16
 
@@ -32,7 +32,7 @@ def sample_sheet(base: Path, seed: int) -> tuple[Image.Image, list[str]]:
     names = [NAMES[i * len(NAMES) // PROMPTS] for i in range(PROMPTS)]
     rows = [names[i : i + COLUMNS] for i in range(0, PROMPTS, COLUMNS)]
     prompts = [full_caption(name, style) for row in rows for style in TRAINING_SETS for name in row]
-    return sheet(painted(pipeline(base), prompts, seed), COLUMNS), names
+    return sheet(sample(pipeline(base), prompts, seed), COLUMNS), names
 
 
 def main(argv: list[str] | None = None) -> None:

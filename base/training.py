@@ -72,7 +72,7 @@ def run_plan(run: Run, plan: Plan, loss_at: Callable[[int], Tensor], say: Callab
     passed, saved = 0.0, time.monotonic()
     stay = plan.minutes * 60 * (1 - plan.decay_share)
     decay_for = max(plan.minutes * 60 * plan.decay_share, 1e-9)
-    before, heard, since = run.seconds, 0.0, time.monotonic()
+    before, smoothed, since = run.seconds, 0.0, time.monotonic()
     while passed < plan.minutes * 60:
         begun = time.monotonic()
         if passed >= stay and not run.decay:
@@ -87,9 +87,9 @@ def run_plan(run: Run, plan: Plan, loss_at: Callable[[int], Tensor], say: Callab
         run.follow()
         passed += min(time.monotonic() - begun, LONGEST_STEP)
         run.seconds = before + passed
-        heard = loss.item() if not heard else 0.98 * heard + 0.02 * loss.item()
+        smoothed = loss.item() if not smoothed else 0.98 * smoothed + 0.02 * loss.item()
         if run.step % 100 == 0:
-            say(f"step {run.step}  loss {heard:.4f}  rate {rate:.5f}  {(time.monotonic() - since) / 100:.3f} s/step")
+            say(f"step {run.step}  loss {smoothed:.4f}  rate {rate:.5f}  {(time.monotonic() - since) / 100:.3f} s/step")
             since = time.monotonic()
         if time.monotonic() - saved > plan.save_every:
             run.save()

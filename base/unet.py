@@ -16,7 +16,7 @@ MOST_FOR_WORDS = 25.0
 LOW_NOISE_MORE = 1.3
 
 
-class Painter(nn.Module):
+class Denoiser(nn.Module):
     """Text encoder and UNet as one module, so that one optimizer and one state hold both."""
 
     def __init__(self, vocabulary: int, seed: int = 0):
@@ -24,7 +24,9 @@ class Painter(nn.Module):
         torch.manual_seed(seed)
         self.text = CLIPTextModel(text_config(vocabulary))
         for name, rms in {"token_embedding": 0.5, "position_embedding": 0.1}.items():
-            nn.init.normal_(self.text.get_parameter(_found(self.text, name)), std=rms)  # CLIP's 0.02 drowns the words
+            nn.init.normal_(
+                self.text.get_parameter(_parameter_name(self.text, name)), std=rms
+            )  # CLIP's 0.02 drowns the words
         self.unet = UNet2DConditionModel(
             sample_size=16,
             in_channels=4,
@@ -48,11 +50,11 @@ class Painter(nn.Module):
 
     def forward(self, x_t: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
         """Noise in x_t (B, 4, 16, 16) at t (B,), for tokens (B, 24)."""
-        told = self.text(tokens).last_hidden_state  # (B, 24, 192)
-        return self.unet(x_t, t, told).sample
+        labels = self.text(tokens).last_hidden_state  # (B, 24, 192)
+        return self.unet(x_t, t, labels).sample
 
 
-def _found(text: CLIPTextModel, name: str) -> str:
+def _parameter_name(text: CLIPTextModel, name: str) -> str:
     return next(n for n, _ in text.named_parameters() if name in n)
 
 
@@ -82,23 +84,23 @@ def noise_schedule() -> DDPMScheduler:
 
 
 def denoising_loss(
-    painter: Painter, x_0: Tensor, part: Tensor, tokens: Tensor, schedule: DDPMScheduler, dice: torch.Generator
+    denoiser: Denoiser, x_0: Tensor, part: Tensor, tokens: Tensor, schedule: DDPMScheduler, rng: torch.Generator
 ) -> Tensor:
     """Epsilon loss weighted by 1 + min(1 / SNR, 25), with t = 1000 (a + (b - a) u^1.3) for u spread evenly over the batch.
 
     `part` (B, 2) is a and b, the part of the schedule that a picture is shown in.
 
-    Two things must be heard. Words: noise so strong that only the caption could tell what to draw (t = 950, SNR 0.008)
+    Two things must be smoothed. Words: noise so strong that only the caption could tell what to draw (t = 950, SNR 0.008)
     adds next to nothing to a plain epsilon loss. Surfaces: they are settled where there is little noise, which
     min-SNR weights all but ignore (0.06 at SNR 100).
     """
     size = len(x_0)
-    noise = torch.randn(x_0.shape, generator=dice)
-    spread = (torch.rand(1, generator=dice) + torch.arange(size) / size) % 1  # stratified: a steadier loss
+    noise = torch.randn(x_0.shape, generator=rng)
+    spread = (torch.rand(1, generator=rng) + torch.arange(size) / size) % 1  # stratified: a steadier loss
     t = (torch.lerp(part[:, 0], part[:, 1], spread**LOW_NOISE_MORE) * 1000).long().clamp(max=999)
     x_t = schedule.add_noise(x_0, noise, t)
     with autocast():
-        guess = painter(x_t, t, tokens).float()
+        guess = denoiser(x_t, t, tokens).float()
     kept = schedule.alphas_cumprod[t]
     weight = 1 + ((1 - kept) / kept).clamp(max=MOST_FOR_WORDS)
     return ((guess - noise).square().mean((1, 2, 3)) * weight).mean()

@@ -44,7 +44,7 @@ def vae_loss(vae: AutoencoderKL, x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def reconstructed(vae: AutoencoderKL, x: Tensor) -> Tensor:
+def reconstruct(vae: AutoencoderKL, x: Tensor) -> Tensor:
     """Pictures x (B, 3, 64, 64) in -1..1 through the mean of the posterior and back, clamped."""
     done = [vae.decode(vae.encode(part).latent_dist.mean).sample for part in x.split(32)]
     return torch.cat(done).clamp(-1, 1)

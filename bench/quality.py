@@ -224,12 +224,12 @@ class Result:
 
 def two_inks(folder: Path) -> Path:
     """The subjects of the bundled set as the base draws them, printed in two inks on cream."""
-    from base.painted import painted, pipeline
     from base.pictures import BUNDLED, SUBJECTS
+    from base.sampling import pipeline, sample
 
     folder.mkdir()
     captions = [f"{name.replace('-', ' ')}, two ink print" for name in SUBJECTS]
-    drawn = painted(
+    drawn = sample(
         pipeline(BUNDLED / "emoji"), [f"{name.replace('-', ' ')}, twemoji style" for name in SUBJECTS], seed=5
     )
     for name, caption, picture in zip(SUBJECTS, captions, drawn, strict=True):

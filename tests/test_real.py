@@ -32,8 +32,8 @@ def emoji(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not shutil.which("npm"):
         pytest.skip("npm is not installed, so the published pictures cannot be fetched")
     from base.fetch import default_work
+    from base.holdout import evenly, fx_icons
     from base.render import draw, on_white
-    from base.unseen import evenly, fx_icons
 
     try:
         icons = fx_icons(default_work())

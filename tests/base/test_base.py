@@ -14,19 +14,19 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTokenizer
 
-from base.average import TRAINED, halfway
-from base.captions import ANYTHING, PLAIN, SETTLED, THREE_SETS, full_caption, varied_caption
-from base.kept import kept_latents
+from base.average import TRAINED, write_average
+from base.captions import ANYTHING, PLAIN, SETTLED, THREE_SETS, full_caption, vary_caption
+from base.filters import recolour
 from base.kinds import Kind, _picked, batch
+from base.latent_cache import cached_latents
 from base.muon import orthogonal
 from base.names import FURTHER_SETS, JUDGING_SETS, NAMES, TRAINING_SETS
 from base.palettes import WORDS as PALETTES
-from base.palettes import corners, in_palette, inks, palette_pictures, unshown
+from base.palettes import corners, in_palette, inks, palette_pictures, untaught
 from base.render import draw, on_white
+from base.style_filters import STYLES as FILTERED
+from base.style_filters import filtered_picture, names_for
 from base.tokenizer import POSITIONS, learn_tokenizer
-from base.treated import STYLES as TREATED
-from base.treated import shown_in, treated_picture
-from base.treatments import recoloured
 
 ROOT = Path(__file__).parents[2]
 BUNDLED = ROOT / "sdlora" / "bundled"
@@ -38,36 +38,36 @@ needs_base = pytest.mark.skipif(not (EMOJI / "model_index.json").exists(), reaso
 
 
 def test_captions_vary_and_keep_their_form() -> None:
-    dice = random.Random(0)
-    told = {varied_caption("red-apple", "noto", dice, THREE_SETS) for _ in range(400)}
-    assert told == {"", "noto style", "red apple, noto style"}
-    plain = {varied_caption("red-apple", "noto", dice, PLAIN) for _ in range(100)}
+    rng = random.Random(0)
+    labels = {vary_caption("red-apple", "noto", rng, THREE_SETS) for _ in range(400)}
+    assert labels == {"", "noto style", "red apple, noto style"}
+    plain = {vary_caption("red-apple", "noto", rng, PLAIN) for _ in range(100)}
     made_up = plain - {"red apple"}
     assert all(re.fullmatch(r"red apple, [a-z]{4,9} style", text) for text in made_up)
     assert 50 < len(made_up) < len(plain)
-    settled = {varied_caption("red-apple", "ink", dice, SETTLED) for _ in range(300)}
+    settled = {vary_caption("red-apple", "ink", rng, SETTLED) for _ in range(300)}
     assert settled == {"", "red apple, ink style"}
     assert full_caption("t-rex", "fluent") == "t rex, fluent style"
 
 
 def test_every_treated_style_looks_different_and_is_shown_on_half_of_the_names() -> None:
     icon = {"body": BODY, "left": 0, "top": 0, "width": 32, "height": 32}
-    pictures = {word: treated_picture(icon, style) for word, style in TREATED.items()}
+    pictures = {word: filtered_picture(icon, style) for word, style in FILTERED.items()}
     pictures["as it is"] = on_white(draw(icon, 64))
     for one, other in itertools.combinations(pictures, 2):
         assert np.abs(pictures[one].astype(int) - pictures[other]).mean() > 1, (one, other)
-    for word in TREATED:
-        assert 0.35 < len(shown_in(word, NAMES)) / len(NAMES) < 0.65
-        assert shown_in(word, NAMES) == shown_in(word, NAMES)
-    assert "blueprint" not in TREATED  # the demo's style stays unseen
-    assert {style.source for style in TREATED.values()} == set(TRAINING_SETS)
+    for word in FILTERED:
+        assert 0.35 < len(names_for(word, NAMES)) / len(NAMES) < 0.65
+        assert names_for(word, NAMES) == names_for(word, NAMES)
+    assert "blueprint" not in FILTERED  # the demo's style stays unseen
+    assert {style.source for style in FILTERED.values()} == set(TRAINING_SETS)
 
 
 def test_palettes_move_every_colour_and_leave_the_drawing() -> None:
     cube = np.stack(np.meshgrid(*[[0.0, 1.0]] * 3, indexing="ij"), -1)
     colours = np.random.default_rng(0).random((5, 7, 3))
-    assert np.allclose(recoloured(colours, cube), colours)
-    assert np.allclose(recoloured(cube[0], corners("harbor")), corners("harbor")[0])
+    assert np.allclose(recolour(colours, cube), colours)
+    assert np.allclose(recolour(cube[0], corners("harbor")), corners("harbor")[0])
     icon = {"body": BODY, "left": 0, "top": 0, "width": 32, "height": 32}
     drawn = draw(icon, 64)
     pictures = {word: in_palette(drawn, word) for word in PALETTES}
@@ -78,17 +78,17 @@ def test_palettes_move_every_colour_and_leave_the_drawing() -> None:
         inside = pictures[word][drawn[..., 3] == 255].reshape(-1, 3)
         assert inks(word) is None or len(np.unique(inside, axis=0)) <= len(inks(word))
     names = NAMES[:24]
-    shown, told = palette_pictures(dict.fromkeys(names, icon), names)
-    assert 0.28 < len(told) / (len(PALETTES) * len(names)) < 0.38
-    assert {word for _, word in told} == set(PALETTES)
-    assert len(shown) == len(told) == len(set(told))
-    assert [word for _, word in unshown(names)] == PALETTES
-    assert not set(unshown(names)) & set(told)
+    pictures, labels = palette_pictures(dict.fromkeys(names, icon), names)
+    assert 0.28 < len(labels) / (len(PALETTES) * len(names)) < 0.38
+    assert {word for _, word in labels} == set(PALETTES)
+    assert len(pictures) == len(labels) == len(set(labels))
+    assert [word for _, word in untaught(names)] == PALETTES
+    assert not set(untaught(names)) & set(labels)
 
 
 @needs_base
 def test_latents_are_drawn_once_for_the_same_encoder(tmp_path: Path) -> None:
-    from base.export import exported_vae
+    from base.export import load_vae
 
     drawn = []
 
@@ -96,25 +96,25 @@ def test_latents_are_drawn_once_for_the_same_encoder(tmp_path: Path) -> None:
         drawn.append(work)
         return torch.full((2, 4, 16, 16), float(len(drawn))), [("ant", "noto"), ("bus", "noto")]
 
-    vae = exported_vae(EMOJI)
-    first, again = kept_latents(some_latents, vae, tmp_path), kept_latents(some_latents, vae, tmp_path)
+    vae = load_vae(EMOJI)
+    first, again = cached_latents(some_latents, vae, tmp_path), cached_latents(some_latents, vae, tmp_path)
     assert torch.equal(first[0], again[0])
     assert first[1] == again[1] == [("ant", "noto"), ("bus", "noto")]
     assert len(drawn) == 1
     with torch.no_grad():
         vae.quant_conv.bias += 1
-    assert torch.equal(kept_latents(some_latents, vae, tmp_path)[0], torch.full((2, 4, 16, 16), 2.0))
+    assert torch.equal(cached_latents(some_latents, vae, tmp_path)[0], torch.full((2, 4, 16, 16), 2.0))
 
 
 @needs_base
 def test_an_exported_base_can_be_trained_on_from(tmp_path: Path) -> None:
-    from base.export import export, exported_vae, load_exported
+    from base.export import export, load_exported, load_vae
     from base.tokenizer import VOCABULARY
-    from base.unet import Painter
+    from base.unet import Denoiser
 
-    painter = Painter(VOCABULARY)
-    load_exported(painter, EMOJI)
-    export(exported_vae(EMOJI), painter, EMOJI / "tokenizer", tmp_path / "again")
+    denoiser = Denoiser(VOCABULARY)
+    load_exported(denoiser, EMOJI)
+    export(load_vae(EMOJI), denoiser, EMOJI / "tokenizer", tmp_path / "again")
     for part in ("unet/diffusion_pytorch_model", "text_encoder/model", "vae/diffusion_pytorch_model"):
         first, again = (load_file(folder / f"{part}.safetensors") for folder in (EMOJI, tmp_path / "again"))
         assert first.keys() == again.keys()
@@ -128,14 +128,14 @@ def test_the_base_half_way_between_two(tmp_path: Path) -> None:
             (folder / name).parent.mkdir(parents=True)
             save_file({layer: torch.full((2,), value).half()}, folder / name)
     (one / "model_index.json").write_text("{}")
-    halfway(one, two, tmp_path / "middle")
+    write_average(one, two, tmp_path / "middle")
     assert (tmp_path / "middle" / "model_index.json").read_text() == "{}"
     for name in TRAINED:
         mean = load_file(tmp_path / "middle" / name)["a"]
         assert mean.dtype == torch.float16
         assert mean.tolist() == [2.5, 2.5]
     with pytest.raises(SystemExit, match="do not have the same layers"):
-        halfway(one, other, tmp_path / "nowhere")
+        write_average(one, other, tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
 
 
@@ -151,17 +151,17 @@ def test_a_batch_follows_from_its_step_and_holds_every_kind() -> None:
     assert int(one.sum()) == 3
     assert torch.equal(part, torch.stack([torch.zeros(7), torch.where(one, 1.0, 0.5)], 1))
     assert batch(kinds, 4, 1)[1] != captions
-    shown = [n for step in range(7) for n in _picked(step, 5, 7, 1)]
-    assert all(sorted(shown[i : i + 7]) == list(range(7)) for i in range(0, 35, 7))  # every picture once a round
+    indices = [n for step in range(7) for n in _picked(step, 5, 7, 1)]
+    assert all(sorted(indices[i : i + 7]) == list(range(7)) for i in range(0, 35, 7))  # every picture once a round
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 72), (3, 72, 8), (2, 16, 16)])
 def test_muon_keeps_directions_and_makes_all_of_them_alike(shape: tuple[int, int, int]) -> None:
     torch.manual_seed(0)
     matrices = torch.randn(shape)
-    turned = orthogonal(matrices)
+    updates = orthogonal(matrices)
     u, _, v = torch.linalg.svd(matrices, full_matrices=False)
-    lengths = u.mT @ turned @ v.mT
+    lengths = u.mT @ updates @ v.mT
     assert (lengths.diagonal(dim1=1, dim2=2) - 1).abs().max() < 0.35  # the five steps leave them in 0.7 to 1.2
     assert (lengths - torch.diag_embed(lengths.diagonal(dim1=1, dim2=2))).abs().max() < 1e-3
 
@@ -180,20 +180,20 @@ def test_tokenizer_gives_back_what_it_was_given(tmp_path: Path) -> None:
 def test_judging_sets_are_not_trained_on() -> None:
     taught = TRAINING_SETS | FURTHER_SETS
     assert not {*taught, *taught.values()} & {*JUDGING_SETS, *JUDGING_SETS.values()}
-    words = [*taught, *TREATED, *PALETTES]
+    words = [*taught, *FILTERED, *PALETTES]
     assert len(set(words)) == len(words)
     for trains in (
         "build",
-        "drawn",
+        "dataset",
         "latents",
         "vae",
         "unet",
         "training",
         "augment",
-        "invented",
+        "synthetic",
         "captions",
-        "treated",
-        "treatments",
+        "style_filters",
+        "filters",
         "palettes",
         "kinds",
     ):
@@ -215,14 +215,14 @@ def test_states_are_replaced_whole(tmp_path: Path) -> None:
 
 def test_folding_the_mean_keeps_pictures_and_normalises_latents() -> None:
     from base.latents import normalise
-    from base.vae import new_vae, reconstructed
+    from base.vae import new_vae, reconstruct
 
     vae, x = new_vae().eval(), torch.randn(2, 3, 64, 64)
     with torch.no_grad():
-        latents, before = vae.encode(x).latent_dist.mean, reconstructed(vae, x)
+        latents, before = vae.encode(x).latent_dist.mean, reconstruct(vae, x)
         normalise(vae, latents)
         after = vae.encode(x).latent_dist.mean
-    assert torch.allclose(before, reconstructed(vae, x), atol=1e-4)
+    assert torch.allclose(before, reconstruct(vae, x), atol=1e-4)
     assert torch.allclose(after.mean((0, 2, 3)), torch.zeros(4), atol=1e-4)
     assert torch.allclose(after.std((0, 2, 3)), torch.ones(4), atol=1e-3)
 
@@ -238,11 +238,11 @@ def test_bundled_base_is_small_and_has_clip_layout() -> None:
 
 @needs_base
 def test_bundled_base_draws() -> None:
-    from base.painted import painted, pipeline
+    from base.sampling import pipeline, sample
 
     pipe = pipeline(EMOJI)
     assert pipe.vae_scale_factor == 4
-    picture = painted(pipe, ["red apple, noto style"])[0]
+    picture = sample(pipe, ["red apple, noto style"])[0]
     assert (picture.shape, picture.dtype) == ((64, 64, 3), np.uint8)
     assert picture.std() > 5  # something is there
 

@@ -9,24 +9,24 @@ from pathlib import Path
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from base.palettes import Told
+from base.palettes import Labels
 from base.state import load_state, save_state
 
-DRAWING = ("augment", "latents", "names", "palettes", "render", "treated", "treatments")
+DRAWING = ("augment", "filters", "latents", "names", "palettes", "render", "style_filters")
 """The modules whose text decides what is drawn."""
 
 
-def kept_latents(
-    make: Callable[[AutoencoderKL, Path], tuple[Tensor, Told]], vae: AutoencoderKL, work: Path
-) -> tuple[Tensor, Told]:
+def cached_latents(
+    make: Callable[[AutoencoderKL, Path], tuple[Tensor, Labels]], vae: AutoencoderKL, work: Path
+) -> tuple[Tensor, Labels]:
     """What `make(vae, work)` gives: (latents (N, 4, 16, 16), the (name, style) of each)."""
     path = work / "latents" / f"{make.__name__}-{_recipe(vae)}.safetensors"
     if path.exists():
         tensors, facts = load_state(path)
-        return tensors["latents"], [(name, style) for name, style in facts["told"]]
-    latents, told = make(vae, work)
-    save_state(path, {"latents": latents}, {"told": told})
-    return latents, told
+        return tensors["latents"], [(name, style) for name, style in facts["labels"]]
+    latents, labels = make(vae, work)
+    save_state(path, {"latents": latents}, {"labels": labels})
+    return latents, labels
 
 
 def _recipe(vae: AutoencoderKL) -> str:

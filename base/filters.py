@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageFilter
 
-Treatment = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Filter = Callable[[np.ndarray, np.ndarray], np.ndarray]
 WHITE = "#ffffff"
 
 
@@ -23,15 +23,15 @@ def grey(colour: np.ndarray) -> np.ndarray:  # (h, w, 1)
     return colour @ np.array([[0.299], [0.587], [0.114]], np.float32)
 
 
-def laid(colour: np.ndarray, cover: np.ndarray, ground: str = WHITE) -> np.ndarray:
+def composite(colour: np.ndarray, cover: np.ndarray, ground: str = WHITE) -> np.ndarray:
     return colour * cover + rgb(ground) * (1 - cover)
 
 
-def plain(ground: str = WHITE) -> Treatment:
-    return lambda colour, cover: laid(colour, cover, ground)
+def plain(ground: str = WHITE) -> Filter:
+    return lambda colour, cover: composite(colour, cover, ground)
 
 
-def toned(*codes: str, ground: str = WHITE) -> Treatment:
+def tone_ramp(*codes: str, ground: str = WHITE) -> Filter:
     """Brightness alone, as a ramp through these colours, darkest first."""
     ramp = np.stack([rgb(code) for code in codes])
 
@@ -39,34 +39,34 @@ def toned(*codes: str, ground: str = WHITE) -> Treatment:
         place = grey(colour)[..., 0] * (len(ramp) - 1)
         below = np.clip(place.astype(int), 0, len(ramp) - 2)
         share = (place - below)[..., None]
-        return laid(ramp[below] * (1 - share) + ramp[below + 1] * share, cover, ground)
+        return composite(ramp[below] * (1 - share) + ramp[below + 1] * share, cover, ground)
 
     return treat
 
 
-def inked(*codes: str, ground: str = WHITE) -> Treatment:
+def nearest_ink(*codes: str, ground: str = WHITE) -> Filter:
     """Every colour replaced by the nearest of these."""
     inks = np.stack([rgb(code) for code in codes])
 
     def treat(colour: np.ndarray, cover: np.ndarray) -> np.ndarray:
         far = ((colour[..., None, :] - inks) ** 2).sum(-1)
-        return laid(inks[far.argmin(-1)], cover, ground)
+        return composite(inks[far.argmin(-1)], cover, ground)
 
     return treat
 
 
-def stepped(*codes: str, ground: str = WHITE) -> Treatment:
+def posterise(*codes: str, ground: str = WHITE) -> Filter:
     """Brightness in equal steps, one colour each, darkest first."""
     inks = np.stack([rgb(code) for code in codes])
 
     def treat(colour: np.ndarray, cover: np.ndarray) -> np.ndarray:
         step = np.clip((grey(colour)[..., 0] * len(inks)).astype(int), 0, len(inks) - 1)
-        return laid(inks[step], cover, ground)
+        return composite(inks[step], cover, ground)
 
     return treat
 
 
-def recoloured(colour: np.ndarray, corners: np.ndarray) -> np.ndarray:
+def recolour(colour: np.ndarray, corners: np.ndarray) -> np.ndarray:
     """Colours (h, w, 3) with the corners of the colour cube moved, and every colour between them along with them.
 
     `corners` is (2, 2, 2, 3): what [red][green][blue], each 0 or 1, becomes.
@@ -78,32 +78,32 @@ def recoloured(colour: np.ndarray, corners: np.ndarray) -> np.ndarray:
     return done
 
 
-def mixed(code: str, share: float, ground: str = WHITE) -> Treatment:
+def tint(code: str, share: float, ground: str = WHITE) -> Filter:
     """Every colour moved towards one by `share`."""
-    return lambda colour, cover: laid(colour * (1 - share) + rgb(code) * share, cover, ground)
+    return lambda colour, cover: composite(colour * (1 - share) + rgb(code) * share, cover, ground)
 
 
-def multiplied(code: str, ground: str = WHITE) -> Treatment:
-    return lambda colour, cover: laid(colour * rgb(code), cover, ground)
+def multiply(code: str, ground: str = WHITE) -> Filter:
+    return lambda colour, cover: composite(colour * rgb(code), cover, ground)
 
 
-def saturated(by: float, ground: str = WHITE) -> Treatment:
+def saturate(by: float, ground: str = WHITE) -> Filter:
     """Colours further from grey (by > 1) or nearer to it."""
-    return lambda colour, cover: laid(np.clip(grey(colour) + (colour - grey(colour)) * by, 0, 1), cover, ground)
+    return lambda colour, cover: composite(np.clip(grey(colour) + (colour - grey(colour)) * by, 0, 1), cover, ground)
 
 
-def turned(ground: str = WHITE) -> Treatment:
+def rotate_channels(ground: str = WHITE) -> Filter:
     """Red to green to blue to red: everything in a wrong colour, the same one every time."""
-    return lambda colour, cover: laid(colour[..., [2, 0, 1]], cover, ground)
+    return lambda colour, cover: composite(colour[..., [2, 0, 1]], cover, ground)
 
 
-def faded(top: str, bottom: str) -> Treatment:
+def gradient_wash(top: str, bottom: str) -> Filter:
     """A wash over the drawing, from one colour at the top to another at the bottom."""
 
     def treat(colour: np.ndarray, cover: np.ndarray) -> np.ndarray:
         down = np.linspace(0, 1, len(colour), dtype=np.float32)[:, None, None]
         wash = rgb(top) * (1 - down) + rgb(bottom) * down
-        return laid(colour * 0.35 + wash * 0.65 * (0.4 + 0.6 * grey(colour)), cover)
+        return composite(colour * 0.35 + wash * 0.65 * (0.4 + 0.6 * grey(colour)), cover)
 
     return treat
 
@@ -116,46 +116,46 @@ def grown(cover: np.ndarray, share: float) -> np.ndarray:
     return np.asarray(softer, np.float32)[..., None] / 255
 
 
-def sticker(border: str, ground: str) -> Treatment:
+def sticker(border: str, ground: str) -> Filter:
     """Cut out with a broad border, on a coloured ground."""
 
     def treat(colour: np.ndarray, cover: np.ndarray) -> np.ndarray:
-        page = laid(np.broadcast_to(rgb(border), colour.shape), grown(cover, 0.035), ground)
+        page = composite(np.broadcast_to(rgb(border), colour.shape), grown(cover, 0.035), ground)
         return colour * cover + page * (1 - cover)
 
     return treat
 
 
-def shadowed(shade: str, right: float, down: float, ground: str = WHITE) -> Treatment:
+def drop_shadow(shade: str, right: float, down: float, ground: str = WHITE) -> Filter:
     """A hard shadow beside the drawing."""
 
     def treat(colour: np.ndarray, cover: np.ndarray) -> np.ndarray:
         edge = len(cover)
         moved = np.roll(cover, (round(down * edge), round(right * edge)), (0, 1))
-        page = laid(np.broadcast_to(rgb(shade), colour.shape), moved, ground)
+        page = composite(np.broadcast_to(rgb(shade), colour.shape), moved, ground)
         return colour * cover + page * (1 - cover)
 
     return treat
 
 
-def swollen(colour: np.ndarray, cover: np.ndarray) -> np.ndarray:
+def clay(colour: np.ndarray, cover: np.ndarray) -> np.ndarray:
     """Lit from above as if modelled: the edge falls into shade, the upper left shines."""
     mask = Image.fromarray(np.rint(cover[..., 0] * 255).astype(np.uint8))
     height = np.asarray(mask.filter(ImageFilter.GaussianBlur(len(cover) * 0.06)), np.float32) / 255
     dy, dx = np.gradient(height)
     light = np.clip((dx + dy) * len(cover) * 0.09, -0.5, 0.5)[..., None]
     lit = np.where(light > 0, colour + (1 - colour) * light, colour * (1 + light))
-    return laid(lit, cover)
+    return composite(lit, cover)
 
 
-def traced(line: str, ground: str, tint: float) -> Treatment:
+def trace_edges(line: str, ground: str, tint: float) -> Filter:
     """Lines where colours meet, on a ground; `tint` is how much of the colours stays."""
 
     def treat(colour: np.ndarray, cover: np.ndarray) -> np.ndarray:
-        dy, dx = np.gradient(laid(colour, cover), axis=(0, 1))
+        dy, dx = np.gradient(composite(colour, cover), axis=(0, 1))
         steep = np.sqrt(dx**2 + dy**2).max(-1, keepdims=True)
         drawn = np.clip(np.asarray(grown(np.clip(steep * 5, 0, 1), 0.008)), 0, 1)
-        page = laid(colour * tint + rgb(ground) * (1 - tint), cover, ground)
+        page = composite(colour * tint + rgb(ground) * (1 - tint), cover, ground)
         return page * (1 - drawn) + rgb(line) * drawn
 
     return treat

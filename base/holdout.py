@@ -1,4 +1,4 @@
-"""FxEmoji and OpenMoji under the names that the base knows: only for measuring, never for training."""
+"""FxEmoji under the names that the base knows: a set for measuring LoRAs, never trained on."""
 
 from __future__ import annotations
 
@@ -28,11 +28,6 @@ def fx_icons(work: Path) -> dict[str, dict]:
     swapped = {"cat-face", "dog-face", "mouse-face", "pig-face", "tiger-face"}  # the glued name is the face's
     assert all(theirs[n] != n.replace("-", "") for n in swapped if n in theirs)
     return {name: icons[their] for name, their in theirs.items() if their in icons}
-
-
-def openmoji_icons(work: Path) -> dict[str, dict]:
-    """All OpenMoji icons, without skin tones."""
-    return {n: icon for n, icon in icons_of("openmoji", work).items() if "skin-tone" not in n}
 
 
 def evenly(count: int, wanted: int) -> np.ndarray:

@@ -23,12 +23,12 @@ def pipeline(folder: Path, lora: Path | None = None, strength: float = 1.0) -> S
 
 
 @torch.no_grad()
-def painted(pipe: StableDiffusionPipeline, prompts: list[str], seed: int = 0, guidance: float = GUIDANCE) -> np.ndarray:
+def sample(pipe: StableDiffusionPipeline, prompts: list[str], seed: int = 0, guidance: float = GUIDANCE) -> np.ndarray:
     """uint8 RGB (N, 64, 64, 3), one a prompt; picture i has the seed `seed + i`, whatever its neighbours."""
     done = []
     for first in range(0, len(prompts), BATCH):
         part = prompts[first : first + BATCH]
-        dice = [torch.Generator().manual_seed(seed + first + i) for i in range(len(part))]
-        shown = pipe(part, num_inference_steps=STEPS, guidance_scale=guidance, generator=dice, output_type="np").images
-        done.append(np.rint(shown * 255).astype(np.uint8))
+        rng = [torch.Generator().manual_seed(seed + first + i) for i in range(len(part))]
+        images = pipe(part, num_inference_steps=STEPS, guidance_scale=guidance, generator=rng, output_type="np").images
+        done.append(np.rint(images * 255).astype(np.uint8))
     return np.concatenate(done)

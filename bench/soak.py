@@ -26,7 +26,7 @@ from typing import Any
 from bench.breaking import App, Breaking, relatives, workers
 from sdlora import config
 from sdlora.core.errors import BadInput
-from sdlora.core.safetensors_io.writer import data_of
+from sdlora.core.safetensors_io.writer import data_section
 from sdlora.data import import_pictures
 from sdlora.jobs import runner, store
 from sdlora.jobs.paths import JobPaths, Workspace
@@ -107,7 +107,7 @@ class Soak:
 
 def weights(paths: JobPaths) -> bytes | None:
     outcome = Outcome.read(paths)
-    return data_of((paths.folder / outcome.file).read_bytes()) if outcome and outcome.file else None
+    return data_section((paths.folder / outcome.file).read_bytes()) if outcome and outcome.file else None
 
 
 def unbroken(quiet: Soak) -> dict[int, bytes | None]:

@@ -114,9 +114,9 @@ def test_killed_seen_and_resumed_to_the_same_bytes(place: Workspace, dataset: Da
 
 def weights_of(paths: JobPaths, outcome: Outcome) -> bytes:
     """The file's data without its header, in which the two jobs' names and times differ."""
-    from sdlora.core.safetensors_io.writer import data_of
+    from sdlora.core.safetensors_io.writer import data_section
 
-    return data_of((paths.folder / outcome.file).read_bytes())
+    return data_section((paths.folder / outcome.file).read_bytes())
 
 
 def test_stopped_by_the_page_and_by_sigterm(place: Workspace, dataset: Dataset, tiny_base: Path) -> None:

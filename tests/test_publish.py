@@ -68,7 +68,7 @@ def test_the_file_says_what_other_programs_look_for(job: JobPaths) -> None:
     file = job.folder / outcome.file
     found = header(file)
     assert hashlib.sha256(file.read_bytes()).hexdigest() == outcome.sha256
-    data = hashlib.sha256(writer.data_of(file.read_bytes())).hexdigest()
+    data = hashlib.sha256(writer.data_section(file.read_bytes())).hexdigest()
     assert (found["sshs_model_hash"], found["modelspec.hash_sha256"]) == (data, f"0x{data}")
     expected = {
         "ss_base_model_version": "sd_v1",

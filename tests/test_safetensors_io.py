@@ -1,8 +1,9 @@
-"""A base's weights without a second copy in memory: the same numbers as the library reads."""
+"""Safetensors on disk: every number format read as the library reads it, headers that are not trusted, a base loaded without a second copy."""
 
 from __future__ import annotations
 
 import shutil
+import struct
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
 from sdlora.core.errors import BadInput, BaseUnusable
+from sdlora.core.safetensors_io import writer
+from sdlora.core.safetensors_io.dtypes import FORMATS, file_dtype, torch_dtype
+from sdlora.core.safetensors_io.header import MAX_STRUCTURE, read_header, scalars
 from sdlora.core.safetensors_io.reader import load_as_dtype
 from sdlora.models import load
 from sdlora.models.bases import resolve_base
@@ -58,3 +62,48 @@ def test_other_layouts_are_left_to_diffusers(tiny_base: Path, tmp_path: Path) ->
         load_as_dtype(base / FILE, lambda name: torch.float32)
     with pytest.raises(BaseUnusable):
         load_base(resolve_base(str(base)), "fp32")
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.bfloat16, torch.float16, torch.int8])
+def test_every_value_of_a_format_is_read_as_torch_reads_it(tmp_path: Path, dtype: torch.dtype) -> None:
+    """As single numbers without torch (an alpha), and as a tensor in another dtype (a base in fp8)."""
+    one_of_each = torch.arange(256, dtype=torch.uint8).view(torch.int8).repeat_interleave(dtype.itemsize).view(dtype)
+    tensors = {f"{n:03d}": one_of_each[n].clone() for n in range(256)} | {"all": one_of_each}
+    path = tmp_path / "x.safetensors"
+    writer.write(path, tensors)
+    assert torch.equal(load_file(path)["all"].view(torch.uint8), one_of_each.view(torch.uint8))
+    header, _, start = read_header(path)
+    expected = one_of_each.double()
+    found = torch.tensor(scalars(path, header, start, [f"{n:03d}" for n in range(256)]), dtype=torch.float64)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
+    if dtype.is_floating_point:
+        loaded = load_as_dtype(path, lambda name: torch.float64)["all"]
+        torch.testing.assert_close(loaded, expected, rtol=0, atol=0, equal_nan=True)
+
+
+def test_one_table_names_every_format() -> None:
+    for name, number_format in FORMATS.items():
+        if number_format.torch:
+            dtype = torch_dtype(name)
+            assert (file_dtype(dtype), dtype.itemsize) == (name, number_format.bytes)
+    assert [torch_dtype(label) for label in ("fp32", "fp16", "bf16")] == [torch.float32, torch.float16, torch.bfloat16]
+
+
+def test_a_large_cover_picture_is_no_reason_to_refuse_but_a_large_structure_is(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    cover = 'escaped \\" quote, ' * (MAX_STRUCTURE // 18)
+    writer.write(path, {"x": torch.ones(2)}, {"ssmd_cover_images": cover})
+    assert read_header(path)[1] == {"ssmd_cover_images": cover}
+    text = b"[" * (MAX_STRUCTURE + 1)
+    path.write_bytes(struct.pack("<Q", len(text)) + text)
+    with pytest.raises(BadInput, match="longer than 25 MB") as refused:
+        read_header(path)
+    assert "ヘッダーが 25 MB を超えています。" in refused.value.text.ja
+
+
+@pytest.mark.parametrize("name", ["x.pt", "x.safetensors"])
+def test_a_pickle_is_named(tmp_path: Path, name: str) -> None:
+    torch.save({"a": torch.ones(2)}, tmp_path / name)
+    with pytest.raises(BadInput, match="a pickle, which can run code") as refused:
+        read_header(tmp_path / name)
+    assert "コードが実行される" in refused.value.text.ja

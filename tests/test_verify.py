@@ -123,13 +123,13 @@ def test_ejected_means_gone(tiny_base: Path) -> None:
 
 
 def test_a_run_whose_file_is_wrong_fails(tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    finished = run_module.finished
+    write_final = run_module.write_final
 
     def badly(*args: object) -> Path:
-        file = finished(*args)  # type: ignore[arg-type]
+        file = write_final(*args)  # type: ignore[arg-type]
         save_file(alpha_is_the_rank(load_file(file)) | {}, file)
         return file
 
-    monkeypatch.setattr(run_module, "finished", badly)
+    monkeypatch.setattr(run_module, "write_final", badly)
     with pytest.raises(Unloadable, match="not what was trained"):
         Trained(tmp_path, tiny_base, **{"lora.alpha": 1.0, "train.steps": 2, "sample.steps": 1})()

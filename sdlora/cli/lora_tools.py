@@ -109,9 +109,9 @@ def extract(
 ) -> None:
     """Turn the difference of two models into a LoRA."""
     os.environ |= child_environment()  # before torch loads OpenMP
+    from sdlora.core.safetensors_io.dtypes import torch_dtype
     from sdlora.lora_files import write
     from sdlora.lora_files.extract import extract as difference
-    from sdlora.lora_files.layers import DTYPES
     from sdlora.models.bases import resolve_base
     from sdlora.models.load import local_path
     from sdlora.models.weights import family_and_prediction, open_weights
@@ -125,7 +125,7 @@ def extract(
         "ss_output_name": out.stem,
         "modelspec.prediction_type": "v" if prediction == "v_prediction" else "epsilon",
     }
-    lora = replace(found.lora.cast(DTYPES[dtype]), family=family, metadata=said)
+    lora = replace(found.lora.cast(torch_dtype(dtype)), family=family, metadata=said)
     _say(write.write_lora(out, lora, "kohya"), as_json, energy=found.energy)
 
 
@@ -185,9 +185,9 @@ def _named(lora: Lora, out: Path) -> dict[str, str]:
 
 
 def _dtype(lora: Lora, wanted: Dtype) -> torch.dtype:
-    from sdlora.lora_files.layers import DTYPES
+    from sdlora.core.safetensors_io.dtypes import torch_dtype
 
-    return lora.layers[0].down.dtype if wanted == "keep" else DTYPES[wanted]
+    return lora.layers[0].down.dtype if wanted == "keep" else torch_dtype(wanted)
 
 
 def _say(written: Path, as_json: bool, **more: float) -> None:

@@ -16,11 +16,11 @@ from sdlora.adapters.layer_names import Key, parse
 from sdlora.adapters.spec import Part
 from sdlora.core.errors import BadInput
 from sdlora.core.files import sha256_of
-from sdlora.core.safetensors_io.header import count, read_header, scalars
+from sdlora.core.safetensors_io.dtypes import FORMATS
+from sdlora.core.safetensors_io.header import read_header, scalars
 from sdlora.core.text import Text
 from sdlora.lora_files import lycoris
 
-_DTYPES = {"F32": "fp32", "F16": "fp16", "BF16": "bf16"}
 _PEFT_FILE = "adapter_model.safetensors"
 _DIFFUSERS_FILE = "pytorch_lora_weights.safetensors"
 
@@ -153,8 +153,8 @@ def _inspection(
         rank=Counter(ranks).most_common(1)[0][0] if ranks else 0,
         alpha=_alpha(path, header, start, metadata, config),
         targets=dict(sorted(Counter(_layer_kind(p, where) for p, where, _ in places).items())),
-        parameters=sum(count(header[name]["shape"]) for name in weights),
-        dtype=_DTYPES.get(Counter(header[n]["dtype"] for n in weights).most_common(1)[0][0], "mixed"),
+        parameters=sum(math.prod(header[name]["shape"]) for name in weights),
+        dtype=FORMATS[Counter(header[n]["dtype"] for n in weights).most_common(1)[0][0]].label or "mixed",
         sha256="",
         metadata=metadata,
     )

@@ -15,8 +15,9 @@ from sdlora.adapters.spec import PLAIN
 from sdlora.core.errors import BadInput
 from sdlora.core.files import write_bytes
 from sdlora.core.safetensors_io import writer
+from sdlora.core.safetensors_io.dtypes import torch_dtype
 from sdlora.core.text import Text
-from sdlora.lora_files.layers import DTYPES, Layer, Lora, refuse_not_finite, refuse_tensors, sort_layers
+from sdlora.lora_files.layers import Layer, Lora, refuse_not_finite, refuse_tensors, sort_layers
 from sdlora.lora_files.metadata import RunMetadata, lycoris_metadata, metadata
 from sdlora.lora_files.read import read_lora
 from sdlora.lora_files.write import kohya_bytes, serialize
@@ -55,10 +56,10 @@ def write(path: Path, adapters: Adapters, family: str, about: RunMetadata, dtype
 def to_bytes(adapters: Adapters, family: str, about: RunMetadata, dtype: str) -> bytes:
     """The file's bytes. Raises as `write` does."""
     if adapters.config.kind in PLAIN:
-        lora = to_lora(adapters, family).cast(DTYPES[dtype])
+        lora = to_lora(adapters, family).cast(torch_dtype(dtype))
         refuse_not_finite(lora.layers)
         return kohya_bytes(Lora(lora.layers, family, metadata(about)))
-    tensors = file_tensors.tensors_of(adapters, family, DTYPES[dtype])
+    tensors = file_tensors.tensors_of(adapters, family, torch_dtype(dtype))
     refuse_tensors(tensors)
     return serialize(tensors, metadata(about) | lycoris_metadata(adapters.config))
 

@@ -13,8 +13,6 @@ from sdlora.adapters.spec import Part
 from sdlora.core.errors import Diverged
 from sdlora.core.text import Text
 
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-
 
 @dataclass(frozen=True)
 class Layer:

@@ -131,4 +131,4 @@ def _number(value: float) -> float:
 def serialize(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
     """The file's bytes, with the hashes of its own data in the header."""
     data, trained = writer.data_bytes(tensors), {k: v for k, v in metadata.items() if k.startswith("ss_")}
-    return writer.head_bytes(tensors, with_hashes(metadata, data, writer.head_bytes(tensors, trained))) + data
+    return writer.header_bytes(tensors, with_hashes(metadata, data, writer.header_bytes(tensors, trained))) + data

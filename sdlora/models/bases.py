@@ -6,14 +6,14 @@ import hashlib
 import json
 import os
 import re
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
 
-from sdlora.core.errors import BaseUnusable
+from sdlora.core.errors import BadInput, BaseUnusable
+from sdlora.core.safetensors_io.header import tensor_shapes
 from sdlora.core.text import Text
 from sdlora.families.spec import Part, detect_family, get_family
 from sdlora.models.checkpoint import configs, diffusers_shapes, read_checkpoint
@@ -204,6 +204,8 @@ def facts(base: BaseRef) -> BaseFacts | None:
             resolution=native_resolution(unet, vae),
             shapes={part: _shapes(base.path, part) for part in family.parts},
         )
+    except BadInput as error:
+        raise BaseUnusable(error.text) from None
     except (OSError, ValueError, KeyError) as error:
         raise BaseUnusable(
             Text(f"The base {base.name} cannot be read: {error}", f"基礎モデル {base.name} を読み込めません: {error}")
@@ -230,8 +232,5 @@ def _shapes(folder: Path, part: str) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {}
     for path in weight_files(folder):
         if path.parent.name == part:
-            with open(path, "rb") as file:
-                (length,) = struct.unpack("<Q", file.read(8))
-                header = json.loads(file.read(min(length, 64 << 20)))
-            shapes |= {k: tuple(v["shape"]) for k, v in header.items() if k != "__metadata__"}
+            shapes |= tensor_shapes(path)
     return shapes

@@ -14,6 +14,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 
 from sdlora.core.errors import BadInput, BaseUnusable
 from sdlora.core.files import read_json
+from sdlora.core.safetensors_io.dtypes import torch_dtype
 from sdlora.core.safetensors_io.reader import load_as_dtype
 from sdlora.core.text import Text
 from sdlora.families.spec import FamilySpec, Part, detect_family, get_family
@@ -24,7 +25,6 @@ from sdlora.models.tokenizer import find_tokenizer
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 SMALL = 100_000_000  # parameters of a UNet
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # What a base consists of on the hub; everything else there (pickles, single-file copies) is never fetched.
 _PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
 _WANTED = ["*.json", "*.txt", *(f"{part}/*.safetensors" for part in _PARTS), "tokenizer/*", "tokenizer_2/*"]
@@ -76,7 +76,7 @@ def resolve_dtype(precision: Precision, device: torch.device, unet_parameters: i
     On a CPU a small base is computed in fp32: measured on 17 M parameters, bf16 is no faster there (0.29 s a step both).
     """
     if precision != "auto":
-        return _DTYPES[precision]
+        return torch_dtype(precision)
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     if device.type == "cpu" and unet_parameters > SMALL:

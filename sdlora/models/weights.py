@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sdlora.core.errors import BadInput
 from sdlora.core.files import read_json, write_json
-from sdlora.core.safetensors_io.streamed import write_streamed
+from sdlora.core.safetensors_io.writer import write_streamed
 from sdlora.core.text import Text
 from sdlora.models import checkpoint, checkpoint_modules
 from sdlora.models.bases import weight_files

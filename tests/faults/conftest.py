@@ -17,7 +17,7 @@ import pytest
 from sdlora import config
 from sdlora.core import events
 from sdlora.core.environment import child_environment
-from sdlora.core.safetensors_io.writer import data_of
+from sdlora.core.safetensors_io.writer import data_section
 from sdlora.data import Dataset, import_pictures
 from sdlora.jobs import store
 from sdlora.jobs.paths import JobPaths, Workspace
@@ -126,7 +126,7 @@ def result(paths: JobPaths) -> bytes:
     """The weights of the chosen file: all of it but the header, where two jobs differ by name and time."""
     outcome = outcome_of(paths)
     assert outcome.status == "done"
-    return data_of((paths.folder / outcome.file).read_bytes())
+    return data_section((paths.folder / outcome.file).read_bytes())
 
 
 def outcome_of(paths: JobPaths) -> Outcome:

@@ -30,6 +30,8 @@ def test_more_steps_from_where_it_ended(zygote: Zygote, job: MakeJob, place: Wor
     assert result(short) == before, "the old one stays"
     zygote.run(whole)
     last = "step-000015.safetensors"
-    from sdlora.core.safetensors_io.writer import data_of
+    from sdlora.core.safetensors_io.writer import data_section
 
-    assert data_of((longer.checkpoints / last).read_bytes()) == data_of((whole.checkpoints / last).read_bytes())
+    assert data_section((longer.checkpoints / last).read_bytes()) == data_section(
+        (whole.checkpoints / last).read_bytes()
+    )

@@ -1,1 +1,1 @@
-"""Safetensors files on disk: headers without torch, tensors read in the wanted dtype, bytes that depend on content alone."""
+"""Safetensors files on disk: one table of number formats, one header reader, one header writer; bytes depend on content alone."""

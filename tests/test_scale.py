@@ -87,14 +87,14 @@ def add_jobs(place: Workspace, model: JobSpec, count: int) -> list[JobSpec]:
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if all folders had been left alone for a while."""
     monkeypatch.setattr(job_list, "SETTLED_NS", -1)
-    monkeypatch.setattr(job_list, "LOOK_SECONDS", 600.0)
+    monkeypatch.setattr(job_list, "SCAN_SECONDS", 600.0)
 
 
 def test_an_event_and_a_pass_of_the_queue_open_no_more_files_for_more_jobs(
     place: Workspace, running: JobSpec, settled: None
 ) -> None:
     site = Site(place, Media(place.root), Previews(place.previews), EventCache(), JobList(place))
-    page, queue = Page(site, "en"), Queue(place, site.job_list)
+    page, queue = Page(site, "en"), Queue(place, shared=site.job_list)
     counts = []
     for more in (10, 90):
         add_jobs(place, running, more)
@@ -104,7 +104,7 @@ def test_an_event_and_a_pass_of_the_queue_open_no_more_files_for_more_jobs(
     assert counts[0] == counts[1]
 
 
-def test_the_overview_says_what_the_folders_say(place: Workspace, running: JobSpec, settled: None) -> None:
+def test_the_job_list_says_what_the_folders_say(place: Workspace, running: JobSpec, settled: None) -> None:
     seen = JobList(place)
     assert seen.jobs() == runner.jobs(place)
     queued, done = add_jobs(place, running, 2)

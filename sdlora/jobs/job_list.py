@@ -1,4 +1,4 @@
-"""All jobs as they stand, for whoever asks again and again: a job is read again only where its folder has changed."""
+"""A cached list of all jobs for processes that poll: a job is read again only when its folder has changed."""
 
 from __future__ import annotations
 
@@ -6,46 +6,56 @@ import hashlib
 import os
 import threading
 import time
+from dataclasses import dataclass
 
 from sdlora.jobs import runner
 from sdlora.jobs.paths import Workspace
 from sdlora.jobs.runner import Job
 
-LOOK_SECONDS = 0.5  # between two looks at all folders, however many pages ask
-SETTLED_NS = (
-    2_000_000_000  # a folder that changed later than this ago may change once more within one tick of its clock
-)
+SCAN_SECONDS = 0.5  # between scans of all folders, however many pages poll
+SETTLED_NS = 2_000_000_000  # a younger mtime is not trusted: the folder may change again within one tick of its clock
+
+
+@dataclass(frozen=True)
+class _CachedJob:
+    """A job with the mtime of its folder; `settled` = the same mtime will mean the same content."""
+
+    mtime_ns: int
+    settled: bool
+    job: Job
 
 
 class JobList:
-    """One for each process that watches a workspace.
+    """One per process and workspace.
 
-    Every change of a job's status leaves a mark in its folder (log, outcome) and so changes the folder's time; only a worker
-    that ends, however it ends, may leave none: what runs is looked at each time.
+    Every change of a job's status creates or removes a file in its folder (log, outcome) and so changes the folder's mtime. Only
+    the end of a worker may leave no trace: the status of running jobs is read each time.
     """
 
     def __init__(self, workspace: Workspace):
         self.workspace = workspace
-        self.version = ""  # another one whenever a job has come, gone or changed
+        self.version = ""  # changes whenever a job is added, removed or changed
         self._lock = threading.Lock()
-        self._seen: dict[str, tuple[int, bool, Job]] = {}  # folder -> its time, whether that can be relied on, the job
+        self._cache: dict[str, _CachedJob] = {}  # by folder name
         self._jobs: list[Job] = []
-        self._added = 0  # the time of the folder of all jobs
-        self._looked = float("-inf")
+        self._root_mtime_ns = 0  # of the folder of all jobs
+        self._scanned = float("-inf")  # monotonic seconds
 
     def jobs(self) -> list[Job]:
-        """All jobs, newest first, as they were half a second ago at most. One that was just made or deleted is seen at once."""
+        """All jobs, newest first, at most half a second old; added, deleted and ended ones are seen at once."""
         with self._lock:
-            if time.monotonic() - self._looked > LOOK_SECONDS or self._time() != self._added or self._running_changed():
-                self._look()
+            stale = time.monotonic() - self._scanned > SCAN_SECONDS
+            if stale or self._read_root_mtime() != self._root_mtime_ns or self._running_changed():
+                self._scan()
             return self._jobs
 
     def jobs_now(self) -> list[Job]:
+        """The same without any delay."""
         with self._lock:
-            self._look()
+            self._scan()
             return self._jobs
 
-    def _time(self) -> int:
+    def _read_root_mtime(self) -> int:
         try:
             return os.stat(self.workspace.jobs).st_mtime_ns
         except FileNotFoundError:
@@ -55,26 +65,30 @@ class JobList:
         running = (job for job in self._jobs if job.running)
         return any(runner.status(self.workspace.job(job.spec.id)) != job.status for job in running)
 
-    def _look(self) -> None:
-        self._looked, self._added = time.monotonic(), self._time()
-        before, self._seen = self._seen, {}
-        for name, changed in self._folders():
-            known = before.get(name)
-            if known and known[:2] == (changed, True) and not known[2].running:
-                self._seen[name] = known
-            elif job := runner.read_job(self.workspace, name, known[2].spec if known else None):
-                self._seen[name] = (changed, abs(time.time_ns() - changed) > SETTLED_NS, job)
-        if {n: (c, j) for n, (c, _, j) in self._seen.items()} != {n: (c, j) for n, (c, _, j) in before.items()}:
-            states = sorted((name, changed, job.status) for name, (changed, _, job) in self._seen.items())
+    def _scan(self) -> None:
+        self._scanned, self._root_mtime_ns = time.monotonic(), self._read_root_mtime()
+        before, self._cache = self._cache, {}
+        for name, mtime_ns in self._folders():
+            cached = before.get(name)
+            if cached and cached.settled and cached.mtime_ns == mtime_ns and not cached.job.running:
+                self._cache[name] = cached
+            elif job := runner.read_job(self.workspace, name, cached.job.spec if cached else None):
+                self._cache[name] = _CachedJob(mtime_ns, abs(time.time_ns() - mtime_ns) > SETTLED_NS, job)
+        if _content(self._cache) != _content(before):
+            states = sorted((name, cached.mtime_ns, cached.job.status) for name, cached in self._cache.items())
             self.version = hashlib.sha256(repr(states).encode()).hexdigest()
-            self._jobs = runner.with_queue_positions([job for _, _, job in self._seen.values()])
+            self._jobs = runner.with_queue_positions([cached.job for cached in self._cache.values()])
 
     def _folders(self) -> list[tuple[str, int]]:
-        """Name and time of each; those that go meanwhile are left out."""
-        found = []
-        for entry in os.scandir(self.workspace.jobs) if self._added else ():
+        """Name and mtime of each job's folder; one that disappears meanwhile is left out."""
+        folders = []
+        for entry in os.scandir(self.workspace.jobs) if self._root_mtime_ns else ():
             try:
-                found.append((entry.name, entry.stat().st_mtime_ns))
+                folders.append((entry.name, entry.stat().st_mtime_ns))
             except OSError:
                 continue
-        return [(name, changed) for name, changed in found if not name.startswith(".")]
+        return [(name, mtime_ns) for name, mtime_ns in folders if not name.startswith(".")]
+
+
+def _content(cache: dict[str, _CachedJob]) -> dict[str, tuple[int, Job]]:
+    return {name: (cached.mtime_ns, cached.job) for name, cached in cache.items()}

@@ -1,4 +1,4 @@
-"""Where everything lies: the workspace and one job's folder, and which ids may name a folder at all."""
+"""Paths: the workspace, a job's folder, and which ids may name a folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,79}")
 
 
 def checked_id(text: str) -> str:
-    """`text` if it can be an id. Ids come from browsers and command lines: nothing else may become part of a path.
+    """Return `text` if it is a valid id. Ids come from browsers and command lines and become parts of paths.
 
     Raises:
         BadInput: anything but lower-case letters, digits and dashes.
@@ -26,7 +26,7 @@ def checked_id(text: str) -> str:
 
 @dataclass(frozen=True)
 class Workspace:
-    """The folder that holds all data sets, jobs and pictures of one installation."""
+    """The root folder of one installation: data sets, jobs, previews, caches."""
 
     root: Path
 
@@ -98,7 +98,7 @@ class JobPaths:
         return self.folder / ".lock"
 
     @property
-    def node(self) -> Path:  # on_ray: where the worker runs
+    def node(self) -> Path:  # the Ray launcher: where the worker runs
         return self.folder / "node.json"
 
     @property
@@ -134,9 +134,9 @@ class JobPaths:
         return self.folder / "outcome.json"
 
     @property
-    def name(self) -> Path:  # library: another name than the job's own
+    def name(self) -> Path:  # library: a name other than the job's own
         return self.folder / "library.json"
 
     def saved_step(self) -> int:
-        """Where resuming would go on, by the newest state's name; 0 where there is none."""
+        """The step of the newest saved state, where resuming would continue; 0 where there is none."""
         return max((int(p.name.removeprefix("step-")) for p in self.state.glob("step-*")), default=0)

@@ -1,4 +1,4 @@
-"""Start, stop, resume and watch jobs. Nothing is remembered: every answer is read off the job's folder."""
+"""Start, stop, resume and list jobs. Stateless: every answer is derived from the job's folder."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class Job:
     status: Status
     queue_position: int
     outcome: Outcome | None = None
-    saved: int = 0  # where a queued one will begin
-    node: str = ""  # of a cluster, where it runs or ran last; empty for this machine
+    saved: int = 0  # of a queued job: the step it will begin at
+    node: str = ""  # of a cluster, where it runs or ran last; "" = this machine
 
     @property
     def running(self) -> bool:
@@ -54,12 +54,12 @@ class Job:
 
     @property
     def gpu_lost(self) -> bool:
-        """Every other job would be lost on it too: the queue waits until somebody resumes or deletes this one."""
+        """The GPU is gone, for other jobs too: the queue waits until a person resumes or deletes this one."""
         return self.status == "paused" and self.outcome is not None and self.outcome.exit_code == DeviceLost.exit_code
 
 
 def read_job(workspace: Workspace, name: str, spec: JobSpec | None = None) -> Job | None:
-    """The job in a folder of this name, without its queue position; None where none can be read. `spec` saves reading it again."""
+    """The job in the folder `name`, without its queue position; None where it cannot be read. A known `spec` is not read again."""
     paths = JobPaths(workspace.jobs / name)
     try:
         spec = spec or JobSpec.read(paths)
@@ -71,10 +71,10 @@ def read_job(workspace: Workspace, name: str, spec: JobSpec | None = None) -> Jo
         return None
 
 
-def with_queue_positions(found: Iterable[Job]) -> list[Job]:
+def with_queue_positions(jobs: Iterable[Job]) -> list[Job]:
     """Newest first; queued jobs are numbered from 1, the oldest first."""
     positions = itertools.count(1)
-    oldest_first = sorted(found, key=lambda job: (job.spec.created, job.spec.id))
+    oldest_first = sorted(jobs, key=lambda job: (job.spec.created, job.spec.id))
     return [replace(j, queue_position=next(positions)) if j.status == "queued" else j for j in oldest_first][::-1]
 
 
@@ -117,16 +117,16 @@ def start(paths: JobPaths, launcher: Launcher | None = None) -> bool:
 
 
 def node(paths: JobPaths) -> str:
-    """Name and address of the cluster's node that runs the job, or ran it last; empty for this machine."""
+    """Name and address of the cluster's node that runs the job, or ran it last; "" = this machine."""
     try:
-        said = read_json(paths.node)
+        node = read_json(paths.node)
     except FileNotFoundError:
         return ""
-    return f"{said['name']} ({said['address']})"
+    return f"{node['name']} ({node['address']})"
 
 
 def stop(paths: JobPaths) -> None:
-    """Ask a running worker to finish its step, save and leave; a queued job is taken out of the queue.
+    """Ask a running worker to finish its step, save and exit; take a queued job out of the queue.
 
     Raises:
         BadInput: the job has ended already.
@@ -142,7 +142,7 @@ def stop(paths: JobPaths) -> None:
 
 
 def resume(paths: JobPaths) -> None:
-    """Put a job that has ended before its time back into the queue. Its last state decides where it goes on.
+    """Put an unfinished job back into the queue; it continues from its last saved state.
 
     Raises:
         BadInput: it is running, queued or done.
@@ -154,18 +154,18 @@ def resume(paths: JobPaths) -> None:
                 Text(f"The job cannot be resumed (it is {state}).", f"ジョブは再開できません(状態: {state})。")
             )
         paths.stop.unlink(missing_ok=True)
-        if paths.log.exists():  # what each attempt came to is told by the logs' names
+        if paths.log.exists():  # the renamed logs record how far each attempt came, see `attempts_without_progress`
             paths.log.rename(paths.folder / f"log-{attempts(paths):02d}-to-{paths.saved_step()}.txt")
         paths.outcome.unlink(missing_ok=True)
 
 
 def attempts(paths: JobPaths) -> int:
-    """How often a worker was started for this job."""
+    """Number of workers started for this job so far."""
     return len(list(paths.folder.glob("log*.txt")))
 
 
 def attempts_without_progress(paths: JobPaths) -> int:
-    """How many attempts in a row, the present one included, have ended at the step that is saved now."""
+    """Number of consecutive attempts, the current one included, that ended at the step that is saved now."""
     ends = [int(p.stem.split("-to-")[1]) for p in sorted(paths.folder.glob("log-*-to-*.txt"))]
     count = 1
     while ends and ends.pop() == paths.saved_step():

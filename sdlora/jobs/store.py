@@ -1,4 +1,4 @@
-"""Jobs on disk: create, find, list, delete."""
+"""Job folders: create, extend, look up, list, delete."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from sdlora.jobs.paths import JobPaths, Workspace
 from sdlora.jobs.spec import JobSpec
 from sdlora.models.bases import fingerprint, resolve_base
 
-OPEN_OF_ONE, OPEN_OF_ALL = 8, 1_000  # jobs that have not ended: of one user, and where there is no file of users
+MAX_OPEN_PER_USER, MAX_OPEN = 8, 1_000  # unfinished jobs: of one user, and of an installation without users
 LOCK_TIMEOUT = 30.0  # seconds that a new job waits for others to be created
-_VERSIONED = ("torch", "diffusers", "transformers", "peft", "safetensors")
+_PACKAGES = ("torch", "diffusers", "transformers", "peft", "safetensors")
 
 
 def create(
@@ -56,22 +56,22 @@ def create(
             )
         )
     base = resolve_base(settings.model.base)
-    found = fingerprint(base.path) if base.path else ""
-    wanted = file_name(name or settings.data.trigger or dataset.name)
-    with _changing(workspace):
-        others = _others(workspace)
-        twin = _twin(others, dataset, settings, name)
-        if twin and twin.owner == owner:
-            return twin
-        _check_open(others, owner)
+    base_fingerprint = fingerprint(base.path) if base.path else ""
+    wanted_name = file_name(name or settings.data.trigger or dataset.name)
+    with _exclusive(workspace):
+        others = _read_headers(workspace)
+        duplicate = _recent_duplicate(others, dataset, settings, name)
+        if duplicate and duplicate.owner == owner:
+            return duplicate
+        _check_open_jobs(others, owner)
         spec = JobSpec(
             id=new_id(),
-            name=unique(wanted, {s.name for s in others}),
-            created=_now(others),
+            name=unique_name(wanted_name, {other.name for other in others}),
+            created=_created_after(others),
             preset=preset,
             dataset=dataset.id,
             base=base.source,
-            base_fingerprint=found,
+            base_fingerprint=base_fingerprint,
             settings=settings,
             versions=versions(),
             owner=owner,
@@ -80,31 +80,31 @@ def create(
         return spec
 
 
-def _check_open(others: Sequence[_Other], owner: str) -> None:
-    """Nobody fills the queue that others wait in."""
-    own = [s for s in others if s.owner == owner and not s.paths.outcome.exists()]
-    most = OPEN_OF_ONE if owner else OPEN_OF_ALL
-    if len(own) >= most:
+def _check_open_jobs(others: Sequence[_JobHeader], owner: str) -> None:
+    """Keep one user from filling the shared queue."""
+    own = [other for other in others if other.owner == owner and not other.paths.outcome.exists()]
+    limit = MAX_OPEN_PER_USER if owner else MAX_OPEN
+    if len(own) >= limit:
         raise BadInput(
             Text(
-                f"{len(own)} jobs wait or run already; {most} is the most. Wait for one to end, or stop one.",
-                f"待機中または実行中のジョブがすでに {len(own)} 件あります(上限 {most} 件)。終了を待つか、停止してください。",
+                f"{len(own)} jobs wait or run already; {limit} is the most. Wait for one to end, or stop one.",
+                f"待機中または実行中のジョブがすでに {len(own)} 件あります(上限 {limit} 件)。終了を待つか、停止してください。",
             )
         )
 
 
 @contextmanager
-def _changing(workspace: Workspace) -> Iterator[None]:
-    """One at a time: a double click is seen as one, and no name is given twice."""
+def _exclusive(workspace: Workspace) -> Iterator[None]:
+    """Hold the queue's lock, so that a double click makes one job and no name is given twice."""
     workspace.make()
     with hold(workspace.lock, LOCK_TIMEOUT):
         yield
 
 
 def clear_leftovers(workspace: Workspace) -> None:
-    """Remove what killed processes left half made or half deleted: jobs, data sets, pictures."""
-    with hold(workspace.lock, LOCK_TIMEOUT) as mine:
-        for folder in workspace.jobs.glob(".*") if mine else ():
+    """Remove the temporary folders and files of killed processes: jobs, data sets, pictures."""
+    with hold(workspace.lock, LOCK_TIMEOUT) as acquired:
+        for folder in workspace.jobs.glob(".*") if acquired else ():
             shutil.rmtree(folder, ignore_errors=True)
     clear_datasets(workspace.datasets)
     for picture in workspace.previews.glob(".*"):
@@ -112,9 +112,9 @@ def clear_leftovers(workspace: Workspace) -> None:
 
 
 def extend(workspace: Workspace, id: str, steps: int, owner: str = "") -> JobSpec:
-    """A new job that trains `steps` more from where a finished or stopped one ended, with its optimizer as it was.
+    """Create a job that continues an ended one for `steps` more, with its optimizer state.
 
-    The old job stays as it is; its checkpoints stand in the new one too, so that the best of all is chosen.
+    The old job stays as it is; its checkpoints are linked into the new one, so that the best of all is chosen.
 
     Raises:
         BadInput: no such job, it has not ended, or it saved no state.
@@ -136,14 +136,14 @@ def extend(workspace: Workspace, id: str, steps: int, owner: str = "") -> JobSpe
             "train.save_every": train.save_every or -(-train.steps // 10),
         }
     )
-    with _changing(workspace):
-        others = _others(workspace)
-        _check_open(others, owner)
-        more = replace(
+    with _exclusive(workspace):
+        others = _read_headers(workspace)
+        _check_open_jobs(others, owner)
+        longer = replace(
             spec,
             id=new_id(),
-            name=unique(spec.name, {s.name for s in others}),
-            created=_now(others),
+            name=unique_name(spec.name, {other.name for other in others}),
+            created=_created_after(others),
             settings=settings,
             versions=versions(),
             owner=owner,
@@ -151,12 +151,12 @@ def extend(workspace: Workspace, id: str, steps: int, owner: str = "") -> JobSpe
             parent_step=reached,
         )
         start = old.start if old.start.exists() else None
-        _build(workspace.job(more.id), more, open_dataset(old.dataset), start, old)
-        return more
+        _build(workspace.job(longer.id), longer, open_dataset(old.dataset), start, old)
+        return longer
 
 
-def _inherit(old: JobPaths, new: JobPaths) -> None:
-    """Link an ended job's last state and its checkpoints."""
+def _link_results(old: JobPaths, new: JobPaths) -> None:
+    """Hard-link an ended job's last state and its checkpoints into a new one."""
     state = f"step-{old.saved_step():06d}"
     for source, target in ((old.state / state, new.state / state), (old.checkpoints, new.checkpoints)):
         target.mkdir(parents=True)
@@ -168,33 +168,33 @@ def new_id() -> str:
     return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
 
 
-def _now(others: Sequence[_Other]) -> float:
-    """Unix time, but after every job there is: the queue's order must not turn when the clock jumps back."""
-    return max([time.time(), *(s.created + 1e-3 for s in others)])
+def _created_after(others: Sequence[_JobHeader]) -> float:
+    """Unix time, but later than every existing job: the queue's order must survive a clock that is set back."""
+    return max([time.time(), *(other.created + 1e-3 for other in others)])
 
 
 def _build(
     final: JobPaths, spec: JobSpec, dataset: Dataset, start: Path | None = None, old: JobPaths | None = None
 ) -> None:
-    """Make a job's folder beside and rename it, so that nobody ever sees half a job. What `old` ended with is linked into it."""
-    building = JobPaths(final.folder.with_name(f".{spec.id}.new"))
-    building.folder.mkdir(parents=True)
+    """Fill a temporary folder and rename it to `final`, so that no reader sees half a job. `old`: link its results into it."""
+    temporary = JobPaths(final.folder.with_name(f".{spec.id}.new"))
+    temporary.folder.mkdir(parents=True)
     try:
-        copy_dataset(dataset, building.dataset)
+        copy_dataset(dataset, temporary.dataset)
         if start:
-            shutil.copyfile(start, building.start)
+            shutil.copyfile(start, temporary.start)
         if old:
-            _inherit(old, building)
-        spec.write(building)
-        building.folder.rename(final.folder)
+            _link_results(old, temporary)
+        spec.write(temporary)
+        temporary.folder.rename(final.folder)
         sync_folder(final.folder.parent)
     except BaseException:
-        shutil.rmtree(building.folder, ignore_errors=True)
+        shutil.rmtree(temporary.folder, ignore_errors=True)
         raise
 
 
-def _twin(others: Sequence[_Other], dataset: Dataset, settings: Config, name: str) -> JobSpec | None:
-    """A double click makes one job."""
+def _recent_duplicate(others: Sequence[_JobHeader], dataset: Dataset, settings: Config, name: str) -> JobSpec | None:
+    """An equal job that was created less than 5 seconds ago, by a double click."""
     now = time.time()
     for other in others:
         if other.dataset == dataset.id and 0 <= now - other.created < 5 and (not name or other.name == file_name(name)):
@@ -206,8 +206,8 @@ def _twin(others: Sequence[_Other], dataset: Dataset, settings: Config, name: st
 
 
 @dataclass(frozen=True)
-class _Other:
-    """What a new job has to know of one that is there: its settings, which take the most to read, only of a likely twin."""
+class _JobHeader:
+    """The cheap part of an existing job's `job.json`: validating its settings takes longer than all the rest."""
 
     paths: JobPaths
     name: str
@@ -216,26 +216,26 @@ class _Other:
     dataset: str
 
 
-def _others(workspace: Workspace) -> list[_Other]:
-    found = []
+def _read_headers(workspace: Workspace) -> list[_JobHeader]:
+    headers = []
     for folder in workspace.jobs.glob("[!.]*"):
         with suppress(OSError, ValueError, KeyError, TypeError):
-            said = read_json(JobPaths(folder).job)
-            fields = (said["name"], float(said["created"]), said.get("owner", ""), said["dataset"])
-            found.append(_Other(JobPaths(folder), *fields))
-    return found
+            spec = read_json(JobPaths(folder).job)
+            fields = (spec["name"], float(spec["created"]), spec.get("owner", ""), spec["dataset"])
+            headers.append(_JobHeader(JobPaths(folder), *fields))
+    return headers
 
 
 def list_specs(workspace: Workspace) -> list[JobSpec]:
     """All jobs that can be read, oldest first."""
-    found = []
+    specs = []
     for folder in workspace.jobs.iterdir() if workspace.jobs.is_dir() else ():
         if not folder.name.startswith("."):
             try:
-                found.append(JobSpec.read(JobPaths(folder)))
+                specs.append(JobSpec.read(JobPaths(folder)))
             except (OSError, ValueError, KeyError, TypeError, BadInput):
                 continue
-    return sorted(found, key=lambda s: (s.created, s.id))
+    return sorted(specs, key=lambda s: (s.created, s.id))
 
 
 def get_spec(workspace: Workspace, id: str) -> JobSpec:
@@ -255,27 +255,27 @@ def delete(workspace: Workspace, id: str) -> None:
     paths = workspace.job(get_spec(workspace, id).id)
     if is_held(paths.lock):
         raise BadInput(Text("The job is running. Stop it first.", "ジョブは実行中です。先に停止してください。"))
-    hidden = paths.folder.with_name(f".{id}.deleted")
-    paths.folder.rename(hidden)
-    shutil.rmtree(hidden, ignore_errors=True)
+    doomed = paths.folder.with_name(f".{id}.deleted")
+    paths.folder.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
 
 
 def file_name(wanted: str) -> str:
-    """A name that every file system and prompt syntax takes: letters of any script, digits, `-` and `_`."""
+    """Reduce a name to what every file system and prompt syntax accepts: letters of any script, digits, `-` and `_`."""
     text = re.sub(r"[^\w-]+", "-", unicodedata.normalize("NFC", wanted)).strip("-_")[:60]
     return text or "lora"
 
 
-def unique(name: str, taken: set[str]) -> str:
+def unique_name(name: str, taken: set[str]) -> str:
     if name not in taken:
         return name
     return next(f"{name}-{n}" for n in range(2, len(taken) + 3) if f"{name}-{n}" not in taken)
 
 
 def versions() -> dict[str, str]:
-    """What decides the bytes of a result, as it is now."""
+    """Versions of Python and of the packages that decide the bytes of a result."""
     found = {"sdlora": __version__, "python": platform.python_version()}
-    for package in _VERSIONED:
+    for package in _PACKAGES:
         try:
             found[package] = version(package)
         except PackageNotFoundError:

@@ -201,7 +201,7 @@ def new_entry(
     """An entry that nothing lies in yet."""
     taken = {e.name for e in list_entries(workspace)}
     id = f"{_OURS}{store.new_id()}"
-    name = store.unique(store.file_name(name), taken)
+    name = store.unique_name(store.file_name(name), taken)
     file = folder(workspace) / id / f"{name}.safetensors"  # in it, programs will find this name too
     return LibraryEntry(id, name, time.time(), origin, file, of, base)
 

@@ -160,7 +160,7 @@ def test_one_more_edit_reads_no_set_and_no_picture_again(place: Workspace) -> No
 def test_latents_that_do_not_fit_into_memory_are_read_again(tmp_path: Path, tiny_base: Path, monkeypatch: Any) -> None:
     vae = AutoencoderKL.from_pretrained(tiny_base, subfolder="vae")
     drawn = sorted(draw_pictures(tmp_path / "pictures", 4).glob("*.png"))
-    shown = [latents.Picture(file, file.stem, 64, 64, "") for file in drawn]
+    shown = [latents.CaptionedImage(file, file.stem, 64, 64, "") for file in drawn]
     cache = latents.Cache(tmp_path / "cache", "vae")
 
     def encoded() -> latents.Latents:

@@ -152,17 +152,17 @@ def by_timestep(run: Run) -> Iterator[None]:
 
     def predict(t: Trainer, x_t: torch.Tensor, levels: torch.Tensor, samples: Any) -> torch.Tensor:
         nonlocal now
-        now = levels / trainer.diffusion.timesteps
+        now = levels / trainer.objective.timesteps
         return plain(t, x_t, levels, samples)
 
-    plain = batches._predict
+    plain = batches.predict
     hooks = [
         module.register_forward_hook(masked)
         for layers in trainer.adapters.parts.values()
         for layer in layers.values()
         for module in layer.lora_A.values()  # type: ignore[attr-defined, unused-ignore]
     ]
-    with mock.patch.object(batches, "_predict", predict):
+    with mock.patch.object(batches, "predict", predict):
         yield
     for hook in hooks:
         hook.remove()

@@ -56,7 +56,7 @@ class Whole:
         wanted = re.compile(pattern(part, self.config.targets))
         return {path: layer for path, layer in model.named_modules() if wanted.fullmatch(path)}
 
-    def matrices(self) -> dict[str, nn.Parameter]:
+    def named_parameters(self) -> dict[str, nn.Parameter]:
         found = {(part, path): layer.weight for part, layers in self.parts.items() for path, layer in layers.items()}
         return {f"{part}.{path}": weight for (part, path), weight in found.items() if isinstance(weight, nn.Parameter)}
 
@@ -87,12 +87,12 @@ def measure(root: Path, rank: int, rate: float, steps: int) -> tuple[int, dict[i
     folders = Folders(root, root / "state", root / "checkpoints", root / "samples", root / "cache")
     told: list[Event] = []
     base = load(request)
-    latents = encode(request, base, folders)
+    training_set = encode(request, base, folders)
     if rank:
-        run = prepare(request, base, latents, folders, told.append)
+        run = prepare(request, base, training_set, folders, told.append)
     else:
         with mock.patch("sdlora.train.setup.inject", Whole):
-            run = prepare(request, base, latents, folders, told.append)
+            run = prepare(request, base, training_set, folders, told.append)
     evaluator, evaluations = run.evaluator, dict[int, Evaluation]()
     assert evaluator is not None
 

@@ -90,8 +90,8 @@ def measure_training(root: Path, count: int, cached: int) -> Row:
     from sdlora.models.bases import resolve_base
     from sdlora.models.load import load_base
     from sdlora.train import latents as module
+    from sdlora.train.batches import BatchSampler
     from sdlora.train.rng import draw
-    from sdlora.train.sampler import BatchSampler
     from sdlora.train.setup import Folders, Request, encode
 
     torch.set_num_threads(1)
@@ -99,36 +99,39 @@ def measure_training(root: Path, count: int, cached: int) -> Row:
     dataset = open_dataset(folder)
     ref = resolve_base("emoji")
     base = load_base(ref, "fp32")
-    shown = [module.Picture(dataset.path(i), i.sha256, i.width, i.height, i.caption) for i in dataset.items[:cached]]
+    images = [
+        module.CaptionedImage(dataset.path(i), i.sha256, i.width, i.height, i.caption) for i in dataset.items[:cached]
+    ]
     settings = config.from_values({"model.base": "emoji", "train.batch_size": BATCH})
-    request = Request("scale", 0.0, ref, "", settings, shown, {})
+    request = Request("scale", 0.0, ref, "", settings, images, {})
     folders = Folders(*[root / "run"] * 4, root / "cache")
 
-    def all_of(latents: module.Latents) -> module.Latents:
-        for _ in latents:
-            pass
-        return latents
+    def all_made() -> Sequence[module.TrainingItem]:
+        items = encode(request, base, folders).items
+        for item in items:
+            item.latent()
+        return items
 
-    first, _ = timed(lambda: all_of(encode(request, base, folders)))
-    again, kept = timed(lambda: all_of(encode(request, base, folders)))
+    first, _ = timed(all_made)
+    again, kept = timed(all_made)
     module.MEMORY_CACHE_BYTES = 0
-    read = encode(request, base, folders)
+    read = encode(request, base, folders).items
     # Latents of the first pictures stand for those of all: the order is that of the whole set.
-    shapes = [kept.shapes[k % len(shown)] for k in range(count)]
-    ordering, order = timed(lambda: BatchSampler(shapes, BATCH, 0))
-    epoch, _ = timed(lambda: order.batch(0))
+    shapes = [kept[k % len(kept)].shape for k in range(count)]
+    ordering, sampler = timed(lambda: BatchSampler(shapes, BATCH, 0))
+    epoch, _ = timed(lambda: sampler.batch(0))
 
-    def step(latents: module.Latents, number: int) -> None:
-        pictures = [latents[k % len(shown)] for k in order.batch(number)]
-        draws = [draw(number * BATCH + k, tuple(x.plain.shape), 1000, 0) for k, x in enumerate(pictures)]
-        torch.stack([x.plain + d.noise for x, d in zip(pictures, draws, strict=True)])
+    def step(items: Sequence[module.TrainingItem], number: int) -> None:
+        latents = [items[k % len(items)].latent().plain for k in sampler.batch(number)]
+        draws = [draw(number * BATCH + k, tuple(x.shape), 1000, 0) for k, x in enumerate(latents)]
+        torch.stack([x + d.noise for x, d in zip(latents, draws, strict=True)])
 
     numbers = iter(range(2 * STEPS))
-    in_memory, _ = timed(lambda: step(kept, next(numbers) % order.batches_per_epoch), STEPS)
-    from_disk, _ = timed(lambda: step(read, next(numbers) % order.batches_per_epoch), STEPS)
+    in_memory, _ = timed(lambda: step(kept, next(numbers) % sampler.batches_per_epoch), STEPS)
+    from_disk, _ = timed(lambda: step(read, next(numbers) % sampler.batches_per_epoch), STEPS)
     return {
-        "latents for the first time, ms a picture": first * 1e3 / len(shown),
-        "latents from the cache, ms a picture": again * 1e3 / len(shown),
+        "latents for the first time, ms a picture": first * 1e3 / len(kept),
+        "latents from the cache, ms a picture": again * 1e3 / len(kept),
         "order of an epoch, µs a picture": (ordering + epoch) * 1e6 / count,
         "data of a step, latents in memory, ms": in_memory * 1e3,
         "data of a step, latents from the cache, ms": from_disk * 1e3,

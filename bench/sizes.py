@@ -25,9 +25,9 @@ from sdlora.core.events import Event, Stepped
 from sdlora.families.spec import FAMILIES
 from sdlora.models.bases import BaseRef
 from sdlora.models.load import Base, default_device
-from sdlora.train.latents import CaptionedImage, Latent, encode
+from sdlora.train.latents import CaptionedImage, Latent, TrainingItem, encode
 from sdlora.train.loop import train
-from sdlora.train.setup import Folders, Request, Run, prepare
+from sdlora.train.setup import Folders, Request, Run, TrainingSet, prepare
 from tests.tiny import make_tokenizer
 
 PICTURES = 4
@@ -115,12 +115,17 @@ def random_base(family: str, folder: Path) -> Base:
     )
 
 
+def random_item(image: CaptionedImage, x: torch.Tensor) -> TrainingItem:
+    side = image.width
+    latent = Latent(x, x.flip(-1), (side, side, 0, 0, side, side))
+    return TrainingItem(image, image.caption, (side, side), tuple(x.shape), lambda: latent)
+
+
 def ready(family: str, side: int, steps: int, rank: int, folder: Path) -> Run:
     base = random_base(family, folder)
     pictures = [CaptionedImage(folder / f"{k}.png", "", side, side, f"picture {k}") for k in range(PICTURES)]
     pixels = torch.rand(PICTURES, 3, side, side) * 2 - 1
-    encoded = [encode(base.vae, p[None])[0] for p in pixels]
-    latents = [Latent(x, x.flip(-1), (side, side, 0, 0, side, side)) for x in encoded]
+    items = [random_item(image, encode(base.vae, p[None])[0]) for image, p in zip(pictures, pixels, strict=True)]
     settings = config.from_values(
         {
             "train.steps": steps,
@@ -134,7 +139,7 @@ def ready(family: str, side: int, steps: int, rank: int, folder: Path) -> Run:
     base.unet.enable_gradient_checkpointing()
     request = Request("random", 0.0, BaseRef("random", "random", folder), "", settings, pictures, {})
     folders = Folders(*[folder] * 5)
-    return prepare(request, base, latents, folders, lambda event: None)
+    return prepare(request, base, TrainingSet(items), folders, lambda event: None)
 
 
 def main() -> None:

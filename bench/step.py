@@ -10,6 +10,7 @@ import argparse
 import json
 import resource
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,9 +22,9 @@ from sdlora.adapters.spec import AdapterConfig
 from sdlora.families.spec import FAMILIES
 from sdlora.models.load import Base, default_device, resolve_dtype
 from sdlora.models.prompt import Embedding
-from sdlora.train.latents import Latent
+from sdlora.train.latents import CaptionedImage, Latent, TrainingItem
 from sdlora.train.loop import train
-from sdlora.train.trainer import Trainer, TrainingSet
+from sdlora.train.trainer import Trainer
 
 PICTURES, LATENT, TEXT = 24, (4, 32, 32), (77, 768)  # 256 px
 
@@ -59,15 +60,19 @@ def base_around(unet: UNet2DConditionModel, dtype: torch.dtype) -> Base:
     )
 
 
+def random_item(caption: str) -> TrainingItem:
+    latent = Latent(torch.randn(LATENT), torch.randn(LATENT), (256, 256, 0, 0, 256, 256))
+    image = CaptionedImage(Path(caption), caption, 256, 256, caption)
+    return TrainingItem(image, caption, (256, 256), LATENT, lambda: latent)
+
+
 def ours(unet: UNet2DConditionModel, dtype: torch.dtype, steps: int) -> list[float]:
     """Seconds of each step of the real training loop."""
     adapters = inject({"unet": unet}, AdapterConfig(16, 16.0, "attention"), seed=0)
-    latents = [Latent(torch.randn(LATENT), torch.randn(LATENT), (256, 256, 0, 0, 256, 256)) for _ in range(PICTURES)]
+    items = [random_item(str(k)) for k in range(PICTURES)]
     texts = {c: Embedding(torch.randn(TEXT).to(dtype), None) for c in ["", *map(str, range(PICTURES))]}
     settings = config.from_values({"train.steps": steps, "train.unet_lr": 1e-4})
-    trainer = Trainer(
-        base_around(unet, dtype), adapters, TrainingSet(latents, [*map(str, range(PICTURES))], [], texts), settings
-    )
+    trainer = Trainer(base_around(unet, dtype), adapters, items, texts, settings)
     unet.train()
     times: list[float] = []
     train(trainer, lambda event: times.append(event.seconds), lambda: False, lambda step: None)  # type: ignore[union-attr]

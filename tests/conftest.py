@@ -14,7 +14,7 @@ from playwright.sync_api import Browser
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Begun first: at the end they would run alone.
-LONGEST = ("test_real.py", "test_many.py", "test_ray.py")
+LONGEST = ("test_real.py", "test_distributed.py", "test_ray.py")
 
 COLOURS = ["red", "green", "blue", "orange", "purple", "black", "teal", "brown", "gold", "pink"]
 

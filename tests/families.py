@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import copy
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from sdlora import config
+from sdlora.data.captions import without_trigger
 from sdlora.models.bases import resolve_base
 from sdlora.models.load import Base, load_base
-from sdlora.train.latents import CaptionedImage, Latent, Latents
+from sdlora.train.latents import CaptionedImage, Latent, TrainingItem
 from sdlora.train.loop import train
-from sdlora.train.setup import Folders, Request, Run, prepare
-from sdlora.train.snapshot import capture, restore
-from sdlora.train.state import State
+from sdlora.train.resume import State, capture, restore
+from sdlora.train.setup import Folders, Request, Run, TrainingSet, prepare
 from tests.layouts import make_folder
 
 FAMILIES = ("sd1", "sd2", "sdxl")
@@ -49,26 +49,33 @@ def base_of(family: str, root: Path) -> Base:
     return copy.deepcopy(_loaded(folder_of(family, root)))
 
 
+def _same(latent: Latent) -> Latent:
+    return latent
+
+
 def ready(family: str, root: Path, out: Path, **changes: Any) -> Run:
     """A run just before its first step: four random latents, everything else as `sdlora.train.setup` makes it."""
-    g = torch.Generator().manual_seed(3)
+    settings, g = config.from_values({**SETTINGS, **changes}), torch.Generator().manual_seed(3)
     shapes = [(4, 8, 8), (4, 8, 8), (4, 8, 12), (4, 8, 12)]
-    latents = [
-        Latent(torch.randn(s, generator=g), torch.randn(s, generator=g), (64, 64, 0, 0, 2 * s[1], 2 * s[2]))
-        for s in shapes
-    ]
-    pictures = [CaptionedImage(out / f"{k}.png", "", 2 * s[2], 2 * s[1], f"red disc {k}") for k, s in enumerate(shapes)]
+    items = []
+    for k, shape in enumerate(shapes):
+        height, width = 2 * shape[1], 2 * shape[2]
+        image = CaptionedImage(out / f"{k}.png", "", width, height, f"red disc {k}")
+        plain, flipped = torch.randn(shape, generator=g), torch.randn(shape, generator=g)
+        latent = Latent(plain, flipped, (64, 64, 0, 0, height, width))
+        prior = without_trigger(image.caption, settings.data.trigger, settings.data.class_prompt)
+        items.append(TrainingItem(image, prior, (width, height), shape, partial(_same, latent)))
     request = Request(
         name="disc",
         created=1_700_000_000.0,
         base=resolve_base(str(folder_of(family, root))),
         base_fingerprint="",
-        settings=config.from_values({**SETTINGS, **changes}),
-        pictures=pictures,
+        settings=settings,
+        pictures=[item.image for item in items],
         versions={},
     )
     folders = Folders(out, out / "state", out / "checkpoints", out / "samples", out / "cache")
-    return prepare(request, base_of(family, root), Latents(shapes, latents.__getitem__), folders, lambda event: None)
+    return prepare(request, base_of(family, root), TrainingSet(items), folders, lambda event: None)
 
 
 def steps(run: Run) -> dict[int, State]:

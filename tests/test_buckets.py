@@ -39,10 +39,10 @@ def test_three_hundred_pictures_of_forty_sizes(
     seen: Counter[int] = Counter()
     losses = loop.batch_losses
 
-    def counted(trainer: Any, shown: dict[int, int]) -> Any:
-        seen.update(shown.values())
-        assert len({trainer.pictures.latents[n].plain.shape for n in shown.values()}) == 1
-        return losses(trainer, shown)
+    def counted(trainer: Any, batch: dict[int, int]) -> Any:
+        seen.update(batch.values())
+        assert len({trainer.items[n].latent().plain.shape for n in batch.values()}) == 1
+        return losses(trainer, batch)
 
     monkeypatch.setattr(loop, "batch_losses", counted)
     monkeypatch.setattr(run_module, "MIN_STEPS", 10_000)

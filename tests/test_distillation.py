@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from sdlora.train.batches import Sample, sample_losses
-from sdlora.train.loop import gradient
+from sdlora.train.colour_augmentation import match_colours
+from sdlora.train.loop import backward
 from sdlora.train.objective import Diffusion, loss_per_sample
-from sdlora.train.recolour import match_colours
 from sdlora.train.rng import draw
 from sdlora.train.setup import Run
 from tests.families import ready
@@ -26,9 +26,10 @@ def layouts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def asked(run: Run, timestep: int, distill_weight: float) -> Sample:
-    latent = run.trainer.pictures.latents[0]
+    item = run.trainer.items[0]
+    latent = item.latent()
     d = replace(draw(3, tuple(latent.plain.shape), 1000, 0), timestep=timestep)
-    return Sample(latent.plain, latent.sizes, run.trainer.pictures.captions[0], d, distill_weight=distill_weight)
+    return Sample(latent.plain, latent.sizes, item.caption, d, distill_weight=distill_weight)
 
 
 def test_shapes_are_held_where_noise_hides_them() -> None:
@@ -76,8 +77,8 @@ def test_an_untrained_lora_is_off_by_colour_alone(layouts: Path, tmp_path: Path,
     t, diffusion, sample = torch.tensor([900]), run.trainer.objective, asked(run, 900, 1.0)
     x_0, noise = sample.x_0[None], sample.draw.noise[None]
     x_t = diffusion.add_noise(x_0, noise, t)
-    assert run.trainer.pictures.texts is not None
-    states = run.trainer.pictures.texts[sample.caption].states[None]
+    assert run.trainer.text_cache is not None
+    states = run.trainer.text_cache[sample.caption].states[None]
     with torch.no_grad():
         answer = run.trainer.base.unet(x_t, t, encoder_hidden_states=states, return_dict=False)[0]
     wanted = diffusion.target_for_x0(match_colours(x_0, diffusion.predict_x0(x_t, answer, t)), x_t, t)
@@ -103,7 +104,7 @@ def test_a_batch_in_pieces_asks_the_same(layouts: Path, tmp_path: Path) -> None:
         ]
         assert 0 < sum(h > 0 for h in held) < 4
         run.trainer.micro_batches = pieces
-        gradient(run.trainer, 0, lambda number: [0, 1, 0, 1])
+        backward(run.trainer, 0, [[0, 1, 0, 1]])
         found.append(
             {n: p.grad.clone() for n, p in run.trainer.adapters.named_parameters().items() if p.grad is not None}
         )

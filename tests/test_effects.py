@@ -20,8 +20,8 @@ from sdlora.config.inactive import faults
 from sdlora.core.errors import BadInput, Unmoved
 from sdlora.core.events import Sampled, Saved
 from sdlora.data.captions import with_trigger
-from sdlora.train import state
-from sdlora.train.captions import tag_orders
+from sdlora.train import resume
+from sdlora.train.batches import tag_orders
 from sdlora.train.loop import train
 from sdlora.train.rng import draw
 from sdlora.train.setup import encode, load, prepare
@@ -152,7 +152,7 @@ def sampled(tmp_path: Path, weights: Callable[..., str], whole: Trained) -> None
 
 
 def stated(tmp_path: Path, weights: Callable[..., str], whole: Trained) -> None:
-    found = state.newest(whole.folders.state)
+    found = resume.newest(whole.folders.state)
     assert found is not None
     assert [p.name for p in sorted(whole.folders.state.iterdir())] == ["step-000003", "step-000004"]
 

@@ -45,7 +45,7 @@ def test_a_forecast_leaves_no_trace(tiny_base: Path, tmp_path: Path, monkeypatch
 
 def test_it_counts_what_the_run_then_does(tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a second a step, a hundred a picture and a thousand a judgement, the seconds say how many of each."""
-    monkeypatch.setattr(estimate_module, "_step_seconds", lambda run: 1.0)
+    monkeypatch.setattr(estimate_module, "_step_seconds", lambda trainer, emit: 1.0)
     monkeypatch.setattr(estimate_module, "_drawing_seconds", lambda run: (0.0, 100.0))
     estimate = run_module.estimate
 
@@ -82,10 +82,10 @@ def test_steps_of_buckets_are_weighed(tiny_base: Path, tmp_path: Path, monkeypat
     run = ready("sd1", tmp_path, tmp_path, **{"train.text_encoder_lr": 0.0, "train.batch_size": 1})
     monkeypatch.setattr(
         estimate_module,
-        "_timed",
-        lambda _, shown: 1 + 0.01 * sum(run.trainer.pictures.latents[i].plain[0].numel() for i in shown),
+        "_time_batch",
+        lambda trainer, emit, batch: 1 + 0.01 * sum(trainer.items[i].latent().plain[0].numel() for i in batch),
     )
-    assert estimate_module._step_seconds(run) == pytest.approx(1 + 0.01 * (2 * 64 + 2 * 96) / 4)
+    assert estimate_module._step_seconds(run.trainer, run.emit) == pytest.approx(1 + 0.01 * (2 * 64 + 2 * 96) / 4)
 
 
 def test_short_and_resumed_runs_do_without(tiny_base: Path, tmp_path: Path) -> None:

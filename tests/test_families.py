@@ -112,7 +112,7 @@ def test_texts_are_what_the_pipeline_makes_of_them(layouts: Path, family: str) -
 def test_sdxl_listens_to_sizes_and_texts(layouts: Path, tmp_path: Path) -> None:
     run = ready("sdxl", layouts, tmp_path, **{"train.text_encoder_lr": 0.0, "lora.targets": "attention"})
     assert set(run.trainer.base.parts) == {"unet"}, "text encoders are gone once texts are encoded"
-    x = run.trainer.pictures.latents[0]
+    x = run.trainer.items[0].latent()
     sample = Sample(x.plain, x.sizes, "red disc 0", draw(0, tuple(x.plain.shape), 1000, 0))
     others = [replace(sample, sizes=(64, 64, 8, 0, 16, 16)), replace(sample, caption="")]
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Latents on disk: made once, and not for what is never shown."""
+"""Latents: made once, when they are first needed, and no more of them than are needed."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import torch
 from sdlora.models.bases import resolve_base
 from sdlora.models.load import load_base
 from sdlora.train import latents
-from sdlora.train.latents import Cache, CaptionedImage, Encoder, Latents
+from sdlora.train.latents import CaptionedImage, Encoder, Latent, LatentCache
 from tests.conftest import draw_pictures
 
 
-def test_mirrored_pictures_are_encoded_only_where_they_are_shown(
+def test_flipped_pictures_are_encoded_only_where_flips_are_on(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = sorted(draw_pictures(tmp_path / "pictures", 2).glob("*.png"))
-    pictures = [CaptionedImage(file, file.name, 32, 32, file.stem) for file in files]
+    images = [CaptionedImage(file, file.name, 32, 32, file.stem) for file in files]
     base, encoded = load_base(resolve_base(str(tiny_base)), "fp32"), []
     encode = latents.encode
 
@@ -27,35 +27,37 @@ def test_mirrored_pictures_are_encoded_only_where_they_are_shown(
         encoded.append(pixels)
         return encode(vae, pixels)
 
-    def made(mirrored: bool) -> Latents:
+    def made(flip: bool) -> list[Latent]:
         encoded.clear()
-        found = Encoder(base.vae, pictures, [(32, 32)] * 2, Cache(tmp_path / "cache", "vae"), mirrored).latents()
+        encoder = Encoder(base.vae, LatentCache(tmp_path / "cache", "vae"), flip)
+        items = [encoder.item(image, (32, 32)) for image in images]
         assert not encoded, "nobody has asked for one"
-        assert found.shapes == [tuple(x.plain.shape) for x in found]
+        found = [item.latent() for item in items]
+        assert [item.shape for item in items] == [tuple(x.plain.shape) for x in found]
         return found
 
     monkeypatch.setattr(latents, "encode", counted)
-    plain = made(mirrored=False)
+    plain = made(flip=False)
     assert len(encoded) == 2
     assert all(latent.flipped is None for latent in plain)
-    both = made(mirrored=True)
+    both = made(flip=True)
     assert len(encoded) == 2, "what was there already is not made again"
     assert all(torch.equal(a.plain, b.plain) for a, b in zip(plain, both, strict=True))
     assert all(b.flipped is not None and not torch.equal(b.plain, b.flipped) for b in both)
-    assert len(list(made(mirrored=True))) == 2
+    assert len(made(flip=True)) == 2
     assert not encoded
-    assert made(mirrored=False)[0].flipped is None
+    assert made(flip=False)[0].flipped is None
 
 
-def test_the_rest_is_foretold_from_what_was_made(tiny_base: Path, tmp_path: Path) -> None:
+def test_the_time_left_is_estimated_from_what_was_made(tiny_base: Path, tmp_path: Path) -> None:
     files = sorted(draw_pictures(tmp_path / "pictures", 4).glob("*.png"))
-    pictures = [CaptionedImage(file, file.name, 32, 32, file.stem) for file in files]
     vae = load_base(resolve_base(str(tiny_base)), "fp32").vae
-    encoder = Encoder(vae, pictures, [(32, 32)] * 4, Cache(tmp_path / "cache", "vae"))
-    found = encoder.latents()
-    assert found.left() == 0, "no pace yet"
-    assert found[2].plain is found.some([3, 2])[1].plain
-    (taken,) = encoder._taken
-    assert found.left() == pytest.approx(3 * taken)
-    list(found)
-    assert found.left() == 0
+    encoder = Encoder(vae, LatentCache(tmp_path / "cache", "vae"))
+    items = [encoder.item(CaptionedImage(file, file.name, 32, 32, file.stem), (32, 32)) for file in files]
+    assert encoder.seconds_left(items) == 0, "no pace yet"
+    assert items[2].latent().plain is items[2].latent().plain
+    (seconds,) = encoder._seconds
+    assert encoder.seconds_left(items) == pytest.approx(3 * seconds)
+    for item in items:
+        item.latent()
+    assert encoder.seconds_left(items) == 0

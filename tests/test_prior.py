@@ -43,10 +43,8 @@ def distance(run: Run) -> float:
     """How far the adapters move the base on what is asked without the trigger."""
     with torch.no_grad():
         asked = [
-            Sample(x.plain, x.sizes, caption, draw(100 + k, tuple(x.plain.shape), 1000, 0))
-            for k, (x, caption) in enumerate(
-                zip(run.trainer.pictures.latents, run.trainer.pictures.priors, strict=True)
-            )
+            Sample(i.latent().plain, i.latent().sizes, i.prior_caption, draw(100 + k, i.shape, 1000, 0))
+            for k, i in enumerate(run.trainer.items)
         ]
         return sum(prior_losses(run.trainer, [one]).item() for one in asked)
 
@@ -58,7 +56,7 @@ def test_the_second_goal_is_the_base(layouts: Path, tmp_path: Path, text_encoder
     for weight in (0.0, 10.0):
         changes = {**TRIGGER, "train.text_encoder_lr": text_encoder_lr, "train.prior_weight": weight or 1e-9}
         run = ready("sd1", layouts, tmp_path, **changes, **{"train.steps": 6, "lora.targets": "attention"})
-        assert run.trainer.pictures.priors[0] == "round disc 0"
+        assert run.trainer.items[0].prior_caption == "round disc 0"
         assert distance(run) == 0.0
         steps(run)
         far[weight] = distance(run)
@@ -70,10 +68,8 @@ def test_weight_and_gradients(layouts: Path, tmp_path: Path) -> None:
     steps(run)
     together = batch_losses(run.trainer, {8: 0, 9: 1})
     samples = [
-        Sample(x.plain, x.sizes, caption, draw(8 + k, tuple(x.plain.shape), 1000, 0))
-        for k, (x, caption) in enumerate(
-            zip(run.trainer.pictures.latents[:2], run.trainer.pictures.captions[:2], strict=True)
-        )
+        Sample(i.latent().plain, i.latent().sizes, i.caption, draw(8 + k, i.shape, 1000, 0))
+        for k, i in enumerate(run.trainer.items[:2])
     ]
     plain = [Sample(s.x_0, s.sizes, f"round disc {k}", s.draw) for k, s in enumerate(samples)]
     apart = sample_losses(run.trainer, samples) + 0.5 * prior_losses(run.trainer, plain)

@@ -9,9 +9,9 @@ import torch
 
 from sdlora.models.bases import resolve_base
 from sdlora.models.load import load_base
-from sdlora.train.latents import COLOURINGS, Cache, CaptionedImage, Encoder
+from sdlora.train.colour_augmentation import MAX_SNR, recolour
+from sdlora.train.latents import COLOURINGS, CaptionedImage, Encoder, LatentCache
 from sdlora.train.objective import Diffusion
-from sdlora.train.recolour import MAX_SNR, recolour
 from sdlora.train.setup import encode, load, prepare
 from tests.conftest import draw_pictures
 from tests.test_train import Trained
@@ -54,13 +54,11 @@ def test_what_is_asked_for_is_the_right_picture(prediction: str) -> None:
 def test_other_colours_are_made_only_where_they_are_wanted_and_alike_each_time(tiny_base: Path, tmp_path: Path) -> None:
     (file,) = draw_pictures(tmp_path / "pictures", 1).glob("*.png")
     vae = load_base(resolve_base(str(tiny_base)), "fp32").vae
-    cache = Cache(tmp_path / "cache", "vae")
+    cache = LatentCache(tmp_path / "cache", "vae")
 
     def made(mirrored: bool, wanted: bool) -> list[torch.Tensor | None]:
-        encoder = Encoder(
-            vae, [CaptionedImage(file, file.name, 32, 32, "disc")], [(32, 32)], cache, mirrored, recoloured=wanted
-        )
-        latent = encoder.latents()[0]
+        encoder = Encoder(vae, cache, mirrored, recolour=wanted)
+        latent = encoder.latent(CaptionedImage(file, file.name, 32, 32, "disc"), (32, 32))
         return [latent.plain, latent.flipped, latent.recoloured, latent.flipped_recoloured]
 
     assert made(mirrored=False, wanted=False)[1:] == [None] * 3

@@ -87,14 +87,14 @@ def add_jobs(place: Workspace, model: JobSpec, count: int) -> list[JobSpec]:
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if all folders had been left alone for a while."""
     monkeypatch.setattr(job_list, "SETTLED_NS", -1)
-    monkeypatch.setattr(job_list, "SCAN_SECONDS", 600.0)
+    monkeypatch.setattr(job_list, "LOOK_SECONDS", 600.0)
 
 
 def test_an_event_and_a_pass_of_the_queue_open_no_more_files_for_more_jobs(
     place: Workspace, running: JobSpec, settled: None
 ) -> None:
     site = Site(place, Media(place.root), Previews(place.previews), EventCache(), JobList(place))
-    page, queue = Page(site, "en"), Queue(place, shared=site.job_list)
+    page, queue = Page(site, "en"), Queue(place, site.job_list)
     counts = []
     for more in (10, 90):
         add_jobs(place, running, more)
@@ -104,7 +104,7 @@ def test_an_event_and_a_pass_of_the_queue_open_no_more_files_for_more_jobs(
     assert counts[0] == counts[1]
 
 
-def test_the_job_list_says_what_the_folders_say(place: Workspace, running: JobSpec, settled: None) -> None:
+def test_the_overview_says_what_the_folders_say(place: Workspace, running: JobSpec, settled: None) -> None:
     seen = JobList(place)
     assert seen.jobs() == runner.jobs(place)
     queued, done = add_jobs(place, running, 2)
@@ -161,19 +161,19 @@ def test_latents_that_do_not_fit_into_memory_are_read_again(tmp_path: Path, tiny
     vae = AutoencoderKL.from_pretrained(tiny_base, subfolder="vae")
     drawn = sorted(draw_pictures(tmp_path / "pictures", 4).glob("*.png"))
     shown = [latents.CaptionedImage(file, file.stem, 64, 64, "") for file in drawn]
-    cache = latents.Cache(tmp_path / "cache", "vae")
+    cache = latents.LatentCache(tmp_path / "cache", "vae")
 
-    def encoded() -> latents.Latents:
-        return latents.Encoder(vae, shown, [(32, 32)] * len(shown), cache).latents()
+    def items() -> list[latents.TrainingItem]:
+        encoder = latents.Encoder(vae, cache)
+        return [encoder.item(image, (32, 32)) for image in shown]
 
-    kept = encoded()
-    one = kept[0].plain.nbytes + kept[0].flipped.nbytes
-    monkeypatch.setattr(latents, "MEMORY_CACHE_BYTES", one)
-    some = encoded()
-    assert [some[k] is some[k] for k in range(4)] == [True, False, False, False]
+    kept = [item.latent() for item in items()]
+    monkeypatch.setattr(latents, "MEMORY_CACHE_BYTES", kept[0].plain.nbytes + kept[0].flipped.nbytes)
+    some = items()
+    assert [item.latent() is item.latent() for item in some] == [True, False, False, False]
     for file in cache.folder.iterdir():
         file.unlink()  # a cache may be emptied at any time
-    assert some.shapes == kept.shapes
+    some = [item.latent() for item in some]
     for before, after in zip(kept, some, strict=True):
         assert torch.equal(before.plain, after.plain)
         assert torch.equal(before.flipped, after.flipped)
@@ -188,7 +188,7 @@ def test_texts_that_are_too_many_to_keep_train_the_same(tmp_path: Path, monkeypa
     kept = ready("sd1", tmp_path, tmp_path, **{"train.text_encoder_lr": 0.0})
     monkeypatch.setattr(setup, "MAX_CACHED_TEXTS", 2)
     encoded = ready("sd1", tmp_path, tmp_path, **{"train.text_encoder_lr": 0.0})
-    assert kept.trainer.pictures.texts
-    assert encoded.trainer.pictures.texts is None
+    assert kept.trainer.text_cache
+    assert encoded.trainer.text_cache is None
     losses = [batches.batch_losses(run.trainer, {0: 0, 1: 1}) for run in (kept, encoded)]
     torch.testing.assert_close(*losses)

@@ -34,8 +34,7 @@ def prepared(root: Path, base_folder: Path, start: Path, **changes: Any) -> Run:
     job = Trained(root, base_folder, **changes)
     request = replace(job.request, start=start)
     base = load(request)
-    latents = encode(request, base, job.folders)
-    return prepare(request, base, latents, job.folders, job.events.append)
+    return prepare(request, base, encode(request, base, job.folders), job.folders, job.events.append)
 
 
 @pytest.mark.parametrize("changes", [{}, {"lora.rank": 6, "lora.alpha": 3.0}, {"lora.kind": "rslora", "lora.rank": 8}])

@@ -16,15 +16,15 @@ from sdlora.core.events import Event, Judged, Saved, Started, Stepped
 from sdlora.data import import_pictures
 from sdlora.models.bases import fingerprint, resolve_base
 from sdlora.models.load import Base
+from sdlora.train import resume
 from sdlora.train import run as run_module
-from sdlora.train import state
-from sdlora.train.evaluate import STRENGTHS, Evaluation, best_step, preferred, split
+from sdlora.train.batches import BatchSampler
+from sdlora.train.evaluate import STRENGTHS, Evaluation, best_step, recommended_strength, split
 from sdlora.train.latents import CaptionedImage
 from sdlora.train.loop import schedule
 from sdlora.train.objective import Diffusion
 from sdlora.train.rng import draw, key, noise_level
 from sdlora.train.run import Control, Result, run
-from sdlora.train.sampler import BatchSampler
 from sdlora.train.setup import Folders, Request
 from tests.conftest import draw_pictures
 
@@ -220,7 +220,7 @@ def test_a_strength_other_than_1_is_recommended_where_it_is_better_beyond_noise(
     dice = torch.Generator().manual_seed(0)
     apart = {s: noise * torch.randn(16, generator=dice) for s in STRENGTHS}
     losses = {s: (s - lowest) ** 2 + d - d.mean() for s, d in apart.items()}
-    assert preferred(losses) == strength
+    assert recommended_strength(losses) == strength
 
 
 def test_every_epoch_shows_every_picture_once_in_batches_of_one_shape() -> None:
@@ -290,14 +290,14 @@ def test_small_sets_hold_nothing_out() -> None:
 class TestState:
     def saved(self, folder: Path, *steps: int) -> None:
         for step in steps:
-            state.save(folder, state.State(step, {"a": torch.full((3,), float(step))}, {"skipped": []}))
+            resume.save(folder, resume.State(step, {"a": torch.full((3,), float(step))}, {"skipped": []}))
 
     def test_newest_valid_one_wins_and_two_are_kept(self, tmp_path: Path) -> None:
         self.saved(tmp_path, 5, 10, 15)
         assert sorted(p.name for p in tmp_path.iterdir()) == ["step-000010", "step-000015"]
         newest = tmp_path / "step-000015" / "tensors.safetensors"
         newest.write_bytes(newest.read_bytes()[:-1] + b"\x01")
-        found = state.newest(tmp_path)
+        found = resume.newest(tmp_path)
         assert found is not None
         assert found.step == 10
         assert found.tensors["a"].tolist() == [10.0] * 3
@@ -307,9 +307,9 @@ class TestState:
         for file in tmp_path.glob("*/manifest.json"):
             file.write_text("{}")
         with pytest.raises(BadInput, match="damaged"):
-            state.newest(tmp_path)
+            resume.newest(tmp_path)
 
     def test_none_is_none_and_leftovers_go(self, tmp_path: Path) -> None:
         (tmp_path / ".step-000003.tmp").mkdir()
-        assert state.newest(tmp_path) is None
+        assert resume.newest(tmp_path) is None
         assert not list(tmp_path.iterdir())

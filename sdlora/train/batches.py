@@ -1,98 +1,137 @@
-"""What one forward pass asks of the UNet, and how far its answer is off: samples, their noise and target, the loss of each."""
+"""What a batch shows and what it costs: order of the pictures, captions, noise, the denoiser's prediction, the loss of each sample."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
+from sdlora.config import Config
 from sdlora.models.prompt import Embedding, encode, stack
-from sdlora.train.captions import pick_caption
-from sdlora.train.latents import Sizes
+from sdlora.train.colour_augmentation import distilled_target, pick_recoloured, recoloured_noise
+from sdlora.train.latents import Sizes, TrainingItem
 from sdlora.train.objective import loss_per_sample
-from sdlora.train.recolour import MAX_SNR, match_colours
 from sdlora.train.rng import Draw, draw, generator
 from sdlora.train.trainer import Trainer, at_strength
+
+MAX_TAG_ORDERS = 8  # of each caption: few enough to be encoded once and cached
+
+
+@dataclass
+class BatchSampler:
+    """Batches of pictures of one shape each, as a pure function of (seed, epoch, shapes): any batch can be reached at once.
+
+    Every epoch shows every picture once; a bucket's last batch may be smaller.
+    """
+
+    shapes: Sequence[tuple[int, ...]]  # of each picture's latent
+    batch_size: int
+    seed: int
+    batches_per_epoch: int = 0
+    _epoch: int = -1
+    _batches: list[list[int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.batches_per_epoch = sum(-(-len(indexes) // self.batch_size) for indexes in self._buckets().values())
+
+    def batch(self, number: int) -> list[int]:
+        """Indexes of the pictures in batch `number`, counted from 0 through the whole run."""
+        epoch, position = divmod(number, self.batches_per_epoch)
+        if epoch != self._epoch:
+            self._epoch, self._batches = epoch, self._shuffle(epoch)
+        return self._batches[position]
+
+    def _buckets(self) -> dict[tuple[int, ...], list[int]]:
+        buckets: dict[tuple[int, ...], list[int]] = {}
+        for index, shape in enumerate(self.shapes):
+            buckets.setdefault(shape, []).append(index)
+        return dict(sorted(buckets.items()))
+
+    def _shuffle(self, epoch: int) -> list[list[int]]:
+        g = generator(self.seed, "perm", epoch)
+        batches: list[list[int]] = []
+        for indexes in self._buckets().values():
+            order = [indexes[k] for k in torch.randperm(len(indexes), generator=g).tolist()]
+            batches += [order[k : k + self.batch_size] for k in range(0, len(order), self.batch_size)]
+        return [batches[k] for k in torch.randperm(len(batches), generator=g).tolist()]
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture as a forward pass sees it."""
+    """One row of a forward pass."""
 
     x_0: Tensor  # (C, h, w)
     sizes: Sizes
     caption: str
     draw: Draw
     mask: Tensor | None = None  # (h, w)
-    noisy_source: Tensor | None = (
-        None  # (C, h, w): what noise is added to where that is not x_0, but x_0 in other colours
-    )
-    distill_weight: float = 0.0  # how far the base's own shapes are asked for, from not at all to 1
+    noisy_source: Tensor | None = None  # (C, h, w): what noise is added to where that is not x_0, but x_0 recoloured
+    distill_weight: float = 0.0  # of the base's own prediction in the target, from 0 to 1
+
+
+def make_sample(trainer: Trainer, item: TrainingItem, number: int) -> Sample:
+    """Sample `number`, counted through the whole run, of a picture: its noise, caption, flip and colours are drawn here."""
+    data, t, objective = trainer.settings.data, trainer.settings.train, trainer.objective
+    latent = item.latent()
+    d = draw(number, tuple(latent.plain.shape), objective.timesteps, t.seed, t.noise_offset)
+    x_0, mask, variants = latent.plain, latent.mask, latent.recoloured
+    if data.flip and latent.flipped is not None and d.flip < 0.5:
+        x_0, mask, variants = latent.flipped, None if mask is None else mask.flip(-1), latent.flipped_recoloured
+    caption = "" if d.caption < data.caption_dropout else pick_caption(item.caption, d.tags, trainer.settings)
+    source = pick_recoloured(objective, variants, d.timestep, data.recolour, generator(t.seed, "colours", number))
+    return Sample(x_0, latent.sizes, caption, d, mask, source, data.recolour * objective.structure_weight(d.timestep))
+
+
+def pick_caption(caption: str, draw: float, settings: Config) -> str:
+    """The tag order that a uniform draw in [0, 1) chooses."""
+    choices = tag_orders(caption, settings)
+    return choices[int(draw * len(choices))]
+
+
+def tag_orders(caption: str, settings: Config) -> list[str]:
+    """Every form of a caption that training may show: with `data.shuffle`, up to `MAX_TAG_ORDERS` orders of the tags after the
+    first `keep_tokens`, so that no place in the caption counts for more; else the caption itself."""
+    tags = [tag.strip() for tag in caption.split(",") if tag.strip()]
+    kept = settings.data.keep_tokens
+    if not settings.data.shuffle or len(tags) - kept < 2:
+        return [caption]
+    number = int.from_bytes(hashlib.blake2b(caption.encode(), digest_size=6).digest(), "big")
+    orders = []
+    for k in range(MAX_TAG_ORDERS):
+        order = torch.randperm(len(tags) - kept, generator=generator(settings.train.seed, "tags", number, k)).tolist()
+        orders.append(", ".join([*tags[:kept], *(tags[kept + i] for i in order)]))
+    return list(dict.fromkeys(orders))
 
 
 def batch_losses(trainer: Trainer, batch: dict[int, int]) -> Tensor:
-    """Weighted losses (B,) with gradients to the adapters; `batch` is global sample number -> picture."""
-    data, t, pictures = trainer.settings.data, trainer.settings.train, trainer.pictures
-    samples = []
-    for sample, number in batch.items():
-        latent = pictures.latents[number]
-        d = draw(sample, tuple(latent.plain.shape), trainer.objective.timesteps, t.seed, t.noise_offset)
-        x_0, mask, ways = latent.plain, latent.mask, latent.recoloured
-        if data.flip and latent.flipped is not None and d.flip < 0.5:
-            x_0, mask, ways = latent.flipped, None if mask is None else mask.flip(-1), latent.flipped_recoloured
-        caption = (
-            ""
-            if d.caption < data.caption_dropout
-            else pick_caption(pictures.captions[number], d.tags, trainer.settings)
-        )
-        other = pick_recoloured(trainer, ways, d.timestep, generator(t.seed, "colours", sample))
-        distill_weight = data.recolour * trainer.objective.structure_weight(d.timestep)
-        samples.append(Sample(x_0, latent.sizes, caption, d, mask, other, distill_weight))
+    """Weighted losses (B,) with gradients to the adapters. `batch` is sample number, through the whole run -> index of the item."""
+    items = [trainer.items[index] for index in batch.values()]
+    samples = [make_sample(trainer, item, number) for item, number in zip(items, batch, strict=True)]
     losses = sample_losses(trainer, samples)
-    if t.prior_weight == 0:
+    weight = trainer.settings.train.prior_weight
+    if weight == 0:
         return losses
-    plain = [
-        replace(s, caption=pictures.priors[n], noisy_source=None) for s, n in zip(samples, batch.values(), strict=True)
-    ]
-    return losses + t.prior_weight * prior_losses(trainer, plain)
-
-
-def pick_recoloured(trainer: Trainer, ways: Tensor | None, timestep: int, g: torch.Generator) -> Tensor | None:
-    """One of `ways` (K, C, h, w) for its share of the samples whose colours are still open, else None."""
-    if ways is None or trainer.objective.snr(torch.tensor(timestep)) > MAX_SNR:
-        return None
-    chance, way = torch.rand(2, generator=g).tolist()
-    return ways[int(way * len(ways))] if chance < trainer.settings.data.recolour else None
+    prior = [replace(s, caption=i.prior_caption, noisy_source=None) for s, i in zip(samples, items, strict=True)]
+    return losses + weight * prior_losses(trainer, prior)
 
 
 def sample_losses(trainer: Trainer, samples: list[Sample]) -> Tensor:
     """Loss of each sample (B,), weighted by noise level; all of one shape."""
-    x_t, target, t, weight = _noised(trainer, samples)
-    target = _distilled_target(trainer, x_t, target, t, samples)
-    return loss_per_sample(_predict(trainer, x_t, t, samples), target, _mask(samples, target)) * weight
+    objective = trainer.objective
+    x_0, noise, t, weight = _stack(trainer, samples)
+    noise, factor = recoloured_noise(objective, x_0, noise, t, [s.noisy_source for s in samples])
+    x_t = objective.add_noise(x_0, noise, t)
+    target = objective.target(x_0, noise, t).to(trainer.base.device)
 
+    def base_prediction(rows: list[int]) -> Tensor:
+        return predict_base(trainer, x_t[rows], t[rows], [samples[row] for row in rows]).float().cpu()
 
-def _distilled_target(trainer: Trainer, x_t: Tensor, target: Tensor, t: Tensor, samples: list[Sample]) -> Tensor:
-    """The target (B, C, h, w) drawn, by each sample's `hold`, towards what the base itself makes of x_t, in the picture's colours."""
-    held = [row for row, s in enumerate(samples) if s.distill_weight]
-    if not held:
-        return target
-    x_t, t, mine = x_t[held], t[held], [samples[row] for row in held]
-    with torch.no_grad(), at_strength(trainer, 0.0):  # draws nothing, however many samples are held
-        answer = _predict(trainer, x_t, t, mine).float().cpu()
-    guess = match_colours(torch.stack([s.x_0 for s in mine]), trainer.objective.predict_x0(x_t, answer, t))
-    kept = trainer.objective.target_for_x0(guess, x_t, t).to(target.device)
-    share = torch.tensor([s.distill_weight for s in mine], device=target.device).view(-1, 1, 1, 1)
-    return target.index_copy(0, torch.tensor(held, device=target.device), torch.lerp(target[held], kept, share))
-
-
-def _mask(samples: list[Sample], like: Tensor) -> Tensor | None:
-    """(B, 1, h, w), or None where no sample has one."""
-    if all(s.mask is None for s in samples):
-        return None
-    everything = torch.ones(like.shape[-2:])
-    return torch.stack([everything if s.mask is None else s.mask for s in samples])[:, None].to(like.device)
+    target = distilled_target(objective, x_0, x_t, t, target, [s.distill_weight for s in samples], base_prediction)
+    prediction = predict(trainer, x_t, t, samples)
+    return loss_per_sample(prediction, target, _masks(samples, target)) * (weight * factor).to(target.device)
 
 
 def prior_losses(trainer: Trainer, samples: list[Sample]) -> Tensor:
@@ -100,47 +139,55 @@ def prior_losses(trainer: Trainer, samples: list[Sample]) -> Tensor:
 
     The base is its own teacher: no pictures of the class are needed, as in DreamBooth (arXiv 2208.12242, section 3.3).
     """
-    x_t, _, t, weight = _noised(trainer, samples)
-    # Left before the second pass: checkpointing repeats that one on the way back.
-    with torch.no_grad(), at_strength(trainer, 0.0):
-        kept = _predict(trainer, x_t, t, samples)
-    return loss_per_sample(_predict(trainer, x_t, t, samples), kept) * weight
+    x_0, noise, t, weight = _stack(trainer, samples)
+    x_t = trainer.objective.add_noise(x_0, noise, t)
+    # Before the pass with gradients: checkpointing repeats that one on the way back, at whatever strength is set then.
+    teacher = predict_base(trainer, x_t, t, samples)
+    return loss_per_sample(predict(trainer, x_t, t, samples), teacher) * weight.to(teacher.device)
 
 
-def _noised(trainer: Trainer, samples: list[Sample]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """x_t and the UNet's target (B, C, h, w), t and the weight of the loss (B,)."""
-    diffusion, device = trainer.objective, trainer.base.device
+def _stack(trainer: Trainer, samples: list[Sample]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """x_0 and noise (B, C, h, w), t and the weight of the loss (B,), on the CPU."""
     x_0 = torch.stack([s.x_0 for s in samples])
     noise = torch.stack([s.draw.noise for s in samples])
     t = torch.tensor([s.draw.timestep for s in samples])
     settings = trainer.settings.train
-    weight = diffusion.weight(t, settings.min_snr_gamma, settings.high_noise_weight)
-    other = torch.tensor([s.noisy_source is not None for s in samples])
-    if other.any():
-        sources = torch.stack([s.x_0 if s.noisy_source is None else s.noisy_source for s in samples])
-        noise = diffusion.equivalent_noise(sources, x_0, noise, t)
-        weight = torch.where(other, weight * diffusion.recoloured_weight(t), weight)
-    x_t, target = diffusion.add_noise(x_0, noise, t), diffusion.target(x_0, noise, t)
-    return x_t, target.to(device), t, weight.to(device)
+    return x_0, noise, t, trainer.objective.weight(t, settings.min_snr_gamma, settings.high_noise_weight)
 
 
-def _predict(trainer: Trainer, x_t: Tensor, t: Tensor, samples: list[Sample]) -> Tensor:
-    """The UNet's answer to x_t (B, C, h, w) at t (B,)."""
-    base, text = trainer.base, _text(trainer, [s.caption for s in samples])
-    told = {}
+def predict(trainer: Trainer, x_t: Tensor, t: Tensor, samples: list[Sample]) -> Tensor:
+    """The UNet's output (B, C, h, w) for x_t at t (B,)."""
+    base, text = trainer.base, _encode_captions(trainer, [s.caption for s in samples])
+    conditions = {}
     if text.pooled is not None:
-        told = {"text_embeds": text.pooled, "time_ids": torch.tensor([s.sizes for s in samples], device=base.device)}
+        sizes = torch.tensor([s.sizes for s in samples], device=base.device)
+        conditions = {"text_embeds": text.pooled, "time_ids": sizes}
     return base.unet(
         x_t.to(base.device, base.dtype),
         t.to(base.device),
         encoder_hidden_states=text.states,
-        added_cond_kwargs=told or None,
+        added_cond_kwargs=conditions or None,
         return_dict=False,
     )[0]
 
 
-def _text(trainer: Trainer, captions: list[str]) -> Embedding:
-    """Captions for the UNet, from the cache or through the adapted text encoders."""
-    if trainer.pictures.texts is not None:
-        return stack([trainer.pictures.texts[c] for c in captions])
+@torch.no_grad()
+def predict_base(trainer: Trainer, x_t: Tensor, t: Tensor, samples: list[Sample]) -> Tensor:
+    """What the base predicts without the adapters (B, C, h, w). Draws nothing from the global random state."""
+    with at_strength(trainer, 0.0):
+        return predict(trainer, x_t, t, samples)
+
+
+def _encode_captions(trainer: Trainer, captions: list[str]) -> Embedding:
+    """From the cache, or through the text encoders and their adapters."""
+    if trainer.text_cache is not None:
+        return stack([trainer.text_cache[c] for c in captions])
     return encode(trainer.base, captions)
+
+
+def _masks(samples: list[Sample], like: Tensor) -> Tensor | None:
+    """(B, 1, h, w), or None where no sample has one."""
+    if all(s.mask is None for s in samples):
+        return None
+    everything = torch.ones(like.shape[-2:])
+    return torch.stack([everything if s.mask is None else s.mask for s in samples])[:, None].to(like.device)

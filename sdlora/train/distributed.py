@@ -1,6 +1,6 @@
-"""One job over several processes: each takes its share of every update's samples, gradients are added up, process 0 speaks.
+"""One job over several processes: each computes its shard of every update's samples, gradients are summed, process 0 writes.
 
-Order, noise, captions and dropout are functions of (step, sample), so who computes a sample decides nothing but rounding.
+Order, noise, captions and dropout are functions of (step, sample), so which process computes a sample changes rounding only.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from sdlora.core.errors import BadInput, DeviceLost
 from sdlora.core.text import Text
 
-WAIT = timedelta(days=30)  # others wait while process 0 draws, judges and saves; one that died is noticed at once
+TIMEOUT = timedelta(days=30)  # others wait while process 0 draws, evaluates and saves; one that died is noticed at once
 
 
 @dataclass(frozen=True)
 class World:
-    """Process `rank` of `size`. All of them must call the methods below in the same order; alone they cost nothing."""
+    """Process `rank` of `size`. All processes must call the collective methods in the same order; a single one pays nothing."""
 
     rank: int = 0
     size: int = 1
@@ -33,45 +33,45 @@ class World:
         return self.rank == 0
 
     def shard(self, count: int, position: int) -> list[int]:
-        """Which of `count` samples are this process', `position` samples after the update's first: every `size`-th."""
+        """Which of `count` samples this process computes: every `size`-th of the update, which they enter at `position`."""
         return [k for k in range(count) if (position + k) % self.size == self.rank]
 
     def device(self) -> torch.device | None:
-        """The GPU of this process; None = whatever a process alone would take."""
+        """The GPU of this process; None = whatever a single process would take."""
         return torch.device("cuda", self.rank) if self.size > 1 and torch.cuda.is_available() else None
 
     @contextmanager
     def main_process_first(self) -> Iterator[None]:
-        """Process 0 does it before the others, which then find what it has downloaded, cached or cleared."""
+        """Process 0 runs the block before the others, which then find what it has downloaded, cached or cleared."""
         if not self.is_main_process:
             self.all_reduce(0)
         yield
         if self.is_main_process and self.size > 1:
             self.all_reduce(0)
 
-    def broadcast(self, answer: bool) -> bool:
-        """What process 0 says."""
-        return self.all_reduce(answer and self.is_main_process)[0] > 0 if self.size > 1 else answer
+    def broadcast(self, flag: bool) -> bool:
+        """The flag of process 0, in all of them."""
+        return self.all_reduce(flag and self.is_main_process)[0] > 0 if self.size > 1 else flag
 
     def all_reduce(self, *numbers: float) -> list[float]:
         """Sums over all processes, in float64."""
         if self.size == 1:
             return list(numbers)
         sums = torch.tensor(numbers, dtype=torch.float64)
-        _add(sums)
+        _all_reduce(sums)
         return sums.tolist()
 
     def all_reduce_grads(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Gradients become their sums over all processes; one that nobody has stays None."""
+        """Replace gradients by their sums over all processes, in one flat tensor; one that no process has stays None."""
         if self.size == 1:
             return
         known = list(parameters)
-        parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in known]
-        there = torch.tensor([float(p.grad is not None) for p in known], device=known[0].device)
-        flat = torch.cat([*(part.flatten() for part in parts), there])
-        _add(flat)
-        *sums, there = flat.split([*(p.numel() for p in known), len(known)])
-        for p, grad, owners in zip(known, sums, there.tolist(), strict=True):
+        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in known]
+        present = torch.tensor([float(p.grad is not None) for p in known], device=known[0].device)
+        flat = torch.cat([*(grad.flatten() for grad in grads), present])
+        _all_reduce(flat)
+        *sums, present = flat.split([*(p.numel() for p in known), len(known)])
+        for p, grad, owners in zip(known, sums, present.tolist(), strict=True):
             p.grad = grad.view_as(p) if owners else None
 
 
@@ -79,21 +79,21 @@ SINGLE_PROCESS = World()
 
 
 def init_distributed(rank: int, size: int) -> World:
-    """Meet the other processes at the address in the environment, as `accelerate launch` sets it.
+    """Join the other processes at the address in the environment, as `accelerate launch` sets it.
 
     Raises:
         BadInput: there are fewer GPUs than processes.
     """
     if size == 1:
         return SINGLE_PROCESS
-    found = World(rank, size)
+    world = World(rank, size)
     cuda = torch.cuda.is_available()
-    if found.is_main_process:  # the others wait for it, so that its reason is the one that is told
+    if world.is_main_process:  # the others wait for it, so that its reason is the one that is reported
         _refuse_too_many(size, torch.cuda.device_count() if cuda else 0)
     if cuda:
         torch.cuda.set_device(rank)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", rank=rank, world_size=size, timeout=WAIT)
-    return found
+    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", rank=rank, world_size=size, timeout=TIMEOUT)
+    return world
 
 
 def _refuse_too_many(size: int, gpus: int) -> None:
@@ -106,7 +106,7 @@ def _refuse_too_many(size: int, gpus: int) -> None:
         )
 
 
-def _add(tensor: Tensor) -> None:
+def _all_reduce(tensor: Tensor) -> None:
     """Sum in place over all processes.
 
     Raises:

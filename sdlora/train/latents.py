@@ -1,14 +1,14 @@
-"""Pictures as latents: encoded when they are first shown, cached on disk, kept in memory as far as there is room for them."""
+"""Pictures as latents: encoded when they are first needed, cached on disk, and kept in memory as far as there is room."""
 
 from __future__ import annotations
 
 import hashlib
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,18 +22,23 @@ from sdlora.core.errors import BadInput
 from sdlora.core.safetensors_io import writer
 from sdlora.core.text import Text
 from sdlora.data import fit
-from sdlora.train.recolour import recolour
+from sdlora.train.colour_augmentation import recolour
 from sdlora.train.rng import generator
 
 MEMORY_CACHE_BYTES = 2 << 30  # 16,000 pictures of 512 x 512 for SD 1.x
-COLOURINGS = 24  # random ones that a picture is also shown in where `data.recolour` is on
-_OTHER = {"plain": "recoloured", "flipped": "flipped_recoloured"}
+COLOURINGS = 24  # random ones of each picture where `data.recolour` is on
+_RECOLOURED = {"plain": "recoloured", "flipped": "flipped_recoloured"}
 _VERSION = 1  # of how a picture becomes a latent; part of the cache's key
+
+Size = tuple[int, int]  # width and height in pixels
+# Pixels as SDXL is told them (arXiv 2307.01952, section 2.2): original height and width, top and left of the crop in the
+# scaled picture, height and width trained at.
+Sizes = tuple[int, int, int, int, int, int]
 
 
 @dataclass(frozen=True)
 class CaptionedImage:
-    """A picture to train on; width and height in pixels."""
+    """A picture file to train on, with its caption; width and height in pixels."""
 
     path: Path
     sha256: str
@@ -41,11 +46,6 @@ class CaptionedImage:
     height: int
     caption: str
     mask: Path | None = None  # grey: white counts, black does not; None = everything counts
-
-
-# Pixels as SDXL is told them (arXiv 2307.01952, section 2.2): original height and width, top and left of the crop in the
-# scaled picture, height and width trained at.
-Sizes = tuple[int, int, int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -60,45 +60,36 @@ class Latent:
     flipped_recoloured: Tensor | None = None
 
 
-class Latents(Sequence[Latent]):
-    """Latents by the number of their picture. `shapes`, each (C, h, w), are known without reading any.
+@dataclass(frozen=True)
+class TrainingItem:
+    """A picture as training needs it: scaled and cut to `size`, its latent made or read when it is asked for."""
 
-    `left` tells how many seconds it will take to make those that nobody has asked for yet.
-    """
+    image: CaptionedImage
+    prior_caption: str  # without the trigger word: what prior preservation shows the base
+    size: Size
+    shape: tuple[int, ...]  # (C, h, w) of its latent
+    latent: Callable[[], Latent]
 
-    def __init__(
-        self, shapes: Sequence[tuple[int, ...]], read: Callable[[int], Latent], left: Callable[[], float] = lambda: 0.0
-    ):
-        self.shapes, self.left = shapes, left
-        self._read = read
-
-    def __len__(self) -> int:
-        return len(self.shapes)
-
-    def __getitem__(self, number: Any) -> Any:
-        if isinstance(number, slice):
-            return self.some(range(len(self))[number])
-        return self._read(range(len(self))[number])
-
-    def some(self, numbers: Sequence[int]) -> Latents:
-        return Latents([self.shapes[n] for n in numbers], lambda k: self._read(numbers[k]), self.left)
+    @property
+    def caption(self) -> str:
+        return self.image.caption
 
 
 @dataclass(frozen=True)
-class Cache:
-    """Where latents are kept. `vae` is the VAE's fingerprint: another VAE gives other latents."""
+class LatentCache:
+    """Latents on disk. `vae` is the VAE's fingerprint: another VAE gives other latents."""
 
     folder: Path
     vae: str
 
-    def file(self, picture: CaptionedImage, size: tuple[int, int], dtype: torch.dtype) -> Path:
-        parts = f"{picture.sha256} {self.vae} {size} {dtype} {_VERSION}"
+    def file(self, image: CaptionedImage, size: Size, dtype: torch.dtype) -> Path:
+        parts = f"{image.sha256} {self.vae} {size} {dtype} {_VERSION}"
         return self.folder / (hashlib.sha256(parts.encode()).hexdigest()[:40] + ".safetensors")
 
 
 @dataclass
 class Encoder:
-    """Makes the latents of pictures, each when it is first asked for, cut to its size (width, height) in pixels.
+    """Makes the latents of pictures, each when it is first asked for.
 
     `MEMORY_CACHE_BYTES` of them stay in memory. The others are read from the cache each time, and made again where they have gone.
 
@@ -107,95 +98,95 @@ class Encoder:
     """
 
     vae: AutoencoderKL
-    pictures: Sequence[CaptionedImage]
-    sizes: Sequence[tuple[int, int]]
-    cache: Cache
-    mirrored: bool = True
+    cache: LatentCache
+    flip: bool = True
     masks: bool = False
-    recoloured: bool = False
-    room: int = field(default_factory=lambda: MEMORY_CACHE_BYTES)
-    _kept: dict[int, Latent] = field(default_factory=dict)
-    _taken: list[float] = field(default_factory=list)  # seconds of each that was made
+    recolour: bool = False
+    free_bytes: int = field(default_factory=lambda: MEMORY_CACHE_BYTES)
+    _in_memory: dict[tuple[CaptionedImage, Size], Latent] = field(default_factory=dict)
+    _seconds: list[float] = field(default_factory=list)  # of each that was made
 
-    def latents(self) -> Latents:
-        """Of all pictures; none is made yet."""
-        self.cache.folder.mkdir(parents=True, exist_ok=True)
+    def item(self, image: CaptionedImage, size: Size, prior_caption: str = "") -> TrainingItem:
+        """The picture cut to `size`; its latent is not made yet."""
         config = self.vae.config
         factor = 2 ** (len(config.block_out_channels) - 1)
-        shapes = [(config.latent_channels, height // factor, width // factor) for width, height in self.sizes]
-        return Latents(shapes, self.read, self.left)
+        shape = (config.latent_channels, size[1] // factor, size[0] // factor)
+        return TrainingItem(image, prior_caption, size, shape, partial(self.latent, image, size))
 
-    def read(self, number: int) -> Latent:
-        """Raises:
-        BadInput: the latent is not finite; names the picture.
-        """
-        if number in self._kept:
-            return self._kept[number]
-        picture, size = self.pictures[number], self.sizes[number]
-        known = self._known(number)
-        latent = Latent(sizes=sizes(picture, size), **known)
-        if self.masks and picture.mask:
-            shape = latent.plain.shape[-2], latent.plain.shape[-1]
-            latent = replace(latent, mask=read_mask(picture.mask, size, shape))
-        self.room -= sum(t.nbytes for t in vars(latent).values() if isinstance(t, Tensor))
-        if self.room >= 0:
-            self._kept[number] = latent
+    def latent(self, image: CaptionedImage, size: Size) -> Latent:
+        """Raises BadInput: the latent is not finite; names the picture."""
+        if (image, size) in self._in_memory:
+            return self._in_memory[image, size]
+        tensors = self._tensors(image, size)
+        plain = tensors["plain"]
+        mask = read_mask(image.mask, size, (plain.shape[-2], plain.shape[-1])) if self.masks and image.mask else None
+        latent = Latent(
+            plain,
+            tensors.get("flipped"),
+            sizes(image, size),
+            mask,
+            tensors.get("recoloured"),
+            tensors.get("flipped_recoloured"),
+        )
+        self.free_bytes -= sum(t.nbytes for t in vars(latent).values() if isinstance(t, Tensor))
+        if self.free_bytes >= 0:
+            self._in_memory[image, size] = latent
         return latent
 
-    def left(self) -> float:
-        """Seconds that the others will take, at the pace of those made so far."""
-        there = {path.name for path in self.cache.folder.iterdir()}
-        missing = sum(self._file(n).name not in there for n in range(len(self.pictures)) if n not in self._kept)
-        return missing * statistics.median(self._taken) if self._taken else 0.0
+    def seconds_left(self, items: Iterable[TrainingItem]) -> float:
+        """How long the latents that are not made yet will take, at the median pace of those that were."""
+        if not self._seconds:
+            return 0.0
+        cached = {path.name for path in self.cache.folder.iterdir()}
+        wanted = [(i.image, i.size) for i in items if (i.image, i.size) not in self._in_memory]
+        missing = sum(self.cache.file(*pair, self.vae.dtype).name not in cached for pair in wanted)
+        return missing * statistics.median(self._seconds)
 
-    def _file(self, number: int) -> Path:
-        return self.cache.file(self.pictures[number], self.sizes[number], self.vae.dtype)
-
-    def _known(self, number: int) -> dict[str, Any]:
+    def _tensors(self, image: CaptionedImage, size: Size) -> dict[str, Tensor]:
         """The latents that are wanted, by their names in `Latent`: from the cache, else made and put there."""
-        file, known = self._file(number), dict[str, Tensor]()
+        file, tensors = self.cache.file(image, size, self.vae.dtype), dict[str, Tensor]()
         if file.exists():
             try:
-                known = load_file(file)
+                tensors = load_file(file)
             except (SafetensorError, OSError):
                 file.unlink()  # damaged: made again below
-        ways = ["plain", *["flipped"] * self.mirrored]
-        wanted = ways + [_OTHER[way] for way in ways if self.recoloured]
-        missing = [way for way in wanted if way not in known]
+        wanted = ["plain", "flipped"] if self.flip else ["plain"]
+        wanted += [_RECOLOURED[name] for name in wanted if self.recolour]
+        missing = [name for name in wanted if name not in tensors]
         if missing:
             began = time.monotonic()
-            known |= self._encoded(number, missing)
-            writer.write(file, known)
-            self._taken.append(time.monotonic() - began)
-        return {"flipped": None} | {way: known[way] for way in wanted}
+            tensors |= self._encode(image, size, missing)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            writer.write(file, tensors)
+            self._seconds.append(time.monotonic() - began)
+        return {name: tensors[name] for name in wanted}
 
-    def _encoded(self, number: int, ways: list[str]) -> dict[str, Tensor]:
-        picture = self.pictures[number]
-        pixels = _pixels(picture.path, self.sizes[number])
-        shown = {"plain": pixels[None], "flipped": pixels.flip(-1)[None]}
-        if any(way in _OTHER.values() for way in ways):
-            colours = [generator(0, "colours", *self.pictures[number].sha256.encode(), k) for k in range(COLOURINGS)]
-            others = torch.stack([recolour(pixels, g) for g in colours])
-            shown |= {_OTHER["plain"]: others, _OTHER["flipped"]: others.flip(-1)}
-        found = {way: torch.cat([encode(self.vae, one) for one in shown[way].split(1)]) for way in ways}
-        found = {way: latent[0] if way in _OTHER else latent for way, latent in found.items()}
-        if not all(torch.isfinite(latent).all() for latent in found.values()):
-            name = picture.caption or picture.path.name
+    def _encode(self, image: CaptionedImage, size: Size, names: list[str]) -> dict[str, Tensor]:
+        pixels = _pixels(image.path, size)
+        inputs = {"plain": pixels[None], "flipped": pixels.flip(-1)[None]}
+        if any(name in _RECOLOURED.values() for name in names):
+            generators = [generator(0, "colours", *image.sha256.encode(), k) for k in range(COLOURINGS)]
+            variants = torch.stack([recolour(pixels, g) for g in generators])
+            inputs |= {"recoloured": variants, "flipped_recoloured": variants.flip(-1)}
+        latents = {name: torch.cat([encode(self.vae, one) for one in inputs[name].split(1)]) for name in names}
+        latents = {name: latent if name in _RECOLOURED.values() else latent[0] for name, latent in latents.items()}
+        if not all(torch.isfinite(latent).all() for latent in latents.values()):
+            title = image.caption or image.path.name
             raise BadInput(
                 Text(
-                    f"The base cannot encode the picture {name!r}: its latent is not finite. Remove it, or train in fp32.",
-                    f"画像 {name!r} をエンコードできません(潜在表現が有限値になりません)。画像を外すか fp32 で学習してください。",
+                    f"The base cannot encode the picture {title!r}: its latent is not finite. Remove it, or train in fp32.",
+                    f"画像 {title!r} をエンコードできません(潜在表現が有限値になりません)。画像を外すか fp32 で学習してください。",
                 )
             )
-        return found
+        return latents
 
 
-def sizes(picture: CaptionedImage, size: tuple[int, int]) -> Sizes:
-    """What `fit` does to the picture. The cut is even, so the mirrored picture's is the same."""
+def sizes(image: CaptionedImage, size: Size) -> Sizes:
+    """What `fit` does to the picture. It crops evenly on both sides, so the mirrored picture's are the same."""
     width, height = size
-    scale = max(width / picture.width, height / picture.height)
-    top, left = ((side * scale - cut) / 2 for side, cut in ((picture.height, height), (picture.width, width)))
-    return picture.height, picture.width, round(top), round(left), height, width
+    scale = max(width / image.width, height / image.height)
+    top, left = ((side * scale - cut) / 2 for side, cut in ((image.height, height), (image.width, width)))
+    return image.height, image.width, round(top), round(left), height, width
 
 
 def read_mask(path: Path, size: tuple[int, int], shape: tuple[int, int]) -> Tensor:

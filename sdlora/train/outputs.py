@@ -8,21 +8,17 @@ from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import torch
 from PIL import Image
 
 from sdlora.config import values_of
-from sdlora.core.errors import MIN_FREE_BYTES, Diverged, disk_full, is_disk_full
+from sdlora.core.errors import MIN_FREE_BYTES, disk_full, is_disk_full
 from sdlora.core.events import Judged, Phase, Sampled, Saved, Warned
 from sdlora.core.files import write_bytes
-from sdlora.core.text import Text
 from sdlora.lora_files import kohya
 from sdlora.lora_files.metadata import RunMetadata
 from sdlora.render.renderer import DrawRequest
-from sdlora.train import state
+from sdlora.train import resume
 from sdlora.train.setup import Run, prompts, resolution
-from sdlora.train.snapshot import capture
-from sdlora.train.state import State
 from sdlora.train.trainer import eval_mode
 
 SAMPLE_STRENGTHS = (0.0, 0.5, 1.0)
@@ -31,33 +27,34 @@ CHECKPOINTS_PER_RUN, SAMPLES_PER_RUN = 10, 5  # over a run whose settings name n
 
 def after_step(run: Run, step: int) -> None:
     """Checkpoint, sample and state, in this order: a state counts only when what it claims is on disk."""
-    if _due(run, step, run.request.settings.train.save_every, CHECKPOINTS_PER_RUN):
+    t = run.settings.train
+    if is_due(step, run.steps, t.save_every, CHECKPOINTS_PER_RUN):
         checkpoint(run, step)
         _evaluate(run, step)
-    if _due(run, step, run.request.settings.train.sample_every, SAMPLES_PER_RUN):
+    if is_due(step, run.steps, t.sample_every, SAMPLES_PER_RUN):
         sample(run, step)
         run.emit(Phase("training"))
-    if step % run.request.settings.train.state_every == 0 or step == run.steps:
+    if step % t.state_every == 0 or step == run.steps:
         save_state(run)
 
 
 def catch_up(run: Run) -> None:
-    """Before the first step of this process: what a state saved in a hurry had not written yet, and samples of the base."""
+    """Before the first step of this process: samples of the base, or what was due at a state saved in a hurry."""
     step = run.trainer.step
     if step == 0:
         sample(run, 0)
-    elif _due(run, step, run.request.settings.train.save_every, CHECKPOINTS_PER_RUN):
+    elif is_due(step, run.steps, run.settings.train.save_every, CHECKPOINTS_PER_RUN):
         checkpoint(run, step)
         _evaluate(run, step)
 
 
-def _due(run: Run, step: int, every: int, times: int) -> bool:
-    """Every `every` steps (0: `times` over the run), and at the end."""
-    return step % _interval(run.steps, every, times) == 0 or step == run.steps
+def is_due(step: int, steps: int, every: int, times: int) -> bool:
+    """Every `every` steps (0: `times` over the run of `steps`), and at the end."""
+    return step % _interval(steps, every, times) == 0 or step == steps
 
 
 def times_due(steps: int, every: int, times: int) -> int:
-    """How often `_due` says yes in a whole run."""
+    """How often `is_due` holds in a whole run."""
     return -(-steps // _interval(steps, every, times))
 
 
@@ -72,7 +69,7 @@ def checkpoint(run: Run, step: int) -> Path:
 
 
 def write_final(run: Run, step: int, strength: float) -> Path:
-    """The chosen checkpoint again, with what is known only now: the recommended strength and a picture."""
+    """Write the chosen checkpoint again, with what is known only now: the recommended strength and a thumbnail."""
     return _write(run, replace(_run_metadata(run, step), strength=strength, thumbnail=_thumbnail(run, step)))
 
 
@@ -86,14 +83,12 @@ def _run_metadata(run: Run, step: int) -> RunMetadata:
         prediction=base.prediction,
         zero_snr=base.zero_snr,
         base_name=Path(request.base.name).name,
-        resolution=resolution(request.settings, base),
+        resolution=resolution(run.settings, base),
         created=request.created,
-        settings=values_of(request.settings),
+        settings=values_of(run.settings),
         captions=[p.caption for p in request.pictures],
         step=step,
-        buckets=Counter(
-            (shape[-1] * base.factor, shape[-2] * base.factor) for shape in run.trainer.pictures.latents.shapes
-        ),
+        buckets=Counter(item.size for item in run.trainer.items),
     )
 
 
@@ -116,15 +111,15 @@ def _write(run: Run, about: RunMetadata) -> Path:
     file = run.folders.checkpoints / f"step-{about.step:06d}.safetensors"
     try:
         with eval_mode(run.trainer):
-            kohya.write(file, run.trainer.adapters, base.family.name, about, run.request.settings.export.dtype)
+            kohya.write(file, run.trainer.adapters, base.family.name, about, run.settings.export.dtype)
     except OSError as error:
-        raise disk_full_error(error, file.parent) from error
+        raise _disk_full_error(error, file.parent) from error
     return file
 
 
 def file_bytes(run: Run) -> int:
     """Size of this run's files: of one made now, which is not kept."""
-    base, dtype = run.trainer.base, run.request.settings.export.dtype
+    base, dtype = run.trainer.base, run.settings.export.dtype
     return len(kohya.to_bytes(run.trainer.adapters, base.family.name, _run_metadata(run, run.steps), dtype))
 
 
@@ -136,7 +131,7 @@ def _evaluate(run: Run, step: int) -> None:
 
 def sample(run: Run, step: int) -> None:
     """The sample pictures of this step: strength 0 once at step 0, the others each time. A full disk costs only pictures."""
-    wanted = run.request.settings.sample
+    wanted = run.settings.sample
     if not wanted.draw:
         return
     strengths = (0.0,) if step == 0 else SAMPLE_STRENGTHS[1:]
@@ -145,7 +140,7 @@ def sample(run: Run, step: int) -> None:
     for number, prompt in enumerate(prompts(run.request)):
         for strength in strengths:
             drawing = DrawRequest(
-                prompt, seed=run.request.settings.train.seed + number, steps=wanted.steps, guidance=wanted.guidance
+                prompt, seed=run.settings.train.seed + number, steps=wanted.steps, guidance=wanted.guidance
             )
             file = run.folders.samples / f"step-{step:06d}-{number}-{round(strength * 100):03d}.png"
             with eval_mode(run.trainer, strength):
@@ -177,33 +172,26 @@ def _warn_once(run: Run, code: str, en: str, ja: str) -> None:
 
 
 def save_state(run: Run) -> None:
-    """Write what resuming needs, as of the last whole step. May be called from another thread than the loop's."""
+    """Write what resuming needs, as of the last whole step. May be called from another thread than the loop's.
+
+    Raises:
+        DiskFull: with what is needed. Diverged: weights are not finite any more.
+    """
     with run.trainer.weights_lock:
-        captured = capture(run.trainer)
-        _refuse_not_finite(captured)
-        evaluations = {str(k): asdict(j) for k, j in run.evaluations.items() if k <= captured.step}
-        about = {"judged": evaluations, "versions": run.request.versions, "origin": run.origin}
+        captured = resume.capture(run.trainer)
+        resume.require_finite(captured)
+        evaluations = {str(k): asdict(e) for k, e in run.evaluations.items() if k <= captured.step}
+        about = {"judged": evaluations, "versions": run.request.versions, "origin": run.provenance}
         try:
-            state.save(run.folders.state, replace(captured, facts={**captured.facts, **about}))
+            resume.save(run.folders.state, replace(captured, facts={**captured.facts, **about}))
         except OSError as error:
-            raise disk_full_error(error, run.folders.state, captured) from error
+            size = sum(t.numel() * t.element_size() for t in captured.tensors.values())
+            raise _disk_full_error(error, run.folders.state, 2 * size) from error
 
 
-def _refuse_not_finite(wanted: State) -> None:
-    """A state that could only go on diverging must not take the place of one that is sound."""
-    if not all(torch.isfinite(tensor).all() for tensor in wanted.tensors.values()):
-        raise Diverged(
-            Text(
-                f"Training diverged by step {wanted.step}: weights are not finite any more. Lower the learning rate (to a third), or set precision to fp32 or bf16.",
-                f"ステップ {wanted.step} までに学習が発散しました(重みが有限値ではありません)。学習率を 3 分の 1 に下げるか、精度を fp32 か bf16 にしてください。",
-            )
-        )
-
-
-def disk_full_error(error: OSError, folder: Path, wanted: State | None = None) -> Exception:
-    """A full disk as a sentence that says how much is needed; any other fault as it is."""
+def _disk_full_error(error: OSError, folder: Path, needed: int = 0) -> Exception:
+    """A full disk as a sentence that says how many bytes are needed; any other fault as it is."""
     if not is_disk_full(error):
         return error
     room = os.statvfs(folder if folder.exists() else folder.parent)
-    state_bytes = sum(t.numel() * t.element_size() for t in wanted.tensors.values()) if wanted else MIN_FREE_BYTES
-    return disk_full(max(MIN_FREE_BYTES, 2 * state_bytes), room.f_bavail * room.f_frsize)
+    return disk_full(max(MIN_FREE_BYTES, needed), room.f_bavail * room.f_frsize)

@@ -1,4 +1,4 @@
-"""One run from pictures to LoRA files: prepare, train, judge, save. Takes folders and settings, knows no job."""
+"""One run from pictures to LoRA files: set up, estimate, train, choose a checkpoint, verify_file. Takes folders and settings, knows no job."""
 
 from __future__ import annotations
 
@@ -12,15 +12,13 @@ from sdlora.core.files import sha256_of
 from sdlora.core.text import Text
 from sdlora.lora_files import kohya
 from sdlora.render.verify import verify_file
-from sdlora.train import state
+from sdlora.train import resume
 from sdlora.train.distributed import SINGLE_PROCESS, World
 from sdlora.train.estimate import MIN_STEPS, estimate
 from sdlora.train.evaluate import Evaluation, best_step
 from sdlora.train.loop import train
-from sdlora.train.origin import check, origin, use_threads_of
 from sdlora.train.outputs import after_step, catch_up, checkpoint, save_state, write_final
 from sdlora.train.setup import Folders, Request, Run, encode, load, prepare
-from sdlora.train.snapshot import restore
 
 
 @dataclass(frozen=True)
@@ -43,25 +41,26 @@ class Control:
     should_stop: Callable[[], bool]  # asked before each step
     keep: Callable[[], bool]  # whether a stopped run leaves a checkpoint
     on_ready: Callable[[Callable[[], None]], None]  # is given a function that saves the state at once, from any thread
-    began: float = field(default_factory=time.monotonic)  # what the forecast counts from
+    began: float = field(default_factory=time.monotonic)  # what the estimate counts from
 
 
 def run(request: Request, folders: Folders, emit: Emit, control: Control, world: World = SINGLE_PROCESS) -> Result:
-    """Train from the last state (or from 0) to the end or until told to stop. Of several processes only process 0 writes,
-    and decides when to stop.
+    """Train from the last state (or from 0) to the end or until told to stop.
+
+    Of several processes only the main one writes, and decides when to stop.
 
     Raises:
         BadInput, BaseUnusable, DeviceLost, DiskFull, Diverged, OutOfMemory: see `sdlora.core.errors`.
     """
     emit(Phase("loading"))
     with world.main_process_first():
-        saved = state.newest(folders.state)
-        run = _prepared(request, folders, emit, world, saved)
+        state = resume.newest(folders.state)
+        run = _set_up(request, folders, emit, world, state)
 
     def should_stop() -> bool:
         return world.broadcast(control.should_stop())
 
-    if not saved and run.steps >= MIN_STEPS and not should_stop():
+    if not state and run.steps >= MIN_STEPS and not should_stop():
         emit(Phase("measuring"))
         emit(estimate(run, control.began))
     if not world.is_main_process:
@@ -72,25 +71,24 @@ def run(request: Request, folders: Folders, emit: Emit, control: Control, world:
     emit(Phase("training"))
     control.on_ready(lambda: save_state(run))
     train(run.trainer, emit, should_stop, lambda step: after_step(run, step))
-    return _finish(run) if run.trainer.step == run.steps else _stopped(run, control.keep())
+    return _finish(run) if run.trainer.step == run.steps else _stop(run, control.keep())
 
 
-def _prepared(request: Request, folders: Folders, emit: Emit, world: World, saved: state.State | None) -> Run:
-    """All parts, as the saved state left them."""
-    if saved:
-        use_threads_of(saved)
+def _set_up(request: Request, folders: Folders, emit: Emit, world: World, state: resume.State | None) -> Run:
+    """All parts of the run, as the saved state left them."""
+    if state:
+        resume.restore_threads(state)
     base = load(request, world.device())
-    latents = encode(request, base, folders)
-    run = prepare(request, base, latents, folders, emit, world)
-    run.origin = origin(run)
-    if saved:
-        check(run, saved, emit)
-        restore(run.trainer, saved)
-        run.evaluations.update({int(step): Evaluation(**j) for step, j in saved.facts["judged"].items()})
+    run = prepare(request, base, encode(request, base, folders), folders, emit, world)
+    run.provenance = resume.provenance(request, base.path)
+    if state:
+        resume.check_provenance(state, run.provenance, request.versions, emit)
+        resume.restore(run.trainer, state)
+        run.evaluations.update({int(step): Evaluation(**e) for step, e in state.facts["judged"].items()})
     return run
 
 
-def _stopped(run: Run, keep: bool) -> Result:
+def _stop(run: Run, keep: bool) -> Result:
     step = run.trainer.step
     save_state(run)
     file = checkpoint(run, step) if step and keep else None
@@ -98,14 +96,13 @@ def _stopped(run: Run, keep: bool) -> Result:
 
 
 def _started(run: Run) -> Started:
-    base, trainer = run.trainer.base, run.trainer
-    trained = trainer.adapters.parameter_count()
+    trainer, base = run.trainer, run.trainer.base
     return Started(
         step=trainer.step,
         steps=run.steps,
-        pictures=len(trainer.pictures.latents),
+        pictures=len(trainer.items),
         held_out=len(run.evaluator.samples) if run.evaluator else 0,
-        trained_parameters=trained,
+        trained_parameters=trainer.adapters.parameter_count(),
         full_parameters=run.full_parameters,
         device=str(base.device) if trainer.world.size == 1 else f"{base.device.type} × {trainer.world.size}",
         precision=str(base.dtype).removeprefix("torch."),
@@ -120,12 +117,13 @@ def _finish(run: Run) -> Result:
     strength = run.evaluator.best_strength(run.trainer) if run.evaluator else 1.0
     file = write_final(run, best, strength)
     run.emit(Phase("exporting"))
-    certificate = verify_file(file, run.trainer.base, run.trainer.adapters, run.trainer.pictures.texts)
+    certificate = verify_file(file, run.trainer.base, run.trainer.adapters, run.trainer.text_cache)
     return Result(True, run.steps, file, sha256_of(file), best, strength, certificate.text)
 
 
 def _load_checkpoint(run: Run, step: int) -> None:
-    """Put a written checkpoint's weights back into the adapters: what is judged is what is shipped."""
-    path = run.folders.checkpoints / f"step-{step:06d}.safetensors"
-    run.trainer.ema_weights.clear()
-    run.trainer.adapters.load(kohya.read_parameters(path, run.trainer.adapters, run.trainer.base.family.name))
+    """Put a written checkpoint's weights back into the adapters, so that what is evaluated is what is shipped."""
+    trainer = run.trainer
+    trainer.ema_weights.clear()
+    file = run.folders.checkpoints / f"step-{step:06d}.safetensors"
+    trainer.adapters.load(kohya.read_parameters(file, trainer.adapters, trainer.base.family.name))

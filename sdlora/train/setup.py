@@ -1,9 +1,9 @@
-"""Everything a run needs before its first step: the base, latents, adapters, the judge and a renderer."""
+"""Everything a run needs before its first step: base, training items, adapters, evaluator and renderer."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,12 +24,12 @@ from sdlora.models.load import Base, load_base
 from sdlora.models.packed import pack
 from sdlora.models.prompt import Embedding, encode_unique
 from sdlora.render.renderer import Renderer
-from sdlora.train.captions import tag_orders
+from sdlora.train.batches import tag_orders
 from sdlora.train.distributed import SINGLE_PROCESS, World
 from sdlora.train.evaluate import Evaluation, Evaluator, split
-from sdlora.train.latents import Cache, CaptionedImage, Encoder, Latent, Latents
+from sdlora.train.latents import CaptionedImage, Encoder, Latent, LatentCache, TrainingItem
 from sdlora.train.rng import key
-from sdlora.train.trainer import Trainer, TrainingSet
+from sdlora.train.trainer import Trainer
 
 MAX_CACHED_TEXTS = 5_000  # whose embeddings are kept: 1.2 GB for SD 1.x, 1.6 GB for SDXL in bf16
 SAMPLE_PROMPTS = 2  # drawn where the settings name none
@@ -60,6 +60,14 @@ class Request:
     start: Path | None = None  # a LoRA to begin with
 
 
+@dataclass(frozen=True)
+class TrainingSet:
+    """All pictures of a request, held-out ones included, and how long the latents not made yet will take."""
+
+    items: Sequence[TrainingItem]
+    seconds_left: Callable[[], float] = lambda: 0.0
+
+
 @dataclass
 class Run:
     """The parts of a run once they are ready."""
@@ -67,22 +75,31 @@ class Run:
     request: Request
     folders: Folders
     trainer: Trainer
-    evaluator: Evaluator | None
+    evaluator: Evaluator | None  # None where nothing is held out
     renderer: Renderer
     emit: Emit
-    seconds: dict[str, float]  # what `injecting` and one round of `judging` took
+    seconds: dict[str, float]  # what `injecting` and one `judging` took
     full_parameters: int  # of the parts that learn, without adapters
-    evaluations: dict[int, Evaluation] = field(default_factory=dict)
+    encoding_seconds_left: Callable[[], float]
+    evaluations: dict[int, Evaluation] = field(default_factory=dict)  # by step
     warned: set[str] = field(default_factory=set)
-    origin: dict[str, str] = field(default_factory=dict)  # see `train.origin`
+    provenance: dict[str, str] = field(default_factory=dict)  # see `resume.provenance`
+
+    @property
+    def settings(self) -> Config:
+        return self.request.settings
 
     @property
     def steps(self) -> int:
-        return self.request.settings.train.steps
+        return self.settings.train.steps
 
 
 def load(request: Request, device: torch.device | None = None) -> Base:
-    """The base as it was when the job was made, or a refusal. Without a device, the best one is picked."""
+    """The base as it was when the job was made. Without a device, the best one is picked.
+
+    Raises:
+        BaseUnusable: the base has changed since, or cannot be loaded.
+    """
     folder, t = request.base.path, request.settings.train
     if folder and request.base_fingerprint and fingerprint(folder) != request.base_fingerprint:
         raise BaseUnusable(
@@ -97,28 +114,31 @@ def load(request: Request, device: torch.device | None = None) -> Base:
     return base
 
 
-def encode(request: Request, base: Base, folders: Folders) -> Latents:
-    """Latents of all pictures, each in the size of its bucket, made when they are first shown."""
-    side, unit = resolution(request.settings, base), _unit(base)
-    sizes = [
-        bucket(p.width, p.height, side, unit) if request.settings.data.buckets else (side, side)
-        for p in request.pictures
-    ]
-    if request.settings.data.masks:
-        _check_masks(request)
-    cache = Cache(folders.cache / "latents", fingerprint(base.path, "vae"))
-    data = request.settings.data
-    return Encoder(base.vae, request.pictures, sizes, cache, data.flip, data.masks, data.recolour > 0).latents()
+def encode(request: Request, base: Base, folders: Folders) -> TrainingSet:
+    """All pictures of the request, each in the size of its bucket. Latents are made when they are first needed.
 
-
-def _check_masks(request: Request) -> None:
-    if not any(p.mask for p in request.pictures):
+    Raises:
+        BadInput: masks are asked for, but no picture has one.
+    """
+    data, side, unit = request.settings.data, resolution(request.settings, base), _unit(base)
+    if data.masks and not any(p.mask for p in request.pictures):
         raise BadInput(
             Text(
                 "data.masks is on, but no picture of this set has a mask. Add pictures with transparent parts or a folder `masks` beside them, or turn it off.",
                 "data.masks がオンですが、マスクのある画像がありません。透明部分のある画像か `masks` フォルダーを追加するか、オフにしてください。",
             )
         )
+    cache = LatentCache(folders.cache / "latents", fingerprint(base.path, "vae"))
+    encoder = Encoder(base.vae, cache, data.flip, data.masks, recolour=data.recolour > 0)
+    items = [
+        encoder.item(
+            picture,
+            bucket(picture.width, picture.height, side, unit) if data.buckets else (side, side),
+            without_trigger(picture.caption, data.trigger, data.class_prompt),
+        )
+        for picture in request.pictures
+    ]
+    return TrainingSet(items, lambda: encoder.seconds_left(items))
 
 
 def resolution(settings: Config, base: Base) -> int:
@@ -133,66 +153,63 @@ def _unit(base: Base) -> int:
 
 
 def prepare(
-    request: Request, base: Base, latents: Latents, folders: Folders, emit: Emit, world: World = SINGLE_PROCESS
+    request: Request,
+    base: Base,
+    training_set: TrainingSet,
+    folders: Folders,
+    emit: Emit,
+    world: World = SINGLE_PROCESS,
 ) -> Run:
-    settings = request.settings
-    captions = [p.caption for p in request.pictures]
-    texts = _texts(request, base) if settings.train.text_encoder_lr == 0 else None
-    trained: dict[Part, nn.Module] = {part: base.parts[part] for part in _learning(settings, base)}
-    full = sum(p.numel() for module in trained.values() for p in module.parameters())
+    """Put adapters into the base, split off what is held out, and measure the base on it."""
+    settings, items = request.settings, training_set.items
+    text_cache = _encode_texts(request, base, items) if settings.train.text_encoder_lr == 0 else None
+    learning: dict[Part, nn.Module] = {part: base.parts[part] for part in _learning_parts(settings, base)}
+    full_parameters = sum(p.numel() for module in learning.values() for p in module.parameters())
     began = time.monotonic()
-    adapters = inject(trained, AdapterConfig(**settings.lora.model_dump()), key(settings.train.seed, "init"))
+    adapters = inject(learning, AdapterConfig(**settings.lora.model_dump()), key(settings.train.seed, "init"))
     if request.start:
         adapters.load(kohya.start_from(request.start, adapters, base.family.name))
     if not settings.train.gradient_checkpointing:  # asked for where memory is scarcer than time
         pack(base.unet)
     seconds = {"injecting": time.monotonic() - began, "judging": 0.0}
-    learn, held = split(len(latents), settings.data.held_out, settings.train.seed)
-    plain = priors(request)
-    shown = TrainingSet(latents.some(learn), [captions[i] for i in learn], [plain[i] for i in learn], texts)
-    trainer = Trainer(base, adapters, shown, settings, world)
-    for module in trained.values():
+    train_indexes, held_out = split(len(items), settings.data.held_out, settings.train.seed)
+    trainer = Trainer(base, adapters, [items[i] for i in train_indexes], text_cache, settings, world)
+    for module in learning.values():
         module.train()
     evaluator = None
-    if held and world.is_main_process:
-        asked = _told(latents.some(held), emit)
+    if held_out and world.is_main_process:
+        latents = _encode_all([items[i] for i in held_out], emit)
         began = time.monotonic()
-        evaluator = Evaluator.of(trainer, asked, [captions[i] for i in held])
+        evaluator = Evaluator.of(trainer, latents, [items[i].caption for i in held_out])
         seconds["judging"] = time.monotonic() - began
-    return Run(
-        request, folders, trainer, evaluator, Renderer(base, adapters, text_cache=texts or {}), emit, seconds, full
-    )
+    renderer = Renderer(base, adapters, text_cache=text_cache or {})
+    left = training_set.seconds_left
+    return Run(request, folders, trainer, evaluator, renderer, emit, seconds, full_parameters, left)
 
 
-def _learning(settings: Config, base: Base) -> list[Part]:
+def _learning_parts(settings: Config, base: Base) -> list[Part]:
     """Parts that get adapters: those with a learning rate."""
     t = settings.train
     return [part for part in base.family.parts if (t.unet_lr if part == "unet" else t.text_encoder_lr) > 0]
 
 
-def _texts(request: Request, base: Base) -> dict[str, Embedding] | None:
-    """Every text of the run, encoded by frozen text encoders that are then let go: 1.6 GB of SDXL in bf16.
+def _encode_texts(request: Request, base: Base, items: Sequence[TrainingItem]) -> dict[str, Embedding] | None:
+    """Every text of the run, encoded by frozen text encoders that are then freed: 1.6 GB of SDXL in bf16.
 
-    None where that would be more than `MAX_CACHED_TEXTS`: each takes 0.2 MB for SD 1.x, so they are encoded when they are shown.
+    None where there are more than `MAX_CACHED_TEXTS`, of 0.2 MB each for SD 1.x: those are encoded in the step that shows them.
     """
-    captions = [shown for p in request.pictures for shown in (p.caption, *tag_orders(p.caption, request.settings))]
-    wanted = [*captions, *prompts(request), ""]
-    wanted += priors(request) if request.settings.train.prior_weight else []
-    if len(set(wanted)) > MAX_CACHED_TEXTS:
+    texts = [form for item in items for form in (item.caption, *tag_orders(item.caption, request.settings))]
+    texts += [*prompts(request), ""]
+    texts += [item.prior_caption for item in items] if request.settings.train.prior_weight else []
+    if len(set(texts)) > MAX_CACHED_TEXTS:
         return None
-    texts = encode_unique(base, wanted)
+    text_cache = encode_unique(base, texts)
     base.free_text_encoders()
-    return texts
-
-
-def priors(request: Request) -> list[str]:
-    """Each caption without the trigger word."""
-    data = request.settings.data
-    return [without_trigger(p.caption, data.trigger, data.class_prompt) for p in request.pictures]
+    return text_cache
 
 
 def prompts(request: Request) -> list[str]:
-    """What the samples show; nothing where none are drawn."""
+    """The prompts of the sample pictures; none where none are drawn."""
     if not request.settings.sample.draw:
         return []
     written = [line.strip() for line in request.settings.sample.prompts.splitlines() if line.strip()]
@@ -200,13 +217,13 @@ def prompts(request: Request) -> list[str]:
     return written or list(captions)[:SAMPLE_PROMPTS] or [""]
 
 
-def _told(latents: Latents, emit: Emit, seconds: float = 0.5) -> list[Latent]:
-    """All of them, their progress as events: the first, the last, and a few in between however many there are."""
-    found, last = list[Latent](), float("-inf")
-    for done in range(len(latents) + 1):
-        if done == len(latents) or time.monotonic() - last > seconds:
+def _encode_all(items: Sequence[TrainingItem], emit: Emit, seconds: float = 0.5) -> list[Latent]:
+    """Their latents, with progress events: the first, the last, and between them at most one every `seconds`."""
+    latents, last = list[Latent](), float("-inf")
+    for done in range(len(items) + 1):
+        if done == len(items) or time.monotonic() - last > seconds:
             last = time.monotonic()
-            emit(Phase("caching", done, len(latents)))
-        if done < len(latents):
-            found.append(latents[done])
-    return found
+            emit(Phase("caching", done, len(items)))
+        if done < len(items):
+            latents.append(items[done].latent())
+    return latents

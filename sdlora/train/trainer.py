@@ -1,9 +1,9 @@
-"""A base with adapters inside and all that lives through a run: what is trained, on what, and how it stands."""
+"""A base with adapters inside and all that lives through a run: what is trained, on what, and how far it is."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -15,29 +15,21 @@ from sdlora.config import Config
 from sdlora.models.load import Base
 from sdlora.models.prompt import Embedding
 from sdlora.train.distributed import SINGLE_PROCESS, World
-from sdlora.train.latents import Latents
+from sdlora.train.latents import TrainingItem
 from sdlora.train.objective import Diffusion
 from sdlora.train.optimizer import groups_of, make
-from sdlora.train.sampler import BatchSampler
-
-
-@dataclass(frozen=True)
-class TrainingSet:
-    """What the loop shows. `texts` holds each caption's embedding where the text encoders are frozen and those are not too many."""
-
-    latents: Latents
-    captions: list[str]
-    priors: list[str]  # each caption without the trigger word: what prior preservation asks
-    texts: dict[str, Embedding] | None
 
 
 @dataclass
 class Trainer:
-    """A base with adapters inside, their optimizer, and what has happened to them: all that lives through a run."""
+    """Base, adapters, optimizer and training items of a run, and the counters that change with each step."""
 
     base: Base
     adapters: Adapters
-    pictures: TrainingSet
+    items: Sequence[TrainingItem]
+    text_cache: (
+        dict[str, Embedding] | None
+    )  # every caption encoded, where text encoders are frozen and captions not too many
     settings: Config
     world: World = SINGLE_PROCESS
     step: int = 0  # optimizer updates made
@@ -55,9 +47,8 @@ class Trainer:
         self.optimizer = make(groups, t, self.fused)
         self.objective = Diffusion.of(self.base.scheduler, self.base.prediction)
         self.scaler = torch.amp.GradScaler(self.base.device.type, enabled=self.base.dtype == torch.float16)
-        self.sampler = BatchSampler(self.pictures.latents.shapes, t.batch_size, t.seed)
-        matrices = self.adapters.named_parameters()
-        self.ema_weights = {name: p.detach().clone() for name, p in matrices.items()} if t.ema else {}
+        self.parameters = self.adapters.named_parameters()  # of hundreds of layers: walked once, not in every step
+        self.ema_weights = {name: p.detach().clone() for name, p in self.parameters.items()} if t.ema else {}
 
     @property
     def modules(self) -> list[nn.Module]:
@@ -66,10 +57,10 @@ class Trainer:
 
 @contextmanager
 def eval_mode(trainer: Trainer, strength: float = 1.0) -> Iterator[None]:
-    """The weights that are saved (their average with EMA), no dropout, at `strength` inside; training as it was after."""
+    """The weights that are saved (EMA weights where there are), no dropout, at `strength` inside; training as before after it."""
     with trainer.weights_lock:
         trainer.live_weights = {
-            name: p.detach().clone() for name, p in trainer.adapters.named_parameters().items() if trainer.ema_weights
+            name: p.detach().clone() for name, p in trainer.parameters.items() if trainer.ema_weights
         }
         trainer.adapters.load(trainer.ema_weights)
     try:
@@ -83,7 +74,7 @@ def eval_mode(trainer: Trainer, strength: float = 1.0) -> Iterator[None]:
 
 @contextmanager
 def at_strength(trainer: Trainer, strength: float) -> Iterator[None]:
-    """The adapters at `strength` inside, and nothing dropped; training as it was after."""
+    """The adapters at `strength` and no dropout inside; training as before after it."""
     modes = [module.training for module in trainer.modules]
     for module in trainer.modules:
         module.eval()

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from sdlora.core import files
-from sdlora.train import state
-from sdlora.train.state import State
+from sdlora.train import resume
+from sdlora.train.resume import State
 from tests.disk import Disk, Gone
 
 pytestmark = pytest.mark.faults
@@ -28,7 +28,7 @@ def attempt(folder: Path, disk: Disk, step: int, monkeypatch: pytest.MonkeyPatch
     with monkeypatch.context() as patched:
         patched.setattr(files, "os", disk)
         try:
-            state.save(folder, saved(step))
+            resume.save(folder, saved(step))
         except (OSError, Gone):
             return False
     return True
@@ -50,7 +50,7 @@ def injected(root: Path, monkeypatch: pytest.MonkeyPatch, how: Literal["error", 
         folder = root / "state"
         folder.mkdir(parents=True)
         for step in range(1, before + 1):
-            state.save(folder, saved(step * 10))
+            resume.save(folder, saved(step * 10))
         step = (before + 1) * 10
         disk = Disk(how, at)
         disk.sync_all(root)
@@ -60,7 +60,7 @@ def injected(root: Path, monkeypatch: pytest.MonkeyPatch, how: Literal["error", 
             disk.after_power_loss(inode, tmp_path / "after")
             shutil.rmtree(root)
             (tmp_path / "after").rename(root)
-        found = state.newest(folder)
+        found = resume.newest(folder)
         if found is None:
             assert before == 0
         else:
@@ -68,8 +68,8 @@ def injected(root: Path, monkeypatch: pytest.MonkeyPatch, how: Literal["error", 
             assert found.tensors["a"].tolist() == [float(found.step)] * 64
             assert found.step == step or not whole
         assert not list(folder.glob(".*")), "leftovers are cleared"
-        state.save(folder, saved(step + 10))  # and the run can go on
-        again = state.newest(folder)
+        resume.save(folder, saved(step + 10))  # and the run can go on
+        again = resume.newest(folder)
         assert again is not None
         assert again.step == step + 10
         if disk.done < at:
@@ -84,15 +84,15 @@ def test_the_disk_counts_every_operation_of_a_save(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(os, "open", lambda path, *a, **k: (touched.append(str(path)), real(path, *a, **k))[1])
     disk = Disk("error", at=0)
     monkeypatch.setattr(files, "os", disk)
-    state.save(tmp_path, saved(10))
+    resume.save(tmp_path, saved(10))
     assert touched
     assert set(touched) == disk.seen
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "gone", "manifest"])
 def test_a_damaged_state_gives_way_to_the_older_one(tmp_path: Path, damage: str) -> None:
-    state.save(tmp_path, saved(10))
-    state.save(tmp_path, saved(20))
+    resume.save(tmp_path, saved(10))
+    resume.save(tmp_path, saved(20))
     file = tmp_path / "step-000020" / ("manifest.json" if damage == "manifest" else "tensors.safetensors")
     data = file.read_bytes()
     if damage == "flip":
@@ -101,6 +101,6 @@ def test_a_damaged_state_gives_way_to_the_older_one(tmp_path: Path, damage: str)
         file.unlink()
     else:
         file.write_bytes(data[: len(data) // 2] if damage != "empty" else b"")
-    found = state.newest(tmp_path)
+    found = resume.newest(tmp_path)
     assert found is not None
     assert found.step == 10

@@ -72,10 +72,10 @@ def plan_kill_at(step: int) -> None:
 def plan_kill_in_save(operation: int) -> None:
     """SIGKILL after this many file operations inside state writes."""
     from sdlora.core import files
-    from sdlora.train import state
+    from sdlora.train import resume
     from tests.disk import Disk, Gone
 
-    disk, save = Disk("kill", operation), state.save
+    disk, save = Disk("kill", operation), resume.save
 
     def killing(*arguments: Any) -> None:
         files.os = disk  # type: ignore[assignment]
@@ -85,7 +85,7 @@ def plan_kill_in_save(operation: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         files.os = os  # type: ignore[assignment]
 
-    state.save = killing
+    resume.save = killing
 
 
 def plan_full_disk(where: str) -> None:
@@ -105,9 +105,9 @@ def plan_full_disk(where: str) -> None:
     create = files.create
     files.create, files.append_line = refusing(create), refusing(files.append_line)
     from sdlora.core import events
-    from sdlora.train import state
+    from sdlora.train import resume
 
-    events.append_line, state.create = files.append_line, files.create
+    events.append_line, resume.create = files.append_line, files.create
 
 
 def plan_full_log(_: bool) -> None:

@@ -19,9 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from sdlora import config
-from sdlora.adapters.spec import AdapterConfig, Part, pattern
+from sdlora.adapters.spec import AdapterConfig, pattern
 from sdlora.core.events import Event, Stepped
 from sdlora.data import import_pictures
+from sdlora.families.spec import Part
 from sdlora.models.bases import EXAMPLE, resolve_base
 from sdlora.train.evaluate import Evaluation
 from sdlora.train.latents import CaptionedImage

@@ -22,10 +22,12 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from sdlora import config
 from sdlora.core.events import Event, Stepped
-from sdlora.families.spec import FAMILIES
+from sdlora.families import FAMILIES
+from sdlora.families.autoencoder import to_latents
+from sdlora.families.base_model import Base
 from sdlora.models.bases import BaseRef
-from sdlora.models.load import Base, default_device
-from sdlora.train.latents import CaptionedImage, Latent, TrainingItem, encode
+from sdlora.models.load import default_device
+from sdlora.train.latents import CaptionedImage, Latent, TrainingItem
 from sdlora.train.loop import train
 from sdlora.train.setup import Folders, Request, Run, TrainingSet, prepare
 from tests.tiny import make_tokenizer
@@ -109,7 +111,7 @@ def random_base(family: str, folder: Path) -> Base:
         parts=parts,
         vae=filled(lambda: AutoencoderKL(**vae), noise),
         scheduler=SCHEDULE,
-        zero_empty=family == "sdxl",
+        zero_empty=FAMILIES[family].zero_empty_text,
         device=default_device(),
         dtype=torch.bfloat16,
     )
@@ -125,7 +127,10 @@ def ready(family: str, side: int, steps: int, rank: int, folder: Path) -> Run:
     base = random_base(family, folder)
     pictures = [CaptionedImage(folder / f"{k}.png", "", side, side, f"picture {k}") for k in range(PICTURES)]
     pixels = torch.rand(PICTURES, 3, side, side) * 2 - 1
-    items = [random_item(image, encode(base.vae, p[None])[0]) for image, p in zip(pictures, pixels, strict=True)]
+    with torch.no_grad():
+        items = [
+            random_item(image, to_latents(base.vae, p[None])[0]) for image, p in zip(pictures, pixels, strict=True)
+        ]
     settings = config.from_values(
         {
             "train.steps": steps,
@@ -136,7 +141,7 @@ def ready(family: str, side: int, steps: int, rank: int, folder: Path) -> Run:
             "data.held_out": 0.0,
         }
     )
-    base.unet.enable_gradient_checkpointing()
+    base.denoiser.enable_gradient_checkpointing()
     request = Request("random", 0.0, BaseRef("random", "random", folder), "", settings, pictures, {})
     folders = Folders(*[folder] * 5)
     return prepare(request, base, TrainingSet(items), folders, lambda event: None)
@@ -164,7 +169,7 @@ def main() -> None:
     found = {
         "family": options.family,
         "side": options.side,
-        "parameters": sum(p.numel() for n, p in run.trainer.base.unet.named_parameters() if "lora_" not in n),
+        "parameters": sum(p.numel() for n, p in run.trainer.base.denoiser.named_parameters() if "lora_" not in n),
         "count_adapter_parameters": run.trainer.adapters.parameter_count(),
         "layers_moved": moved,
         "seconds_before": round(before, 1),

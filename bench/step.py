@@ -19,9 +19,10 @@ from diffusers import DDPMScheduler, UNet2DConditionModel
 from sdlora import config
 from sdlora.adapters.inject import inject
 from sdlora.adapters.spec import AdapterConfig
-from sdlora.families.spec import FAMILIES
-from sdlora.models.load import Base, default_device, resolve_dtype
-from sdlora.models.prompt import Embedding
+from sdlora.families import FAMILIES
+from sdlora.families.base_model import Base
+from sdlora.families.conditioning import Conditioning
+from sdlora.models.load import default_device, resolve_dtype
 from sdlora.train.latents import CaptionedImage, Latent, TrainingItem
 from sdlora.train.loop import train
 from sdlora.train.trainer import Trainer
@@ -70,7 +71,7 @@ def ours(unet: UNet2DConditionModel, dtype: torch.dtype, steps: int) -> list[flo
     """Seconds of each step of the real training loop."""
     adapters = inject({"unet": unet}, AdapterConfig(16, 16.0, "attention"), seed=0)
     items = [random_item(str(k)) for k in range(PICTURES)]
-    texts = {c: Embedding(torch.randn(TEXT).to(dtype), None) for c in ["", *map(str, range(PICTURES))]}
+    texts = {c: Conditioning({"prompt_embeds": torch.randn(TEXT).to(dtype)}) for c in ["", *map(str, range(PICTURES))]}
     settings = config.from_values({"train.steps": steps, "train.unet_lr": 1e-4})
     trainer = Trainer(base_around(unet, dtype), adapters, items, texts, settings)
     unet.train()

@@ -31,7 +31,7 @@ def make_base(folder: Path, stored: Stored) -> Path:
         vae=base.vae,
         text_encoder=base.parts["text_encoder"],
         tokenizer=base.tokenizers["text_encoder"],
-        unet=base.unet,
+        unet=base.denoiser,
         scheduler=DDIMScheduler.from_config(SCHEDULE),
         safety_checker=None,
         feature_extractor=None,

@@ -11,8 +11,9 @@ import torch
 
 from sdlora import config
 from sdlora.data.captions import without_trigger
+from sdlora.families.base_model import Base
 from sdlora.models.bases import resolve_base
-from sdlora.models.load import Base, load_base
+from sdlora.models.load import load_base
 from sdlora.train.latents import CaptionedImage, Latent, TrainingItem
 from sdlora.train.loop import train
 from sdlora.train.resume import State, capture, restore

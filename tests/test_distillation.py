@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from sdlora.train.batches import Sample, sample_losses
-from sdlora.train.colour_augmentation import match_colours
+from sdlora.families.objective import DiffusionObjective
+from sdlora.train.batches import Sample, loss_per_sample, sample_losses
+from sdlora.train.colour_augmentation import match_colours, structure_weight
 from sdlora.train.loop import backward
-from sdlora.train.objective import Diffusion, loss_per_sample
 from sdlora.train.rng import draw
 from sdlora.train.setup import Run
 from tests.families import ready
@@ -33,8 +33,8 @@ def asked(run: Run, timestep: int, distill_weight: float) -> Sample:
 
 
 def test_shapes_are_held_where_noise_hides_them() -> None:
-    diffusion = Diffusion.of(SCHEDULE, "epsilon")
-    assert [round(diffusion.structure_weight(t), 3) for t in (0, 600, 700, 800, 999)] == [0, 0, 0.5, 1, 1]
+    objective = DiffusionObjective.of(SCHEDULE, "epsilon")
+    assert [round(structure_weight(objective, t), 3) for t in (0, 600, 700, 800, 999)] == [0, 0, 0.5, 1, 1]
 
 
 def test_the_same_shapes_take_the_pictures_colours() -> None:
@@ -62,27 +62,27 @@ def test_other_shapes_give_their_average_colour_only() -> None:
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_what_is_asked_for_is_what_an_answer_is_read_as(prediction: str) -> None:
-    diffusion = Diffusion.of(SCHEDULE, prediction)
+    objective = DiffusionObjective.of(SCHEDULE, prediction)
     x_0, other, noise = torch.randn(3, 2, 4, 8, 8).unbind()
     t = torch.tensor([300, 900])
-    x_t = diffusion.add_noise(x_0, noise, t)
-    assert torch.allclose(diffusion.predict_x0(x_t, diffusion.target(x_0, noise, t), t), x_0, atol=1e-3)
-    assert torch.allclose(diffusion.predict_x0(x_t, diffusion.target_for_x0(other, x_t, t), t), other, atol=1e-3)
+    x_t = objective.add_noise(x_0, noise, t)
+    assert torch.allclose(objective.predict_x0(x_t, objective.target(x_0, noise, t), t), x_0, atol=1e-3)
+    assert torch.allclose(objective.predict_x0(x_t, objective.target_for_x0(other, x_t, t), t), other, atol=1e-3)
 
 
 @pytest.mark.parametrize("family", ["sd1", "sd2"])  # noise and velocity
 def test_an_untrained_lora_is_off_by_colour_alone(layouts: Path, tmp_path: Path, family: str) -> None:
     """It answers as the base does: its loss is what the colours of the picture change in that answer."""
     run = ready(family, layouts, tmp_path, **ALONE)
-    t, diffusion, sample = torch.tensor([900]), run.trainer.objective, asked(run, 900, 1.0)
+    t, objective, sample = torch.tensor([900]), run.trainer.objective, asked(run, 900, 1.0)
     x_0, noise = sample.x_0[None], sample.draw.noise[None]
-    x_t = diffusion.add_noise(x_0, noise, t)
+    x_t = objective.add_noise(x_0, noise, t)
     assert run.trainer.text_cache is not None
-    states = run.trainer.text_cache[sample.caption].states[None]
+    states = run.trainer.text_cache[sample.caption].tensors["prompt_embeds"][None]
     with torch.no_grad():
-        answer = run.trainer.base.unet(x_t, t, encoder_hidden_states=states, return_dict=False)[0]
-    wanted = diffusion.target_for_x0(match_colours(x_0, diffusion.predict_x0(x_t, answer, t)), x_t, t)
-    weight = diffusion.weight(t, run.trainer.settings.train.min_snr_gamma)
+        answer = run.trainer.base.denoiser(x_t, t, encoder_hidden_states=states, return_dict=False)[0]
+    wanted = objective.target_for_x0(match_colours(x_0, objective.predict_x0(x_t, answer, t)), x_t, t)
+    weight = objective.weight(t, run.trainer.settings.train.min_snr_gamma)
     loss = sample_losses(run.trainer, [sample])
     assert torch.allclose(loss, loss_per_sample(answer, wanted) * weight, rtol=1e-3)
     assert sample_losses(run.trainer, [replace(sample, distill_weight=0.0)]).item() != loss.item()
@@ -99,7 +99,7 @@ def test_a_batch_in_pieces_asks_the_same(layouts: Path, tmp_path: Path) -> None:
     for pieces in (1, 2):
         run = ready("sd1", layouts, tmp_path / str(pieces), **changes)
         held = [
-            run.trainer.objective.structure_weight(draw(k, (4, 8, 8), 1000, run.trainer.settings.train.seed).timestep)
+            structure_weight(run.trainer.objective, draw(k, (4, 8, 8), 1000, run.trainer.settings.train.seed).timestep)
             for k in range(4)
         ]
         assert 0 < sum(h > 0 for h in held) < 4

@@ -130,16 +130,17 @@ def another_base(tmp_path: Path, weights: Callable[..., str], whole: Trained) ->
 def checkpointing(tmp_path: Path, weights: Callable[..., str], whole: Trained) -> None:
     """What it changes is memory: the same weights come out."""
     other = replace(whole.request, settings=changed(whole, {"train.gradient_checkpointing": True}))
-    assert (load(whole.request).unet.is_gradient_checkpointing, load(other).unet.is_gradient_checkpointing) == (
+    assert (load(whole.request).denoiser.is_gradient_checkpointing, load(other).denoiser.is_gradient_checkpointing) == (
         False,
         True,
     )
 
 
 def precision(tmp_path: Path, weights: Callable[..., str], whole: Trained) -> None:
-    assert load(whole.request).unet.dtype == torch.float32
+    assert load(whole.request).denoiser.dtype == torch.float32
     assert (
-        load(replace(whole.request, settings=changed(whole, {"train.precision": "bf16"}))).unet.dtype == torch.bfloat16
+        load(replace(whole.request, settings=changed(whole, {"train.precision": "bf16"}))).denoiser.dtype
+        == torch.bfloat16
     )
 
 

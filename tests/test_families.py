@@ -13,11 +13,11 @@ from PIL import Image, ImageChops
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from sdlora.families.objective import DiffusionObjective
 from sdlora.lora_files.metadata import metadata
 from sdlora.models.prompt import encode
 from sdlora.render.renderer import DrawRequest, Renderer
 from sdlora.train.batches import Sample, sample_losses
-from sdlora.train.objective import Diffusion
 from sdlora.train.rng import draw
 from tests.families import FAMILIES, assert_resumes_exactly, base_of, folder_of, ready, steps
 from tests.test_lora import about
@@ -92,21 +92,18 @@ def _largest_difference(a: Image.Image, b: Image.Image) -> int:
 def test_texts_are_what_the_pipeline_makes_of_them(layouts: Path, family: str) -> None:
     """Both encoders' states before the last layer side by side, the second one's pooled text; no text is zeros."""
     base = base_of(family, layouts)
-    renderer = Renderer(base)
-    both = encode(base, ["red disc", ""])
-    theirs = renderer._encode("red disc")
-    torch.testing.assert_close(both[0].states, theirs.states[0])
-    assert both.states.shape[-1] == base.unet.config.cross_attention_dim
+    pipe = Renderer(base).pipe
+    options = {"device": base.device, "num_images_per_prompt": 1, "do_classifier_free_guidance": False}
+    ours, theirs = encode(base, ["red disc", ""]), pipe.encode_prompt("red disc", **options)
+    torch.testing.assert_close(ours.tensors["prompt_embeds"][:1], theirs[0])
+    assert theirs[0].shape[-1] == base.denoiser.config.cross_attention_dim
     if family != "sdxl":
-        assert both.pooled is None
-        torch.testing.assert_close(both[1].states, renderer._encode("").states[0])
+        assert set(ours.tensors) == {"prompt_embeds"}
+        torch.testing.assert_close(ours.tensors["prompt_embeds"][1:], pipe.encode_prompt("", **options)[0])
         return
-    assert both.pooled is not None
-    assert theirs.pooled is not None
-    torch.testing.assert_close(both.pooled[0], theirs.pooled[0])
-    assert not both.states[1].any()
-    assert not both.pooled[1].any()
-    assert encode(replace(base, zero_empty=False), [""]).states.any()
+    torch.testing.assert_close(ours.tensors["pooled_prompt_embeds"][:1], theirs[2])
+    assert not any(value[1].any() for value in ours.tensors.values())
+    assert encode(replace(base, zero_empty=False), [""]).tensors["prompt_embeds"].any()
 
 
 def test_sdxl_listens_to_sizes_and_texts(layouts: Path, tmp_path: Path) -> None:
@@ -124,15 +121,15 @@ def test_zero_terminal_snr_trains_and_draws(layouts: Path, tmp_path: Path) -> No
     """A last noise level without any signal: v-prediction learns there, and nothing divides by zero."""
     base = base_of("sdxl", layouts)
     base = replace(base, prediction="v_prediction", scheduler={**base.scheduler, "rescale_betas_zero_snr": True})
-    diffusion = Diffusion.of(base.scheduler, "v_prediction")
+    objective = DiffusionObjective.of(base.scheduler, "v_prediction")
     assert base.zero_snr
-    assert diffusion.alphas_cumprod[-1] == 0
+    assert objective.alphas_cumprod[-1] == 0
     last = torch.tensor([999])
     x_0, noise = torch.randn(1, 4, 2, 2), torch.randn(1, 4, 2, 2)
-    assert torch.equal(diffusion.add_noise(x_0, noise, last), noise)
-    assert torch.equal(diffusion.target(x_0, noise, last), -x_0)
+    assert torch.equal(objective.add_noise(x_0, noise, last), noise)
+    assert torch.equal(objective.target(x_0, noise, last), -x_0)
     for prediction, weight in (("v_prediction", 0.0), ("epsilon", 1.0)):
-        assert Diffusion.of(base.scheduler, prediction).weight(last, 5.0).item() == weight
+        assert DiffusionObjective.of(base.scheduler, prediction).weight(last, 5.0).item() == weight
     assert torch.isfinite(Renderer(base).latent(DrawRequest("red disc", steps=2), 32)).all()
     told = metadata(replace(about(), zero_snr=base.zero_snr))
     assert told["ss_zero_terminal_snr"] == "True"

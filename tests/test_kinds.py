@@ -18,11 +18,11 @@ from sdlora.adapters.file_tensors import groups
 from sdlora.adapters.inject import Adapters, delta_weight, eject, inject
 from sdlora.adapters.spec import AdapterConfig, Kind, Targets, count_adapter_parameters, pattern
 from sdlora.core.errors import BadInput, Diverged, Unloadable
+from sdlora.families.base_model import Base
 from sdlora.lora_files import kohya
 from sdlora.lora_files.inspect import inspect_file
 from sdlora.lora_files.read import read_lora
 from sdlora.models.bases import facts, resolve_base
-from sdlora.models.load import Base
 from sdlora.render.renderer import DrawRequest, Renderer
 from sdlora.render.verify import verify_file
 from tests.layouts import unet_config
@@ -214,7 +214,7 @@ def test_what_a_format_cannot_hold_is_refused(tiny_base: Path, tmp_path: Path, k
         kohya.write(tmp_path / "y.safetensors", adapters, "sd1", about(), "fp32")
     with pytest.raises(BadInput, match=r"another rank|missing"):
         kohya.read_parameters(
-            file, inject({"unet": load(tiny_base).unet}, AdapterConfig(16, 2.0, WIDE, kind=kind), 1), "sd1"
+            file, inject({"unet": load(tiny_base).denoiser}, AdapterConfig(16, 2.0, WIDE, kind=kind), 1), "sd1"
         )
     eject(base.parts)
 

@@ -21,7 +21,7 @@ def test_flipped_pictures_are_encoded_only_where_flips_are_on(
     files = sorted(draw_pictures(tmp_path / "pictures", 2).glob("*.png"))
     images = [CaptionedImage(file, file.name, 32, 32, file.stem) for file in files]
     base, encoded = load_base(resolve_base(str(tiny_base)), "fp32"), []
-    encode = latents.encode
+    encode = latents.to_latents
 
     def counted(vae: Any, pixels: torch.Tensor) -> torch.Tensor:
         encoded.append(pixels)
@@ -36,7 +36,7 @@ def test_flipped_pictures_are_encoded_only_where_flips_are_on(
         assert [item.shape for item in items] == [tuple(x.plain.shape) for x in found]
         return found
 
-    monkeypatch.setattr(latents, "encode", counted)
+    monkeypatch.setattr(latents, "to_latents", counted)
     plain = made(flip=False)
     assert len(encoded) == 2
     assert all(latent.flipped is None for latent in plain)

@@ -18,12 +18,13 @@ from sdlora.adapters.layer_names import Format
 from sdlora.adapters.spec import AdapterConfig, count_adapter_parameters
 from sdlora.core.errors import BadInput, Diverged
 from sdlora.core.safetensors_io import writer
+from sdlora.families.base_model import Base
 from sdlora.lora_files import kohya, write
 from sdlora.lora_files.inspect import inspect_file
 from sdlora.lora_files.layers import Lora
 from sdlora.lora_files.metadata import RunMetadata
 from sdlora.models.bases import facts, resolve_base
-from sdlora.models.load import Base, Precision, load_base
+from sdlora.models.load import Precision, load_base
 from sdlora.render.renderer import DrawRequest, Renderer
 
 CPU = torch.device("cpu")
@@ -35,7 +36,7 @@ def load(folder: Path, precision: Precision = "fp32") -> Base:
 
 def adapted(base: Base, targets: str = "attention", rank: int = 4, alpha: float = 2.0) -> Adapters:
     return inject(
-        {"unet": base.unet, "text_encoder": base.parts["text_encoder"]}, AdapterConfig(rank, alpha, targets), seed=1
+        {"unet": base.denoiser, "text_encoder": base.parts["text_encoder"]}, AdapterConfig(rank, alpha, targets), seed=1
     )  # type: ignore[arg-type]
 
 
@@ -85,7 +86,7 @@ def test_parameter_count_on_the_real_unet(targets: str, expected: int) -> None:
 def test_counts_from_files_equal_the_models(tiny_base: Path) -> None:
     known, base = facts(resolve_base(str(tiny_base))), load(tiny_base)
     assert known is not None
-    assert known.parameters("unet") == sum(p.numel() for p in base.unet.parameters())
+    assert known.parameters("unet") == sum(p.numel() for p in base.denoiser.parameters())
     assert known.parameters("text_encoder") == sum(p.numel() for p in base.parts["text_encoder"].parameters())
     for targets in ("attention", "attention+ff", "attention+ff+conv"):
         config = AdapterConfig(4, 2.0, targets)  # type: ignore[arg-type]
@@ -124,8 +125,8 @@ def test_strength_is_linear_in_the_weights(tiny_base: Path) -> None:
 def test_blocks_narrow_the_targets(tiny_base: Path) -> None:
     def paths(blocks: str) -> list[str]:
         base, config = load(tiny_base), AdapterConfig(4, 4.0, "attention+ff+conv", blocks)
-        shapes = {name: tuple(p.shape) for name, p in base.unet.named_parameters()}
-        adapters = inject({"unet": base.unet}, config, seed=0)
+        shapes = {name: tuple(p.config) for name, p in base.denoiser.named_parameters()}
+        adapters = inject({"unet": base.denoiser}, config, seed=0)
         assert count_adapter_parameters(shapes, "unet", config) == adapters.parameter_count()
         return list(adapters.parts["unet"])
 

@@ -12,9 +12,8 @@ from PIL import Image, ImageDraw
 from sdlora.core.errors import BadInput
 from sdlora.data import import_pictures, open_dataset, verify, with_captions
 from sdlora.data.store import copy_dataset
-from sdlora.train.batches import Sample, sample_losses
+from sdlora.train.batches import Sample, loss_per_sample, sample_losses
 from sdlora.train.latents import CaptionedImage, read_mask
-from sdlora.train.objective import loss_per_sample
 from sdlora.train.rng import draw
 from sdlora.train.trainer import Trainer
 from tests.families import ready

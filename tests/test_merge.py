@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from typer.testing import CliRunner
 
-from sdlora.adapters.spec import Part
 from sdlora.cli import commands
 from sdlora.core.errors import BadInput, SdloraError
+from sdlora.families.spec import Part
 from sdlora.lora_files import merge, write
 from sdlora.lora_files.extract import apply_layers, extract, layers_by_weight
 from sdlora.lora_files.layers import Layer, Lora
@@ -251,7 +251,7 @@ def test_merging_into_a_single_file_makes_a_folder(tmp_path: Path) -> None:
     base = load_base(resolve_base(str(out)), "fp32", torch.device("cpu"))
     before = open_weights(file)
     for x in found.of("unet"):
-        moved = base.unet.state_dict()[f"{x.path}.weight"] - before["unet"][f"{x.path}.weight"]
+        moved = base.denoiser.state_dict()[f"{x.path}.weight"] - before["unet"][f"{x.path}.weight"]
         torch.testing.assert_close(moved, x.delta().reshape(moved.shape), atol=1e-4, rtol=1e-4)
     assert StableDiffusionPipeline.from_pretrained(out, local_files_only=True).unet is not None
 

@@ -130,7 +130,7 @@ def test_a_machine_with_little_memory_keeps_the_plain_ones(monkeypatch: pytest.M
 @pytest.mark.parametrize("targets", ["attention", "attention+ff+conv"])
 def test_a_unet_with_adapters_learns_the_same(targets: Targets) -> None:
     """The gradient of every adapter, through packed convolutions before and behind it."""
-    unet = load_base(resolve_base("emoji")).unet
+    unet = load_base(resolve_base("emoji")).denoiser
     adapters = inject({"unet": unet}, AdapterConfig(rank=4, alpha=4.0, targets=targets), seed=3)
     torch.manual_seed(0)
     for p in adapters.named_parameters().values():

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from sdlora.families.objective import DiffusionObjective
 from sdlora.models.bases import resolve_base
 from sdlora.models.load import load_base
-from sdlora.train.colour_augmentation import MAX_SNR, recolour
+from sdlora.train.colour_augmentation import MAX_SNR, equivalent_noise, recolour
 from sdlora.train.latents import COLOURINGS, CaptionedImage, Encoder, LatentCache
-from sdlora.train.objective import Diffusion
 from sdlora.train.setup import encode, load, prepare
 from tests.conftest import draw_pictures
 from tests.test_train import Trained
@@ -37,13 +37,13 @@ def test_colours_change_and_shapes_stay() -> None:
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_what_is_asked_for_is_the_right_picture(prediction: str) -> None:
     """From x_t, made of other colours, and the exact answer a sampler reads x_0 in the right ones."""
-    diffusion = Diffusion.of(SCHEDULE, prediction)
+    objective = DiffusionObjective.of(SCHEDULE, prediction)
     x_0, shown, noise = torch.randn(3, 2, 4, 8, 8).unbind()
     t = torch.tensor([300, 900])
-    between = diffusion.equivalent_noise(shown, x_0, noise, t)
-    x_t, answer = diffusion.add_noise(x_0, between, t), diffusion.target(x_0, between, t)
-    assert torch.allclose(x_t, diffusion.add_noise(shown, noise, t), atol=1e-5)
-    a = diffusion.alphas_cumprod[t].view(-1, 1, 1, 1)
+    between = equivalent_noise(objective, shown, x_0, noise, t)
+    x_t, answer = objective.add_noise(x_0, between, t), objective.target(x_0, between, t)
+    assert torch.allclose(x_t, objective.add_noise(shown, noise, t), atol=1e-5)
+    a = objective.alphas_cumprod[t].view(-1, 1, 1, 1)
     if prediction == "epsilon":
         read = (x_t - (1 - a).sqrt() * answer) / a.sqrt()
     else:

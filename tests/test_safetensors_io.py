@@ -43,7 +43,7 @@ def test_tensors_come_in_the_dtype_that_is_wanted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_unet_is_the_one_that_diffusers_reads(tiny_base: Path, precision: load.Precision) -> None:
-    unet = load_base(resolve_base(str(tiny_base)), precision).unet
+    unet = load_base(resolve_base(str(tiny_base)), precision).denoiser
     theirs = UNet2DConditionModel.from_pretrained(tiny_base, subfolder="unet", torch_dtype=unet.dtype)
     mine, other = unet.state_dict(), theirs.state_dict()
     assert mine.keys() == other.keys()
@@ -55,8 +55,8 @@ def test_other_layouts_are_left_to_diffusers(tiny_base: Path, tmp_path: Path) ->
     base = shutil.copytree(tiny_base, tmp_path / "base")
     weights = load_file(base / FILE)
     save_file({**weights, "stray": torch.zeros(1)}, base / FILE, {"format": "pt"})
-    assert load._read_unet(base, torch.float32) is None
-    assert load_base(resolve_base(str(base)), "fp32").unet
+    assert load._read_lean(base / "unet", UNet2DConditionModel, torch.float32) is None
+    assert load_base(resolve_base(str(base)), "fp32").denoiser
     (base / FILE).write_bytes((tiny_base / FILE).read_bytes()[:-100])
     with pytest.raises(BadInput):
         load_as_dtype(base / FILE, lambda name: torch.float32)

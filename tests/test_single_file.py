@@ -12,7 +12,8 @@ from torch import nn
 
 from sdlora.core.errors import BaseUnusable
 from sdlora.models import checkpoint, checkpoint_modules
-from sdlora.models.bases import available, facts, fingerprint, resolve_base
+from sdlora.models.bases import available, facts, resolve_base
+from sdlora.models.fingerprint import fingerprint
 from sdlora.models.load import load_base
 from sdlora.models.tokenizer import from_bpe
 from sdlora.render.renderer import DrawRequest, Renderer
@@ -42,8 +43,8 @@ def as_diffusers_has_it(part: str, model: nn.Module) -> dict[str, torch.Tensor]:
 def test_every_tensor_comes_back(tmp_path: Path, family: str) -> None:
     made, vae = models(family), make_vae()
     found = checkpoint.read_checkpoint(write_checkpoint(tmp_path / "x.safetensors", made, vae))
-    assert found.family == family
-    converted = checkpoint_modules.tensors(found)
+    assert found.family.name == family
+    converted = checkpoint_modules.checkpoint_tensors(found)
     assert set(converted) == {"vae", *made.parts}
     for part, model in (("vae", vae), *made.parts.items()):
         expected = as_diffusers_has_it(part, model)
@@ -97,7 +98,7 @@ def test_a_file_is_a_base(tmp_path: Path, family: str) -> None:
     assert known is not None
     assert (known.family, known.prediction) == (family, "epsilon" if family == "sd1" else "v_prediction")
     base = load_base(ref, "fp32", CPU)
-    assert known.parameters("unet") == sum(p.numel() for p in base.unet.parameters())
+    assert known.parameters("unet") == sum(p.numel() for p in base.denoiser.parameters())
     assert (base.family.name, base.prediction, base.resolution) == (family, known.prediction, known.resolution)
     assert base.tokenizers["text_encoder"].pad_token == ("!" if family == "sd2" else "<|endoftext|>")
     latent = Renderer(base).latent(DrawRequest("red disc", steps=2, guidance=1.0), 32)
@@ -107,12 +108,12 @@ def test_a_file_is_a_base(tmp_path: Path, family: str) -> None:
 def test_the_loaded_model_says_what_the_first_one_said(tmp_path: Path) -> None:
     file = usable(tmp_path)
     base = load_base(resolve_base(str(file)), "fp32", CPU)
-    again = Models("sd1", {"unet": base.unet, "text_encoder": base.parts["text_encoder"]})
+    again = Models("sd1", {"unet": base.denoiser, "text_encoder": base.parts["text_encoder"]})
     assert torch.isfinite(again.outputs()["unet"]).all()
-    states = checkpoint_modules.tensors(checkpoint.read_checkpoint(file))
+    states = checkpoint_modules.checkpoint_tensors(checkpoint.read_checkpoint(file))
     own = {f"text_model.{k}": v for k, v in base.parts["text_encoder"].state_dict().items()}
     assert all(torch.equal(own[k], v) for k, v in states["text_encoder"].items())
-    assert all(torch.equal(base.unet.state_dict()[k], v) for k, v in states["unet"].items())
+    assert all(torch.equal(base.denoiser.state_dict()[k], v) for k, v in states["unet"].items())
     assert base.tokenizers["text_encoder"].model_max_length >= LENGTH
 
 

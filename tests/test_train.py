@@ -14,15 +14,16 @@ from sdlora import config
 from sdlora.core.errors import BadInput, BaseUnusable, Diverged
 from sdlora.core.events import Event, Judged, Saved, Started, Stepped
 from sdlora.data import import_pictures
-from sdlora.models.bases import fingerprint, resolve_base
-from sdlora.models.load import Base
+from sdlora.families.base_model import Base
+from sdlora.families.objective import DiffusionObjective
+from sdlora.models.bases import resolve_base
+from sdlora.models.fingerprint import fingerprint
 from sdlora.train import resume
 from sdlora.train import run as run_module
 from sdlora.train.batches import BatchSampler
 from sdlora.train.evaluate import STRENGTHS, Evaluation, best_step, recommended_strength, split
 from sdlora.train.latents import CaptionedImage
 from sdlora.train.loop import schedule
-from sdlora.train.objective import Diffusion
 from sdlora.train.rng import draw, key, noise_level
 from sdlora.train.run import Control, Result, run
 from sdlora.train.setup import Folders, Request
@@ -252,11 +253,11 @@ def test_targets_and_weights_follow_the_papers(prediction: str) -> None:
         "beta_end": 0.012,
         "beta_schedule": "scaled_linear",
     }
-    diffusion = Diffusion.of(scheduler, prediction)
+    objective = DiffusionObjective.of(scheduler, prediction)
     t = torch.tensor([10, 500, 990])
     x_0, noise = torch.randn(3, 4, 2, 2), torch.randn(3, 4, 2, 2)
-    a = diffusion.alphas_cumprod[t].view(-1, 1, 1, 1)
-    x_t, target = diffusion.add_noise(x_0, noise, t), diffusion.target(x_0, noise, t)
+    a = objective.alphas_cumprod[t].view(-1, 1, 1, 1)
+    x_t, target = objective.add_noise(x_0, noise, t), objective.target(x_0, noise, t)
     # the prediction must give x_0 back: x_0 = (x_t - sqrt(1-a) eps) / sqrt(a), or sqrt(a) x_t - sqrt(1-a) v
     back = (
         (x_t - (1 - a).sqrt() * target) / a.sqrt()
@@ -266,11 +267,11 @@ def test_targets_and_weights_follow_the_papers(prediction: str) -> None:
     torch.testing.assert_close(back, x_0, atol=1e-3, rtol=1e-3)
     # in units of x_0's error, which is eps's divided by the SNR, every weight is at most gamma
     snr = (a / (1 - a)).flatten()
-    in_x0 = diffusion.weight(t, 5.0) * (snr if prediction == "epsilon" else snr + 1)
+    in_x0 = objective.weight(t, 5.0) * (snr if prediction == "epsilon" else snr + 1)
     torch.testing.assert_close(in_x0, snr.clamp(max=5.0))
-    assert torch.equal(diffusion.weight(t, 0.0), torch.ones(3))
+    assert torch.equal(objective.weight(t, 0.0), torch.ones(3))
     # high noise adds the error in x_0 itself, where the SNR leaves more than an 8th of it
-    more = diffusion.weight(t, 5.0, 8.0) * (snr if prediction == "epsilon" else snr + 1)
+    more = objective.weight(t, 5.0, 8.0) * (snr if prediction == "epsilon" else snr + 1)
     torch.testing.assert_close(more - in_x0, (8 * snr).clamp(max=1))
 
 

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from sdlora.adapters.inject import eject
 from sdlora.core.errors import Unloadable
+from sdlora.families.base_model import Base
 from sdlora.lora_files import kohya, write
-from sdlora.models.load import Base, Precision
+from sdlora.models.load import Precision
 from sdlora.render.verify import verify_file
 from sdlora.train import run as run_module
 from tests.test_lora import adapted, fill, load
@@ -38,12 +39,14 @@ def test_a_good_file_passes_in_every_number_format(
     tiny_base: Path, tmp_path: Path, dtype: torch.dtype, precision: Precision
 ) -> None:
     file, base, adapters = written(tmp_path, tiny_base, dtype, precision)
-    before = {k.replace(".base_layer", ""): v.clone() for k, v in base.unet.state_dict().items() if "lora_" not in k}
+    before = {
+        k.replace(".base_layer", ""): v.clone() for k, v in base.denoiser.state_dict().items() if "lora_" not in k
+    }
     certificate = verify_file(file, base, adapters)  # type: ignore[arg-type]
     assert certificate.layers > 20
     assert certificate.difference < (0.01 if precision == "fp32" else 0.1)
     assert certificate.text.en.startswith("Checked: loads in diffusers, kohya names complete")
-    after = base.unet.state_dict()  # the base alone again
+    after = base.denoiser.state_dict()  # the base alone again
     assert after.keys() == before.keys()
     assert all(torch.equal(after[k], before[k]) for k in before)
 
@@ -117,8 +120,8 @@ def test_layers_without_effect_are_no_fault(tiny_base: Path, tmp_path: Path) -> 
 def test_ejected_means_gone(tiny_base: Path) -> None:
     base, plain = load(tiny_base), load(tiny_base)
     fill(adapted(base))
-    eject({"unet": base.unet, "text_encoder": base.parts["text_encoder"]})
-    assert str(base.unet) == str(plain.unet)
+    eject({"unet": base.denoiser, "text_encoder": base.parts["text_encoder"]})
+    assert str(base.denoiser) == str(plain.denoiser)
     assert str(base.parts["text_encoder"]) == str(plain.parts["text_encoder"])
 
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from sdlora.adapters.dora import column_norms
 from sdlora.adapters.inject import Adapters, trainable_parameters
 from sdlora.adapters.layer_names import canonical, kohya_name, parse
-from sdlora.adapters.spec import Part
 from sdlora.core.errors import BadInput
 from sdlora.core.text import Text
+from sdlora.families.spec import Part
 
 # PEFT's names that a file spells otherwise; LoHa's and LoKr's are the same.
 _FILE_ROLES = {"lora_A": "lora_down.weight", "lora_B": "lora_up.weight", "lora_magnitude_vector": "dora_scale"}

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from sdlora.adapters import dora
 from sdlora.adapters.dropout import BatchSlice, Dropout
-from sdlora.adapters.spec import AdapterConfig, Part, pattern
+from sdlora.adapters.spec import AdapterConfig, pattern
 from sdlora.core.errors import BadInput
 from sdlora.core.text import Text
+from sdlora.families.spec import Part
 
 ADAPTER = "sdlora"
 

@@ -10,8 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from sdlora.adapters.spec import Part
 from sdlora.families import ldm_names
+from sdlora.families.spec import Part
 
 Format = Literal["kohya", "diffusers", "peft"]
 Role = Literal["down", "up", "alpha", "mid", "dora"]

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from math import isqrt, prod, sqrt
 from typing import Literal
 
+from sdlora.families.spec import Part
+
 Targets = Literal["attention", "attention+ff", "attention+ff+conv"]
-Part = Literal["unet", "text_encoder", "text_encoder_2"]
 Kind = Literal["lora", "rslora", "dora", "loha", "lokr"]
 PLAIN: tuple[Kind, ...] = ("lora", "rslora")  # two matrices a layer: what every program and format holds
 

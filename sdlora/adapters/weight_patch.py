@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from sdlora.adapters.file_tensors import Group, delta_weight, groups
 from sdlora.adapters.layer_names import bare
-from sdlora.adapters.spec import Part
 from sdlora.core.errors import BadInput
 from sdlora.core.text import Text
+from sdlora.families.spec import Part
 
 
 class WeightPatch:

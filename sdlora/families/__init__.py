@@ -1,1 +1,68 @@
 """Model families, one file each, behind the seam of `spec.FamilySpec`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from sdlora.core.errors import BaseUnusable
+from sdlora.core.text import Text
+from sdlora.families.sd1 import SD1
+from sdlora.families.sd2 import SD2
+from sdlora.families.sdxl import SDXL
+from sdlora.families.spec import Configs, FamilySpec, LoraLayout, Part
+
+FAMILIES: dict[str, FamilySpec] = {family.name: family for family in (SD1, SD2, SDXL)}
+
+
+def detect_family(configs: Configs) -> FamilySpec:
+    """The family of a base by the configurations of its parts.
+
+    Raises:
+        BaseUnusable: no family here has such a base.
+    """
+    for family in FAMILIES.values():
+        if family.denoiser in configs and family.detect(configs):
+            return family
+    unet = configs.get("unet", {})
+    kind = unet.get("addition_embed_type") or unet.get("_class_name") or "unknown"
+    if kind == "text_time":  # the only one with this that is not SDXL
+        kind = "sdxl-refiner"
+    titles = ", ".join(f.title for f in FAMILIES.values())
+    raise BaseUnusable(
+        Text(
+            f"This base is of another kind ({kind}), which cannot be trained. Use one of {titles}.",
+            f"この種類の基礎モデル({kind})は学習に対応していません。{titles} のいずれかを使ってください。",
+        )
+    )
+
+
+def detect_lora(layers: Iterable[tuple[Part, str, Sequence[int]]], metadata: dict[str, str]) -> FamilySpec | None:
+    """The family of a LoRA by its file's metadata, else by layers (part, path, shape of `down`) that only one family has."""
+    names = (metadata.get("ss_base_model_version", ""), metadata.get("modelspec.architecture", ""))
+    for family in FAMILIES.values():
+        if any(re.match(family.metadata.pattern, name) for name in names):
+            return family
+    for part, path, shape in layers:
+        for family in FAMILIES.values():
+            if family.lora.detect(part, path, shape):
+                return family
+    return None
+
+
+def lora_prefixes() -> dict[str, tuple[Part, LoraLayout]]:
+    """Flat prefix of kohya's layer names -> the part, and the layout that reads the rest; of all families."""
+    return {
+        prefix: (part, family.lora) for family in FAMILIES.values() for part, prefix in family.lora.prefixes.items()
+    }
+
+
+def lora_words() -> frozenset[str]:
+    """Words with an underscore of their own in the layer names of any family."""
+    return frozenset(word for family in FAMILIES.values() for word in family.lora.words)
+
+
+def parts() -> tuple[Part, ...]:
+    """Every part that a LoRA of some family can act on, denoisers first."""
+    everything = [*(f.denoiser for f in FAMILIES.values()), *(p for f in FAMILIES.values() for p in f.text_encoders)]
+    return tuple(dict.fromkeys(everything))

@@ -1,97 +1,119 @@
-"""Facts of the model families, in one table: another family is one entry here and a loader beside `load` or `single_file`."""
+"""What a model family must say: how its bases are told apart, run and trained, and how its LoRAs are named. One `FamilySpec` a family.
+
+Nothing here needs torch, since the page reads these facts too: what computes imports torch when it is called.
+"""
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from sdlora.core.errors import BaseUnusable
-from sdlora.core.text import Text
+if TYPE_CHECKING:
+    from torch import Tensor
 
-Part = Literal["unet", "text_encoder", "text_encoder_2"]  # what a LoRA can act on
+    from sdlora.families.base_model import Base
+    from sdlora.families.conditioning import Conditioning
+    from sdlora.families.objective import Objective
+
+Part = str  # a folder of a base that a LoRA can act on: the denoiser ("unet", …) or a text encoder ("text_encoder", …)
+Shapes = dict[str, tuple[int, ...]]  # tensor name -> shape
+Config = dict[str, Any]
+Configs = Mapping[str, Config]  # folder of a base in diffusers layout -> the configuration in it
+
+
+@dataclass(frozen=True)
+class LoraLayout:
+    """Which layers of a family get adapters, and what files call them. Paths are diffusers' module paths."""
+
+    targets: Mapping[Part, Mapping[str, str]]  # part -> a value of `lora.targets` -> regular expression for whole paths
+    prefixes: Mapping[Part, str]  # what kohya's flat layer names begin with: "lora_unet_"
+    words: tuple[str, ...]  # words of paths that hold an underscore, which a flat name does not tell from a dot
+    kohya_pattern: (
+        str  # regular expression for whole layer names in a kohya file: written apart from `to_kohya`, to check it
+    )
+    detect: Callable[
+        [Part, str, Sequence[int]], bool
+    ]  # (part, path, shape of `down`): a layer that only this family has
+    to_kohya: Callable[[Part, str], str] = lambda part, path: path  # path in diffusers -> path that is flattened
+    from_kohya: Callable[[Part, str], str] = lambda part, path: path
+
+
+@dataclass(frozen=True)
+class LoraMetadata:
+    """What files of this family say about themselves. The mappings are by prediction type."""
+
+    architecture: Mapping[str, str]  # modelspec.architecture
+    base_version: Mapping[str, str]  # ss_base_model_version
+    v2: bool  # ss_v2
+    implementation: str  # modelspec.implementation
+    sidecar: str  # "sd version" in the JSON file that A1111 and Forge read
+    pattern: str  # regular expression for the start of either of the first two, whoever wrote it
+
+
+@dataclass(frozen=True)
+class CheckpointLayout:
+    """How bases of a family lie in one `.safetensors` file. The functions take the file's own tensor names and shapes."""
+
+    detect: Callable[[Shapes], bool]
+    prediction: Callable[[Shapes, Mapping[str, str]], str]  # the second: the file's metadata
+    configs: Callable[[Shapes, str], dict[str, Config]]  # by prediction type: as in a folder in diffusers layout
+    shapes: Callable[[Shapes], dict[Part, Shapes]]  # by diffusers' names, text encoders with `text_model.`
+    tensors: Callable[
+        [dict[str, Tensor], Configs], dict[str, dict[str, Tensor]]
+    ]  # the same of the tensors, with the VAE
+    vae_prefix: str  # what the names of the VAE's tensors begin with
+    padding: Mapping[
+        Part, str
+    ]  # text encoder -> the token that its tokenizer pads with, where that is not the end token
 
 
 @dataclass(frozen=True)
 class FamilySpec:
-    """What differs between families. The dicts are by prediction type."""
+    """One model family. Another one is one such value in a file of its own, and an entry in `families.FAMILIES`."""
 
     name: str
     title: str
-    text_encoders: tuple[Part, ...]  # parts, in the order in which the UNet reads their states side by side
-    penultimate: bool  # the UNet reads the states before the last layer, else the last ones after the final norm
-    conditions: bool  # the UNet is also told the pooled text of the last encoder, and sizes and crop of the picture
+    short_title: str
+    denoiser: Part
+    text_encoders: tuple[Part, ...]
+    classes: Mapping[str, str]  # "unet": "diffusers.UNet2DConditionModel", …; of all parts but the scheduler
     pipeline: str  # diffusers' class that draws
-    architecture: dict[str, str]  # modelspec.architecture
-    base_version: dict[str, str]  # ss_base_model_version
-    v2: bool  # ss_v2
+    pipeline_options: Callable[[Base], dict[str, Any]]  # what it is given beside the parts
+
+    detect: Callable[[Configs], bool]
+    prediction: Callable[[Configs], str]  # what the denoiser predicts: a key of the mappings in `metadata`
+    resolution: Callable[[Configs], int]  # pixels of a side that the base was trained on
+
+    objective: Callable[[Config, str], Objective]  # by the scheduler's configuration and the prediction type
+    encode: Callable[[Base, Sequence[str]], Conditioning]
+    # (base, x_t (B, C, h, w), t (B,), text, the pictures' sizes in pixels) -> the denoiser's output (B, C, h, w)
+    predict: Callable[[Base, Tensor, Tensor, Conditioning, Sequence[Sequence[int]]], Tensor]
+    size_unit: Callable[[Base], int]  # pixels that a picture's sides must be multiples of
+
+    lora: LoraLayout
+    metadata: LoraMetadata
+    checkpoint: CheckpointLayout | None = None  # None: bases of this family in one file are not read
+    zero_empty_text: bool = (
+        False  # no text is zeros, not the encoded empty string, unless `model_index.json` says otherwise
+    )
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        return ("unet", *self.text_encoders)
+        """All that a LoRA can act on."""
+        return (self.denoiser, *self.text_encoders)
+
+    def part_class(self, part: str) -> Any:
+        """The class of a part, tokenizers among them."""
+        library, name = self.classes[part].split(".")
+        return getattr(importlib.import_module(library), name)
 
 
-FAMILIES = {
-    "sd1": FamilySpec(
-        name="sd1",
-        title="Stable Diffusion 1.x",
-        text_encoders=("text_encoder",),
-        penultimate=False,
-        conditions=False,
-        pipeline="StableDiffusionPipeline",
-        architecture={"epsilon": "stable-diffusion-v1/lora", "v_prediction": "stable-diffusion-v1/lora"},
-        base_version={"epsilon": "sd_v1", "v_prediction": "sd_v1"},
-        v2=False,
-    ),
-    "sd2": FamilySpec(
-        name="sd2",
-        title="Stable Diffusion 2.x",
-        text_encoders=("text_encoder",),
-        penultimate=False,  # in diffusers' layout the last layer is left out already
-        conditions=False,
-        pipeline="StableDiffusionPipeline",
-        architecture={"epsilon": "stable-diffusion-v2-512/lora", "v_prediction": "stable-diffusion-v2-768-v/lora"},
-        base_version={"epsilon": "sd_v2", "v_prediction": "sd_v2_v"},
-        v2=True,
-    ),
-    "sdxl": FamilySpec(
-        name="sdxl",
-        title="Stable Diffusion XL",
-        text_encoders=("text_encoder", "text_encoder_2"),
-        penultimate=True,
-        conditions=True,
-        pipeline="StableDiffusionXLPipeline",
-        architecture={
-            "epsilon": "stable-diffusion-xl-v1-base/lora",
-            "v_prediction": "stable-diffusion-xl-v1-base/lora",
-        },
-        base_version={"epsilon": "sdxl_base_v1-0", "v_prediction": "sdxl_base_v1-0"},
-        v2=False,
-    ),
-}
+def is_text_encoder(part: Part) -> bool:
+    return part.startswith("text_encoder")
 
 
-def detect_family(unet: dict[str, Any]) -> FamilySpec:
-    """The family by the UNet's config: SDXL has added conditions, SD 2.x linear projections where SD 1.x has convolutions.
-
-    Raises:
-        BaseUnusable: a UNet with conditions that no family here has.
-    """
-    added = unet.get("addition_embed_type")
-    if added == "text_time":
-        # The refiner has one text encoder and an aesthetic score in place of the crop.
-        return get_family("sdxl-refiner" if unet.get("cross_attention_dim") == 1280 else "sdxl")
-    linear = unet.get("use_linear_projection", False)
-    return get_family(str(added) if added else "sd2" if linear else "sd1")
-
-
-def get_family(name: str) -> FamilySpec:
-    """Raises BaseUnusable: no family of that name can be trained."""
-    if name not in FAMILIES:
-        titles = ", ".join(f.title for f in FAMILIES.values())
-        raise BaseUnusable(
-            Text(
-                f"This base is of another kind ({name}), which cannot be trained. Use one of {titles}.",
-                f"この種類の基礎モデル({name})は学習に対応していません。{titles} のいずれかを使ってください。",
-            )
-        )
-    return FAMILIES[name]
+def tokenizer_of(part: Part) -> str:
+    """The folder of the tokenizer that a text encoder reads from: `text_encoder_2` has `tokenizer_2`."""
+    return part.replace("text_encoder", "tokenizer")

@@ -24,7 +24,8 @@ from sdlora.data import clear_leftovers as clear_datasets
 from sdlora.jobs.lock import hold, is_held
 from sdlora.jobs.paths import JobPaths, Workspace
 from sdlora.jobs.spec import JobSpec
-from sdlora.models.bases import fingerprint, resolve_base
+from sdlora.models.bases import resolve_base
+from sdlora.models.fingerprint import fingerprint
 
 MAX_OPEN_PER_USER, MAX_OPEN = 8, 1_000  # unfinished jobs: of one user, and of an installation without users
 LOCK_TIMEOUT = 30.0  # seconds that a new job waits for others to be created

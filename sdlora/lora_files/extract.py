@@ -42,10 +42,10 @@ def extract(base: Weights, tuned: Weights, rank: int, targets: Targets, on_progr
         size = (change.double() ** 2).sum().item()
         whole += size
         path = name.removesuffix(".weight")
-        if size and path != name and re.fullmatch(pattern(part, targets), path):  # type: ignore[arg-type]
+        if size and path != name and re.fullmatch(pattern(part, targets), path):
             found = _leading(change.flatten(1), rank)
             kept += (found[1][:rank].double() ** 2).sum().item()
-            layers.append(cut((part, path), found, rank, change.shape[1:], torch.float32))  # type: ignore[arg-type]
+            layers.append(cut((part, path), found, rank, change.shape[1:], torch.float32))
         on_progress(done + 1, len(names))
     if not layers:
         raise BadInput(

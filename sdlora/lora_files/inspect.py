@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from sdlora.adapters.layer_names import Key, parse
-from sdlora.adapters.spec import Part
 from sdlora.core.errors import BadInput
 from sdlora.core.files import sha256_of
 from sdlora.core.safetensors_io.dtypes import FORMATS
 from sdlora.core.safetensors_io.header import read_header, scalars
 from sdlora.core.text import Text
+from sdlora.families.spec import Part
 from sdlora.lora_files import lycoris
 
 _PEFT_FILE = "adapter_model.safetensors"

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from sdlora.adapters.spec import Part
 from sdlora.core.errors import Diverged
 from sdlora.core.text import Text
+from sdlora.families.spec import Part
 
 
 @dataclass(frozen=True)

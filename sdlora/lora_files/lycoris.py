@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sdlora.adapters.layer_names import parse
-from sdlora.adapters.spec import Part
+from sdlora.families.spec import Part
 
 # Kind -> endings that only it has. A `diff` is a whole change of a weight; `w_norm` and `b_norm` come along with any kind.
 KINDS: dict[str, tuple[str, ...]] = {

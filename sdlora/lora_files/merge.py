@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sdlora.adapters.spec import Part
 from sdlora.core.errors import BadInput
 from sdlora.core.text import Text
+from sdlora.families.spec import Part
 from sdlora.lora_files.layers import Layer, Lora, sort_layers
 
 Progress = Callable[[int, int], None]

@@ -14,9 +14,9 @@ from safetensors import safe_open
 from torch import Tensor
 
 from sdlora.adapters.layer_names import Key, bare, canonical, parse
-from sdlora.adapters.spec import Part
 from sdlora.core.errors import BadInput
 from sdlora.core.text import Text
+from sdlora.families.spec import Part
 from sdlora.lora_files.inspect import family_of, inspect_file, peft_folders
 from sdlora.lora_files.layers import Layer, Lora, sort_layers
 from sdlora.lora_files.write import ADAPTER_METADATA

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
 
 from sdlora.core.errors import BadInput, BaseUnusable
 from sdlora.core.safetensors_io.header import tensor_shapes
 from sdlora.core.text import Text
-from sdlora.families.spec import Part, detect_family, get_family
+from sdlora.families import FAMILIES, detect_family, parts
+from sdlora.families.spec import Config, Part, tokenizer_of
 from sdlora.models.checkpoint import configs, diffusers_shapes, read_checkpoint
 
 BUNDLED = Path(__file__).parent.parent / "bundled" / "emoji"
 EXAMPLE = BUNDLED.parent / "pictures"  # 24 captioned pictures in one style that the bundled base does not know
 _HUB_ID = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
-_WEIGHTS = ("unet", "text_encoder", "vae")  # the parts whose weights make a base what it is
 
 
 @dataclass(frozen=True)
@@ -67,12 +64,17 @@ def _given(name: str) -> list[Path]:
 
 
 def _checked(folder: Path) -> Path:
-    missing = [
-        p
-        for p in ("model_index.json", "unet", "vae", "text_encoder", "tokenizer", "scheduler", *_second(folder))
-        if not (folder / p).exists()
-    ]
-    if missing:
+    """Raises BaseUnusable where a part of the family's layout is not there."""
+    configs = read_configs(folder)
+    try:
+        family = detect_family(configs)
+    except BaseUnusable:
+        family = next(
+            iter(FAMILIES.values())
+        )  # what is missing from the commonest layout; loading says what else is wrong
+    tokenizers = [tokenizer_of(part) for part in family.text_encoders]
+    wanted = ["model_index.json", *family.parts, "vae", *tokenizers, "scheduler"]
+    if missing := [name for name in wanted if not (folder / name).exists()]:
         names = ", ".join(missing)
         raise BaseUnusable(
             Text(
@@ -83,14 +85,17 @@ def _checked(folder: Path) -> Path:
     return folder
 
 
-def _second(folder: Path) -> list[str]:
-    """Parts that only a family with two text encoders has."""
-    try:
-        unet = json.loads((folder / "unet/config.json").read_bytes())
-        two = len(detect_family(unet).text_encoders) == 2
-    except (OSError, ValueError, BaseUnusable):
-        two = False  # loading says what is wrong
-    return ["text_encoder_2", "tokenizer_2"] if two else []
+def read_configs(folder: Path) -> dict[str, Config]:
+    """The configurations in a folder in diffusers layout, by folder; `model_index` is its own. What cannot be read is left out."""
+    files = {"model_index": folder / "model_index.json", "scheduler": folder / "scheduler/scheduler_config.json"}
+    files |= {file.parent.name: file for file in sorted(folder.glob("*/config.json"))}
+    configs: dict[str, Config] = {}
+    for name, file in files.items():
+        try:
+            configs[name] = json.loads(file.read_bytes())
+        except (OSError, ValueError):
+            continue
+    return configs
 
 
 def _on_offer() -> list[Path]:
@@ -130,53 +135,22 @@ def _in_hub_cache(hub_id: str) -> Path | None:
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors files a base is loaded from: of each part the fp32 or only variant, sharded or not."""
     found: list[Path] = []
-    for part in sorted(p.name for p in folder.iterdir() if p.name.startswith(_WEIGHTS)):
+    weights = (*parts(), "vae")  # the parts whose weights make a base what it is
+    for part in sorted(p.name for p in folder.iterdir() if p.name.startswith(weights)):
         files = sorted((folder / part).glob("*.safetensors"))
         plain = [f for f in files if ".fp16." not in f.name and ".non_ema" not in f.name]
         found += plain or files
     return found
 
 
-def fingerprint(path: Path, part: str = "") -> str:
-    """A hash that changes when the base (or one part of it, such as `vae`; of a single file, the whole) does.
-
-    Files up to 64 MB are hashed whole. Larger ones by size, their first megabyte (names and shapes of all tensors)
-    and 256 blocks of 64 KB spread over the rest: a fine-tune moves every tensor, and reading 7 GB before each job
-    would cost more than it protects.
-    """
-    total = hashlib.sha256()
-    for file in [path] if path.is_file() else _files(path, part):
-        total.update(f"{file.relative_to(path)} {file.stat().st_size}\n".encode())
-        for block in _blocks(file):
-            total.update(block)
-    return total.hexdigest()
-
-
-def _files(folder: Path, part: str) -> list[Path]:
-    configs = [p for inner in folder.iterdir() if inner.is_dir() for p in inner.glob("*.json")]
-    return sorted(p for p in [*configs, *weight_files(folder)] if p.parent.name.startswith(part))
-
-
-def _blocks(path: Path, whole: int = 64 << 20, count: int = 256, size: int = 64 << 10) -> Iterator[bytes]:
-    length = path.stat().st_size
-    with open(path, "rb") as file:
-        if length <= whole:
-            yield file.read()
-            return
-        yield file.read(1 << 20)
-        for k in range(count):
-            file.seek((length - size) * k // (count - 1))
-            yield file.read(size)
-
-
 @dataclass(frozen=True)
 class BaseFacts:
     """What the page says about a base before anything is loaded."""
 
-    family: str  # a key of `family.FAMILIES`
+    family: str  # a key of `families.FAMILIES`
     prediction: str
     resolution: int  # pixels
-    shapes: dict[Part, dict[str, tuple[int, ...]]]  # UNet and text encoders: weight name -> shape
+    shapes: dict[Part, dict[str, tuple[int, ...]]]  # denoiser and text encoders: weight name -> shape
 
     def parameters(self, part: Part) -> int:
         return sum(prod(s) for s in self.shapes[part].values())
@@ -193,15 +167,12 @@ def facts(base: BaseRef) -> BaseFacts | None:
     if base.path.is_file():
         return _facts_of_file(base.path)
     try:
-        unet, vae, scheduler = (
-            json.loads((base.path / part).read_text())
-            for part in ("unet/config.json", "vae/config.json", "scheduler/scheduler_config.json")
-        )
-        family = detect_family(unet)
+        configs = read_configs(base.path)
+        family = detect_family(configs)
         return BaseFacts(
             family=family.name,
-            prediction=scheduler.get("prediction_type", "epsilon"),
-            resolution=native_resolution(unet, vae),
+            prediction=family.prediction(configs),
+            resolution=family.resolution(configs),
             shapes={part: _shapes(base.path, part) for part in family.parts},
         )
     except BadInput as error:
@@ -213,22 +184,17 @@ def facts(base: BaseRef) -> BaseFacts | None:
 
 
 def _facts_of_file(file: Path) -> BaseFacts:
-    found = read_checkpoint(file)
-    parts, shapes, family = configs(found), diffusers_shapes(found), get_family(found.family)
+    checkpoint = read_checkpoint(file)
+    family, shapes = checkpoint.family, diffusers_shapes(checkpoint)
     return BaseFacts(
         family=family.name,
-        prediction=found.prediction,
-        resolution=native_resolution(parts["unet"], parts["vae"]),
+        prediction=checkpoint.prediction,
+        resolution=family.resolution(configs(checkpoint)),
         shapes={part: shapes[part] for part in family.parts},
     )
 
 
-def native_resolution(unet: dict[str, Any], vae: dict[str, Any]) -> int:
-    """Pixels of a side: latent size × the VAE's factor, 2^(levels - 1)."""
-    return int(unet["sample_size"] * 2 ** (len(vae["block_out_channels"]) - 1))
-
-
-def _shapes(folder: Path, part: str) -> dict[str, tuple[int, ...]]:
+def _shapes(folder: Path, part: Part) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {}
     for path in weight_files(folder):
         if path.parent.name == part:

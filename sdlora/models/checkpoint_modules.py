@@ -1,89 +1,66 @@
-"""A single-file base as diffusers' and transformers' own modules; names are converted by diffusers' functions, nothing is downloaded."""
+"""A single-file base as diffusers' and transformers' own modules; nothing is downloaded."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
-from diffusers.loaders.single_file_utils import (
-    convert_ldm_clip_checkpoint,
-    convert_ldm_unet_checkpoint,
-    convert_ldm_vae_checkpoint,
-    convert_open_clip_checkpoint,
-)
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from sdlora.core.errors import BaseUnusable
 from sdlora.core.safetensors_io import reader
 from sdlora.core.text import Text
-from sdlora.models.checkpoint import TEXT_ENCODERS, Checkpoint, configs
+from sdlora.families.spec import Config, FamilySpec
+from sdlora.models.checkpoint import Checkpoint, configs
 
 Tensors = dict[str, Tensor]
 
 
-def tensors(found: Checkpoint, read: Callable[[Path], Tensors] = load_file) -> dict[str, Tensors]:
+def checkpoint_tensors(checkpoint: Checkpoint, read: Callable[[Path], Tensors] = load_file) -> dict[str, Tensors]:
     """Part -> weights by diffusers' names (text encoders with `text_model.`). Unless `read` does otherwise, they stay in the mapped
     file until they are used."""
-    whole, parts = read(found.file), configs(found)
-    converted = {
-        "unet": convert_ldm_unet_checkpoint(whole, parts["unet"]),
-        "vae": convert_ldm_vae_checkpoint(whole, parts["vae"]),
-    }
-    for part, prefix, open_clip in TEXT_ENCODERS[found.family]:
-        if open_clip:
-            size = SimpleNamespace(config=SimpleNamespace(hidden_size=parts[part]["hidden_size"]))
-            inside = convert_open_clip_checkpoint(size, whole, prefix=prefix)
-        else:
-            inside = convert_ldm_clip_checkpoint({k: v for k, v in whole.items() if k.startswith(prefix)})
-        named = {
-            k if k.startswith(("text_model.", "text_projection.")) else f"text_model.{k}": v for k, v in inside.items()
-        }
-        outside = ("position_ids",) if part == "text_encoder_2" else ("position_ids", "text_projection.weight")
-        converted[part] = {k: v for k, v in named.items() if not k.endswith(outside) and k != "text_model.logit_scale"}
-    return converted
+    return checkpoint.layout.tensors(read(checkpoint.file), configs(checkpoint))
 
 
-def modules(found: Checkpoint, prediction: str, dtypes: dict[str, torch.dtype]) -> dict[str, nn.Module]:
-    """UNet, VAE and text encoders, each in its dtype; `dtypes` has `unet` and `vae`, text encoders follow the UNet.
+def build_modules(checkpoint: Checkpoint, prediction: str, dtypes: dict[str, torch.dtype]) -> dict[str, nn.Module]:
+    """Denoiser, VAE and text encoders; `dtypes` is that of the VAE and that of all other parts ("weights").
 
     Raises:
         BaseUnusable: tensors are missing.
     """
     made: dict[str, nn.Module] = {}
-    parts = configs(found, prediction)
+    parts = configs(checkpoint, prediction)
 
     def dtype_of(name: str) -> torch.dtype:
-        return dtypes["vae" if name.startswith("first_stage_model.") else "unet"]
+        return dtypes["vae" if name.startswith(checkpoint.layout.vae_prefix) else "weights"]
 
-    for part, weights in tensors(found, partial(reader.load_as_dtype, dtype_of=dtype_of)).items():
-        dtype = dtypes["vae" if part == "vae" else "unet"]
-        model = _empty(part, parts[part])
+    for part, weights in checkpoint_tensors(checkpoint, partial(reader.load_as_dtype, dtype_of=dtype_of)).items():
+        dtype = dtypes["vae" if part == "vae" else "weights"]
+        model = _empty(checkpoint.family, part, parts[part])
         own = {k: v.to(dtype) for k, v in _as_the_model_names(model, weights).items()}
         missing, unexpected = model.load_state_dict(own, strict=False, assign=True)
         if missing or unexpected:
             raise BaseUnusable(
                 Text(
-                    f"{found.file.name} is no whole checkpoint: {len(missing)} tensors of its {part} are missing and {len(unexpected)} unknown ({[*missing, *unexpected][0]}).",
-                    f"{found.file.name} は完全なチェックポイントではありません: {part} のテンソルが {len(missing)} 個不足、{len(unexpected)} 個不明です({[*missing, *unexpected][0]})。",
+                    f"{checkpoint.file.name} is no whole checkpoint: {len(missing)} tensors of its {part} are missing and {len(unexpected)} unknown ({[*missing, *unexpected][0]}).",
+                    f"{checkpoint.file.name} は完全なチェックポイントではありません: {part} のテンソルが {len(missing)} 個不足、{len(unexpected)} 個不明です({[*missing, *unexpected][0]})。",
                 )
             )
         made[part] = model.to(dtype)
     return made
 
 
-def _empty(part: str, config: dict[str, Any]) -> nn.Module:
-    if part in ("unet", "vae"):
+def _empty(family: FamilySpec, part: str, config: Config) -> nn.Module:
+    kind = family.part_class(part)
+    if hasattr(kind, "from_config"):  # diffusers' classes
         with torch.device("meta"):
-            return (UNet2DConditionModel if part == "unet" else AutoencoderKL).from_config(config)
-    kind = CLIPTextModelWithProjection if part == "text_encoder_2" else CLIPTextModel
-    return kind(CLIPTextConfig(**config))  # not on `meta`: it has buffers that no file holds
+            model: nn.Module = kind.from_config(config)
+        return model
+    model = kind(kind.config_class(**config))  # not on `meta`: it has buffers that no file holds
+    return model
 
 
 def _as_the_model_names(model: nn.Module, weights: Tensors) -> Tensors:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,16 +13,18 @@ from PIL import Image
 from torch import Tensor, nn
 
 from sdlora.adapters.inject import Adapters
-from sdlora.adapters.spec import Part
 from sdlora.adapters.weight_patch import WeightPatch
 from sdlora.core.errors import BadInput
+from sdlora.core.lru_cache import LruCache
 from sdlora.core.safetensors_io.header import read_header
 from sdlora.core.text import Text
+from sdlora.families.base_model import Base
+from sdlora.families.conditioning import Conditioning
+from sdlora.families.spec import Part, tokenizer_of
 from sdlora.lora_files.lycoris import needs_weight_patch
 from sdlora.lora_files.to_diffusers import to_diffusers_state_dict
 from sdlora.models.bases import resolve_base
-from sdlora.models.load import Base, load_base
-from sdlora.models.prompt import Embedding
+from sdlora.models.load import load_base
 
 _LOADED = "sdlora_preview"  # long and distinct: transformers looks for adapter keys by substring
 
@@ -51,15 +52,15 @@ class Renderer:
     base: Base
     adapters: Adapters | None = None  # live ones of a training run; else `load` brings a file
     file: Path | None = None
-    text_cache: Mapping[str, Embedding] = field(default_factory=dict)  # texts of frozen encoders that are gone
+    text_cache: Mapping[str, Conditioning] = field(default_factory=dict)  # texts of frozen encoders that are gone
     _applied: WeightPatch | None = None  # a file of a kind that diffusers does not load
     _strength: float = 1.0
-    _texts: OrderedDict[tuple[str, Path | None, float], Embedding] = field(default_factory=OrderedDict)
+    _texts: LruCache[tuple[str, Path | None, float], Conditioning] = field(default_factory=lambda: LruCache(256))
 
     def __post_init__(self) -> None:
         self.pipe = _pipeline(self.base)
         self.pipe.set_progress_bar_config(disable=True)
-        if self.base.scheduler.get("prediction_type", "epsilon") != self.base.prediction:
+        if self.pipe.scheduler.config.get("prediction_type", self.base.prediction) != self.base.prediction:
             self.pipe.scheduler.register_to_config(prediction_type=self.base.prediction)
 
     def load(self, file: Path | None, verbatim: bool = False) -> None:
@@ -97,7 +98,7 @@ class Renderer:
         self.file, self._applied, self._strength = None, None, 1.0
 
     def _models(self) -> dict[Part, nn.Module]:
-        parts: tuple[Part, ...] = ("unet", "text_encoder", "text_encoder_2")
+        parts = self.base.family.parts
         return {part: model for part in parts if isinstance(model := getattr(self.pipe, part, None), nn.Module)}
 
     def set_strength(self, strength: float) -> None:
@@ -127,21 +128,17 @@ class Renderer:
         return self._run(picture, side, output_type="latent").float().cpu()
 
     def evaluations(self, steps: int) -> int:
-        """How often the UNet is asked for a picture of so many steps; PNDM asks once more."""
+        """How often the denoiser is called for a picture of so many steps; PNDM asks once more."""
         self.pipe.scheduler.set_timesteps(steps)
         return len(self.pipe.scheduler.timesteps)
 
     def _run(self, picture: DrawRequest, side: int, **more: Any) -> Any:
-        wanted = self._text(picture.prompt)
-        more |= {"prompt_embeds": wanted.states}
-        if wanted.pooled is not None:
-            more["pooled_prompt_embeds"] = wanted.pooled
+        positive = self._text(picture.prompt)
+        more |= positive.tensors
         if picture.guidance > 1:
             zeros = self.base.zero_empty and not picture.negative
-            unwanted = wanted.zeros() if zeros else self._text(picture.negative)
-            more["negative_prompt_embeds"] = unwanted.states
-            if unwanted.pooled is not None:
-                more["negative_pooled_prompt_embeds"] = unwanted.pooled
+            negative = positive.zeros() if zeros else self._text(picture.negative)
+            more |= {f"negative_{name}": value for name, value in negative.tensors.items()}
         return self.pipe(
             num_inference_steps=picture.steps,
             guidance_scale=picture.guidance,
@@ -151,24 +148,16 @@ class Renderer:
             **more,
         ).images[0]
 
-    def _text(self, prompt: str) -> Embedding:
-        """The prompt's embedding as a batch of one; kept, unless live adapters may have changed it."""
+    def _text(self, prompt: str) -> Conditioning:
+        """The prompt as a batch of one; kept, unless live adapters may have changed its encoding."""
         if prompt in self.text_cache:
             return self.text_cache[prompt].batch()
         if self.adapters is not None:
-            return self._encode(prompt)
+            return self.base.family.encode(self.base, [prompt])
         key = (prompt, self.file, self._strength if self._text_encoder_adapted() else 0.0)
-        if key not in self._texts:
-            self._texts[key] = self._encode(prompt)
-            if len(self._texts) > 256:
-                self._texts.popitem(last=False)
-        return self._texts[key]
-
-    def _encode(self, prompt: str) -> Embedding:
-        found = self.pipe.encode_prompt(
-            prompt, device=self.base.device, num_images_per_prompt=1, do_classifier_free_guidance=False
-        )
-        return Embedding(found[0], found[2] if self.base.family.conditions else None)
+        if not (found := self._texts.get(key)):
+            self._texts.put(key, found := self.base.family.encode(self.base, [prompt]))
+        return found
 
     def _text_encoder_adapted(self) -> bool:
         parts = self._applied.parts if self._applied else self.pipe.get_list_adapters() if self.file else ()
@@ -177,15 +166,12 @@ class Renderer:
 
 def _pipeline(base: Base) -> Any:
     """diffusers' own for the family, around the base's parts; text encoders that are gone are None."""
-    scheduler = getattr(diffusers, base.scheduler["_class_name"])
-    parts: dict[str, Any] = {"unet": base.unet, "vae": base.vae, "scheduler": scheduler.from_config(base.scheduler)}
-    for part in base.family.text_encoders:
-        parts[part], parts[part.replace("text_encoder", "tokenizer")] = base.parts.get(part), base.tokenizers[part]
-    if base.family.conditions:
-        parts |= {"force_zeros_for_empty_prompt": base.zero_empty, "add_watermarker": False}
-    else:
-        parts |= {"safety_checker": None, "requires_safety_checker": False}
-    return getattr(diffusers, base.family.pipeline)(feature_extractor=None, **parts)
+    family, scheduler = base.family, getattr(diffusers, base.scheduler["_class_name"])
+    parts: dict[str, Any] = {family.denoiser: base.denoiser, "vae": base.vae}
+    for part in family.text_encoders:
+        parts[part], parts[tokenizer_of(part)] = base.parts.get(part), base.tokenizers[part]
+    parts |= {"scheduler": scheduler.from_config(base.scheduler), **family.pipeline_options(base)}
+    return getattr(diffusers, family.pipeline)(**parts)
 
 
 def open_renderer(base_name: str) -> Renderer:

@@ -19,11 +19,12 @@ from sdlora.adapters.file_tensors import delta_weight as delta_of_file
 from sdlora.adapters.file_tensors import groups
 from sdlora.adapters.inject import ADAPTER, Adapters, delta_weight, eject
 from sdlora.adapters.layer_names import canonical
-from sdlora.adapters.spec import PLAIN, Kind, Part
+from sdlora.adapters.spec import PLAIN, Kind
 from sdlora.core.errors import BadInput, Unloadable
 from sdlora.core.text import Text
-from sdlora.models.load import Base
-from sdlora.models.prompt import Embedding
+from sdlora.families.base_model import Base
+from sdlora.families.conditioning import Conditioning
+from sdlora.families.spec import Part
 from sdlora.render.renderer import DrawRequest, Renderer
 
 PROBE = DrawRequest("", seed=0, steps=2, guidance=1.0)
@@ -74,7 +75,7 @@ class Certificate:
 
 
 def verify_file(
-    file: Path, base: Base, adapters: Adapters, text_cache: Mapping[str, Embedding] | None = None
+    file: Path, base: Base, adapters: Adapters, text_cache: Mapping[str, Conditioning] | None = None
 ) -> Certificate:
     """Compare `file` with the live adapters that it was written from. They are taken out of the base on the way.
     `text_cache` holds embeddings of encoders that are gone, that of "" among them.

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from sdlora.config import Config
-from sdlora.models.prompt import Embedding, encode, stack
-from sdlora.train.colour_augmentation import distilled_target, pick_recoloured, recoloured_noise
+from sdlora.families.conditioning import Conditioning, stack
+from sdlora.models.prompt import encode
+from sdlora.train.colour_augmentation import distilled_target, pick_recoloured, recoloured_noise, structure_weight
 from sdlora.train.latents import Sizes, TrainingItem
-from sdlora.train.objective import loss_per_sample
 from sdlora.train.rng import Draw, draw, generator
 from sdlora.train.trainer import Trainer, at_strength
 
@@ -82,7 +82,7 @@ def make_sample(trainer: Trainer, item: TrainingItem, number: int) -> Sample:
         x_0, mask, variants = latent.flipped, None if mask is None else mask.flip(-1), latent.flipped_recoloured
     caption = "" if d.caption < data.caption_dropout else pick_caption(item.caption, d.tags, trainer.settings)
     source = pick_recoloured(objective, variants, d.timestep, data.recolour, generator(t.seed, "colours", number))
-    return Sample(x_0, latent.sizes, caption, d, mask, source, data.recolour * objective.structure_weight(d.timestep))
+    return Sample(x_0, latent.sizes, caption, d, mask, source, data.recolour * structure_weight(objective, d.timestep))
 
 
 def pick_caption(caption: str, draw: float, settings: Config) -> str:
@@ -156,19 +156,9 @@ def _stack(trainer: Trainer, samples: list[Sample]) -> tuple[Tensor, Tensor, Ten
 
 
 def predict(trainer: Trainer, x_t: Tensor, t: Tensor, samples: list[Sample]) -> Tensor:
-    """The UNet's output (B, C, h, w) for x_t at t (B,)."""
+    """The denoiser's output (B, C, h, w) for x_t at t (B,)."""
     base, text = trainer.base, _encode_captions(trainer, [s.caption for s in samples])
-    conditions = {}
-    if text.pooled is not None:
-        sizes = torch.tensor([s.sizes for s in samples], device=base.device)
-        conditions = {"text_embeds": text.pooled, "time_ids": sizes}
-    return base.unet(
-        x_t.to(base.device, base.dtype),
-        t.to(base.device),
-        encoder_hidden_states=text.states,
-        added_cond_kwargs=conditions or None,
-        return_dict=False,
-    )[0]
+    return base.family.predict(base, x_t, t, text, [s.sizes for s in samples])
 
 
 @torch.no_grad()
@@ -178,7 +168,7 @@ def predict_base(trainer: Trainer, x_t: Tensor, t: Tensor, samples: list[Sample]
         return predict(trainer, x_t, t, samples)
 
 
-def _encode_captions(trainer: Trainer, captions: list[str]) -> Embedding:
+def _encode_captions(trainer: Trainer, captions: list[str]) -> Conditioning:
     """From the cache, or through the text encoders and their adapters."""
     if trainer.text_cache is not None:
         return stack([trainer.text_cache[c] for c in captions])
@@ -191,3 +181,12 @@ def _masks(samples: list[Sample], like: Tensor) -> Tensor | None:
         return None
     everything = torch.ones(like.shape[-2:])
     return torch.stack([everything if s.mask is None else s.mask for s in samples])[:, None].to(like.device)
+
+
+def loss_per_sample(prediction: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mean squared error in fp32 over all but the first dimension: (B,). With a mask (B, 1, h, w), its weighted mean: a
+    small subject counts as much as a large one."""
+    error = (prediction.float() - target.float()).square()
+    if mask is None:
+        return error.flatten(1).mean(1)
+    return (error * mask).flatten(1).sum(1) / (mask.expand_as(error).flatten(1).sum(1) + 1e-6)

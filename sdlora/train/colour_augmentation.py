@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from sdlora.train.objective import Diffusion
+from sdlora.families.objective import Objective
 
 MAX_SNR = 5.0  # the signal-to-noise ratio from which on colours are settled
 RIDGE = 0.02  # of a latent's variance: keeps the fit of one colour to another from exploding where a guess is all one colour
@@ -40,7 +40,7 @@ def recolour(pixels: Tensor, g: torch.Generator) -> Tensor:
 
 
 def pick_recoloured(
-    objective: Diffusion, variants: Tensor | None, timestep: int, probability: float, g: torch.Generator
+    objective: Objective, variants: Tensor | None, timestep: int, probability: float, g: torch.Generator
 ) -> Tensor | None:
     """One of `variants` (K, C, h, w) with `probability` where noise of this level leaves colours open, else None."""
     if variants is None or objective.snr(torch.tensor(timestep)) > MAX_SNR:
@@ -50,7 +50,7 @@ def pick_recoloured(
 
 
 def recoloured_noise(
-    objective: Diffusion, x_0: Tensor, noise: Tensor, t: Tensor, sources: Sequence[Tensor | None]
+    objective: Objective, x_0: Tensor, noise: Tensor, t: Tensor, sources: Sequence[Tensor | None]
 ) -> tuple[Tensor, Tensor]:
     """The noise (B, C, h, w) that makes of x_0 what `noise` makes of each sample's noisy source, and a factor on the loss (B,).
 
@@ -60,12 +60,28 @@ def recoloured_noise(
     if not recoloured.any():
         return noise, torch.ones(len(t))
     seen = torch.stack([own if source is None else source for own, source in zip(x_0, sources, strict=True)])
-    factor = torch.where(recoloured, objective.recoloured_weight(t), torch.ones(len(t)))
-    return objective.equivalent_noise(seen, x_0, noise, t), factor
+    factor = torch.where(recoloured, recoloured_weight(objective, t), torch.ones(len(t)))
+    return equivalent_noise(objective, seen, x_0, noise, t), factor
+
+
+def equivalent_noise(objective: Objective, source: Tensor, x_0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    """The noise that makes of x_0 what `noise` makes of `source` (B, C, h, w): a network that predicts it is asked for x_0."""
+    return noise + objective.snr(t).sqrt().view(-1, 1, 1, 1) * (source - x_0)
+
+
+def recoloured_weight(objective: Objective, t: Tensor) -> Tensor:
+    """What the weight of a recoloured sample is multiplied by (B,): min(1, 1 / SNR). Its target grows with the SNR while its error
+    in x_0 does not."""
+    return (1 / objective.snr(t)).clamp(max=1)
+
+
+def structure_weight(objective: Objective, t: int) -> float:
+    """How far noise of level t hides all but composition: 0 up to six tenths of the levels, rising to 1 at eight tenths."""
+    return min(max(5 * t / objective.timesteps - 3, 0.0), 1.0)
 
 
 def distilled_target(
-    objective: Diffusion,
+    objective: Objective,
     x_0: Tensor,
     x_t: Tensor,
     t: Tensor,

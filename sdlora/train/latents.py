@@ -22,6 +22,7 @@ from sdlora.core.errors import BadInput
 from sdlora.core.safetensors_io import writer
 from sdlora.core.text import Text
 from sdlora.data import fit
+from sdlora.families.autoencoder import downscaling, to_latents
 from sdlora.train.colour_augmentation import recolour
 from sdlora.train.rng import generator
 
@@ -109,7 +110,7 @@ class Encoder:
     def item(self, image: CaptionedImage, size: Size, prior_caption: str = "") -> TrainingItem:
         """The picture cut to `size`; its latent is not made yet."""
         config = self.vae.config
-        factor = 2 ** (len(config.block_out_channels) - 1)
+        factor = downscaling(config)
         shape = (config.latent_channels, size[1] // factor, size[0] // factor)
         return TrainingItem(image, prior_caption, size, shape, partial(self.latent, image, size))
 
@@ -161,6 +162,7 @@ class Encoder:
             self._seconds.append(time.monotonic() - began)
         return {name: tensors[name] for name in wanted}
 
+    @torch.no_grad()
     def _encode(self, image: CaptionedImage, size: Size, names: list[str]) -> dict[str, Tensor]:
         pixels = _pixels(image.path, size)
         inputs = {"plain": pixels[None], "flipped": pixels.flip(-1)[None]}
@@ -168,7 +170,7 @@ class Encoder:
             generators = [generator(0, "colours", *image.sha256.encode(), k) for k in range(COLOURINGS)]
             variants = torch.stack([recolour(pixels, g) for g in generators])
             inputs |= {"recoloured": variants, "flipped_recoloured": variants.flip(-1)}
-        latents = {name: torch.cat([encode(self.vae, one) for one in inputs[name].split(1)]) for name in names}
+        latents = {name: torch.cat([to_latents(self.vae, one) for one in inputs[name].split(1)]) for name in names}
         latents = {name: latent if name in _RECOLOURED.values() else latent[0] for name, latent in latents.items()}
         if not all(torch.isfinite(latent).all() for latent in latents.values()):
             title = image.caption or image.path.name
@@ -202,10 +204,3 @@ def _pixels(path: Path, size: tuple[int, int]) -> Tensor:
     with Image.open(path) as picture:
         array = np.asarray(fit(picture.convert("RGB"), *size))
     return torch.from_numpy(array.copy()).permute(2, 0, 1).float() / 127.5 - 1
-
-
-@torch.no_grad()
-def encode(vae: AutoencoderKL, pixels: Tensor) -> Tensor:
-    """(B, 3, H, W) in [-1, 1] to scaled latents (B, C, h, w), fp32 on the CPU."""
-    mean = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist.mode()
-    return (mean.float() * vae.config.scaling_factor).cpu()

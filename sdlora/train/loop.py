@@ -125,9 +125,9 @@ def backward(trainer: Trainer, step: int, batches: list[list[int]]) -> float:
 
 
 def _use_less_memory(trainer: Trainer, emit: Emit, reason: str) -> None:
-    unet: Any = trainer.base.unet
-    if not unet.is_gradient_checkpointing:
-        unet.enable_gradient_checkpointing()
+    denoiser: Any = trainer.base.denoiser
+    if not denoiser.is_gradient_checkpointing:
+        denoiser.enable_gradient_checkpointing()
         emit(
             Warned(
                 "memory",

@@ -16,6 +16,7 @@ from sdlora.adapters.inject import Adapters
 from sdlora.config import TrainSettings
 from sdlora.core.errors import BadInput
 from sdlora.core.text import Text
+from sdlora.families.spec import is_text_encoder
 
 _PACKAGES = {"adamw8bit": "bitsandbytes", "prodigy": "prodigyopt"}
 _GROWN = "lora_B"  # LoRA+ lets B learn faster than A (arXiv 2402.12354)
@@ -25,7 +26,7 @@ def groups_of(adapters: Adapters, t: TrainSettings) -> tuple[list[dict[str, Any]
     """Parameter groups, and the learning rate of each: by part, and with LoRA+ B apart from the rest."""
     groups, rates = [], []
     for part in adapters.parts:
-        rate = t.unet_lr if part == "unet" else t.text_encoder_lr
+        rate = t.text_encoder_lr if is_text_encoder(part) else t.unet_lr
         named = {n: p for n, p in adapters.named_parameters().items() if n.startswith(f"{part}.")}
         fast = {n: p for n, p in named.items() if t.lora_plus > 1 and n.endswith(_GROWN)}
         for chosen, factor in (({n: p for n, p in named.items() if n not in fast}, 1.0), (fast, t.lora_plus)):

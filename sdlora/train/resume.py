@@ -22,7 +22,7 @@ from sdlora.core.events import Emit, Warned
 from sdlora.core.files import create, make_folder, move_folder, read_json, remove_folder, sha256_of, to_json
 from sdlora.core.safetensors_io import writer
 from sdlora.core.text import Text
-from sdlora.models.bases import fingerprint
+from sdlora.models.fingerprint import fingerprint
 from sdlora.train.optimizer import group_scalars, load_state_for, state_for
 from sdlora.train.setup import Request
 from sdlora.train.trainer import Trainer
@@ -70,7 +70,7 @@ def capture(trainer: Trainer) -> State:
         "numbers": group_scalars(trainer.optimizer),
         "scaler": trainer.scaler.state_dict(),
         "pieces": trainer.micro_batches,
-        "checkpointing": trainer.base.unet.is_gradient_checkpointing,
+        "checkpointing": trainer.base.denoiser.is_gradient_checkpointing,
     }
     return State(trainer.step, tensors, facts)
 
@@ -90,7 +90,7 @@ def restore(trainer: Trainer, state: State) -> None:
         group.update(scalars)
     trainer.skipped[:], trainer.micro_batches = facts["skipped"], facts["pieces"]
     if facts["checkpointing"]:
-        trainer.base.unet.enable_gradient_checkpointing()
+        trainer.base.denoiser.enable_gradient_checkpointing()
     if trainer.scaler.is_enabled():
         trainer.scaler.load_state_dict(facts["scaler"])
 

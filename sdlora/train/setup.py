@@ -18,11 +18,15 @@ from sdlora.core.events import Emit, Phase
 from sdlora.core.text import Text
 from sdlora.data.buckets import bucket
 from sdlora.data.captions import without_trigger
+from sdlora.families.base_model import Base
+from sdlora.families.conditioning import Conditioning
+from sdlora.families.spec import is_text_encoder
 from sdlora.lora_files import kohya
-from sdlora.models.bases import BaseRef, fingerprint
-from sdlora.models.load import Base, load_base
+from sdlora.models.bases import BaseRef
+from sdlora.models.fingerprint import fingerprint
+from sdlora.models.load import load_base
 from sdlora.models.packed import pack
-from sdlora.models.prompt import Embedding, encode_unique
+from sdlora.models.prompt import encode_unique
 from sdlora.render.renderer import Renderer
 from sdlora.train.batches import tag_orders
 from sdlora.train.distributed import SINGLE_PROCESS, World
@@ -110,7 +114,7 @@ def load(request: Request, device: torch.device | None = None) -> Base:
         )
     base = load_base(request.base, t.precision, device, prediction=request.settings.model.prediction)
     if t.gradient_checkpointing:
-        base.unet.enable_gradient_checkpointing()
+        base.denoiser.enable_gradient_checkpointing()
     return base
 
 
@@ -120,7 +124,7 @@ def encode(request: Request, base: Base, folders: Folders) -> TrainingSet:
     Raises:
         BadInput: masks are asked for, but no picture has one.
     """
-    data, side, unit = request.settings.data, resolution(request.settings, base), _unit(base)
+    data, side, unit = request.settings.data, resolution(request.settings, base), base.family.size_unit(base)
     if data.masks and not any(p.mask for p in request.pictures):
         raise BadInput(
             Text(
@@ -143,13 +147,8 @@ def encode(request: Request, base: Base, folders: Folders) -> TrainingSet:
 
 def resolution(settings: Config, base: Base) -> int:
     """Pixels of a side: what the setting or the base says, in whole multiples of what the UNet can halve."""
-    wanted, unit = settings.train.resolution or base.resolution, _unit(base)
+    wanted, unit = settings.train.resolution or base.resolution, base.family.size_unit(base)
     return max(unit, wanted // unit * unit)
-
-
-def _unit(base: Base) -> int:
-    """Pixels that one value of the UNet's smallest level stands for, along a side."""
-    return base.factor * 2 ** (len(base.unet.config.block_out_channels) - 1)
 
 
 def prepare(
@@ -170,7 +169,7 @@ def prepare(
     if request.start:
         adapters.load(kohya.start_from(request.start, adapters, base.family.name))
     if not settings.train.gradient_checkpointing:  # asked for where memory is scarcer than time
-        pack(base.unet)
+        pack(base.denoiser)
     seconds = {"injecting": time.monotonic() - began, "judging": 0.0}
     train_indexes, held_out = split(len(items), settings.data.held_out, settings.train.seed)
     trainer = Trainer(base, adapters, [items[i] for i in train_indexes], text_cache, settings, world)
@@ -190,10 +189,10 @@ def prepare(
 def _learning_parts(settings: Config, base: Base) -> list[Part]:
     """Parts that get adapters: those with a learning rate."""
     t = settings.train
-    return [part for part in base.family.parts if (t.unet_lr if part == "unet" else t.text_encoder_lr) > 0]
+    return [part for part in base.family.parts if (t.text_encoder_lr if is_text_encoder(part) else t.unet_lr) > 0]
 
 
-def _encode_texts(request: Request, base: Base, items: Sequence[TrainingItem]) -> dict[str, Embedding] | None:
+def _encode_texts(request: Request, base: Base, items: Sequence[TrainingItem]) -> dict[str, Conditioning] | None:
     """Every text of the run, encoded by frozen text encoders that are then freed: 1.6 GB of SDXL in bf16.
 
     None where there are more than `MAX_CACHED_TEXTS`, of 0.2 MB each for SD 1.x: those are encoded in the step that shows them.

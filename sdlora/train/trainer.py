@@ -12,11 +12,10 @@ from torch import Tensor, nn
 
 from sdlora.adapters.inject import Adapters
 from sdlora.config import Config
-from sdlora.models.load import Base
-from sdlora.models.prompt import Embedding
+from sdlora.families.base_model import Base
+from sdlora.families.conditioning import Conditioning
 from sdlora.train.distributed import SINGLE_PROCESS, World
 from sdlora.train.latents import TrainingItem
-from sdlora.train.objective import Diffusion
 from sdlora.train.optimizer import groups_of, make
 
 
@@ -28,7 +27,7 @@ class Trainer:
     adapters: Adapters
     items: Sequence[TrainingItem]
     text_cache: (
-        dict[str, Embedding] | None
+        dict[str, Conditioning] | None
     )  # every caption encoded, where text encoders are frozen and captions not too many
     settings: Config
     world: World = SINGLE_PROCESS
@@ -45,7 +44,7 @@ class Trainer:
         groups, self.rates = groups_of(self.adapters, t)
         self.fused = self.base.device.type != "mps"
         self.optimizer = make(groups, t, self.fused)
-        self.objective = Diffusion.of(self.base.scheduler, self.base.prediction)
+        self.objective = self.base.family.objective(self.base.scheduler, self.base.prediction)
         self.scaler = torch.amp.GradScaler(self.base.device.type, enabled=self.base.dtype == torch.float16)
         self.parameters = self.adapters.named_parameters()  # of hundreds of layers: walked once, not in every step
         self.ema_weights = {name: p.detach().clone() for name, p in self.parameters.items()} if t.ema else {}

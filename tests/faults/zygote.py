@@ -132,7 +132,7 @@ def plan_out_of_memory(largest_batch: int) -> None:
 
     def greedy(trainer: Any, samples: list[Any]) -> torch.Tensor:
         if torch.is_grad_enabled() and (
-            len(samples) > largest_batch or not trainer.base.unet.is_gradient_checkpointing
+            len(samples) > largest_batch or not trainer.base.denoiser.is_gradient_checkpointing
         ):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return losses(trainer, samples)

@@ -1,0 +1,121 @@
+"""What SD 1.x, SD 2.x and SDXL share: a UNet that reads CLIP's states, AutoencoderKL, and names of their layers in LoRA files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sdlora.families import ldm_names
+from sdlora.families.autoencoder import downscaling
+from sdlora.families.spec import Config, Configs
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sdlora.families.base_model import Base
+    from sdlora.families.conditioning import Conditioning
+    from sdlora.families.objective import Objective
+
+DENOISER = "unet"
+CLASSES = {
+    "unet": "diffusers.UNet2DConditionModel",
+    "vae": "diffusers.AutoencoderKL",
+    "text_encoder": "transformers.CLIPTextModel",
+    "tokenizer": "transformers.CLIPTokenizer",
+}
+
+# Module paths inside diffusers' UNet2DConditionModel and transformers' CLIPTextModel. The widest choice is what sd-scripts can
+# hold: its networks know these module kinds and drop the rest (conv_in, conv_out, time_embedding) without a word.
+_ATTENTION = r"attn[12]\.(to_q|to_k|to_v|to_out\.0)"
+_FF = r"ff\.net\.(0\.proj|2)"
+_CONV = r"proj_in|proj_out|resnets\.\d+\.(conv1|conv2|conv_shortcut|time_emb_proj)|(downsamplers|upsamplers)\.0\.conv"
+UNET_TARGETS = {
+    "attention": rf".*\.({_ATTENTION})",
+    "attention+ff": rf".*\.({_ATTENTION}|{_FF})",
+    "attention+ff+conv": rf".*\.({_ATTENTION}|{_FF}|{_CONV})",
+}
+_TEXT_ATTENTION = r".*\.self_attn\.(q_proj|k_proj|v_proj|out_proj)"
+_TEXT_ALL = r".*\.(self_attn\.(q_proj|k_proj|v_proj|out_proj)|mlp\.(fc1|fc2))"
+TEXT_TARGETS = {
+    "attention": _TEXT_ATTENTION,
+    "attention+ff": _TEXT_ALL,
+    "attention+ff+conv": _TEXT_ALL,  # CLIP's text encoder has no convolutions
+}
+WORDS = (
+    *("down_blocks", "up_blocks", "mid_block", "transformer_blocks", "input_blocks", "output_blocks", "middle_block"),
+    *("in_layers", "out_layers", "emb_layers", "skip_connection", "time_embed", "label_emb", "to_q", "to_k", "to_v"),
+    *("to_out", "proj_in", "proj_out", "time_emb_proj", "conv_shortcut", "conv_in", "conv_out", "time_embedding"),
+    *("add_embedding", "linear_1", "linear_2", "text_model", "self_attn", "q_proj", "k_proj", "v_proj", "out_proj"),
+    "text_projection",
+)
+KOHYA_UNET = r"(down_blocks|mid_block|up_blocks)_\w+"
+KOHYA_TEXT = r"text_model_encoder_layers_\d+_(self_attn_(q|k|v|out)_proj|mlp_fc[12])"
+
+
+def cross_attention_width(part: str, path: str, shape: Sequence[int]) -> int:
+    """Width of the text that this LoRA layer of a UNet reads; 0 for a layer that does not tell. `shape` is that of `down`."""
+    return shape[1] if part == DENOISER and "attn2.to_k" in path and len(shape) > 1 else 0
+
+
+def from_kohya(part: str, path: str) -> str:
+    """LDM's block names as diffusers', whichever of the two the file has."""
+    return ldm_names.to_diffusers(path) if part == DENOISER else path
+
+
+def prediction(configs: Configs) -> str:
+    return str(configs["scheduler"].get("prediction_type", "epsilon"))
+
+
+def resolution(configs: Configs) -> int:
+    """Latent size × the VAE's downscaling."""
+    return int(configs[DENOISER]["sample_size"] * downscaling(configs["vae"]))
+
+
+def objective(scheduler: Config, prediction: str) -> Objective:
+    from sdlora.families.objective import DiffusionObjective
+
+    return DiffusionObjective.of(scheduler, prediction)
+
+
+def size_unit(base: Base) -> int:
+    """Pixels that one value of the UNet's smallest level stands for, along a side."""
+    return int(base.factor * 2 ** (len(base.denoiser.config.block_out_channels) - 1))
+
+
+def tokenize(tokenizer: Any, texts: Sequence[str]) -> Tensor:
+    """Token ids, padded and cut to the tokenizer's own length: (B, T)."""
+    ids: Tensor = tokenizer(
+        list(texts), padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
+    ).input_ids
+    return ids
+
+
+def encode(base: Base, texts: Sequence[str]) -> Conditioning:
+    """The text encoder's last states after its final norm. Gradients flow where it has adapters."""
+    from sdlora.families.conditioning import Conditioning
+
+    ids = tokenize(base.tokenizers["text_encoder"], texts).to(base.device)
+    return Conditioning({"prompt_embeds": base.parts["text_encoder"](ids).last_hidden_state})
+
+
+def predict(
+    base: Base,
+    x_t: Tensor,
+    t: Tensor,
+    text: Conditioning,
+    sizes: Sequence[Sequence[int]],
+    **added: Mapping[str, Tensor],
+) -> Tensor:
+    """The UNet's output for x_t (B, C, h, w) at t (B,)."""
+    output: Tensor = base.denoiser(
+        x_t.to(base.device, base.dtype),
+        t.to(base.device),
+        encoder_hidden_states=text.tensors["prompt_embeds"],
+        return_dict=False,
+        **added,
+    )[0]
+    return output
+
+
+def without_safety_checker(base: Base) -> dict[str, Any]:
+    return {"feature_extractor": None, "safety_checker": None, "requires_safety_checker": False}

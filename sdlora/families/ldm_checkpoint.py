@@ -1,0 +1,247 @@
+"""Bases in one `.safetensors` file in LDM layout: parts, configurations and shapes by the names and shapes of the file's tensors.
+
+What shapes do not tell (head sizes, activation, schedule) is each family's, in `LdmModel`. No torch, no network.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from sdlora.families import ldm_names
+from sdlora.families.spec import CheckpointLayout, Config, Configs, Part, Shapes
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+UNET, VAE = "model.diffusion_model.", "first_stage_model."
+_OPENCLIP = {
+    "attn.out_proj": "self_attn.out_proj",
+    "ln_1": "layer_norm1",
+    "ln_2": "layer_norm2",
+    "mlp.c_fc": "mlp.fc1",
+    "mlp.c_proj": "mlp.fc2",
+}
+_HEAD = 64  # width of a head in OpenAI's and OpenCLIP's encoders and in the UNets of SD 2 and SDXL
+_SCHEDULE = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "num_train_timesteps": 1000,
+    "steps_offset": 1,
+    "timestep_spacing": "leading",
+}
+
+
+@dataclass(frozen=True)
+class TextEncoder:
+    """Where a file keeps a text encoder."""
+
+    part: Part
+    prefix: str
+    open_clip: bool  # OpenCLIP's names, with query, key and value in one matrix; else transformers'
+    drop_last: bool = False  # the states before the last layer are read, which diffusers therefore leaves out
+
+    def layers(self, shapes: Shapes) -> int:
+        count = _count(shapes, re.escape(self.prefix) + r"transformer\.resblocks\.(\d+)\.")
+        return count - self.drop_last
+
+
+@dataclass(frozen=True)
+class LdmModel:
+    """What a family adds to what the shapes say; the dicts complete diffusers' configurations."""
+
+    text_encoders: tuple[TextEncoder, ...]
+    sample_size: Mapping[str, int]  # by prediction type
+    scheduler: Config  # as in the family's published folders
+    heads: int | None = None  # of each attention; None = as many as have a width of 64
+    unet: Config = field(default_factory=dict)
+    vae: Config = field(default_factory=lambda: {"sample_size": 512, "scaling_factor": 0.18215})
+    default_prediction: Callable[[Mapping[str, str]], str] = lambda metadata: "epsilon"
+
+
+def checkpoint_layout(model: LdmModel) -> CheckpointLayout:
+    return CheckpointLayout(
+        detect=partial(_detect, model),
+        prediction=partial(_prediction, model),
+        configs=partial(_configs, model),
+        shapes=partial(_diffusers_shapes, model),
+        tensors=partial(_diffusers_tensors, model),
+        vae_prefix=VAE,
+        padding={e.part: "!" for e in model.text_encoders if e.open_clip},
+    )
+
+
+def _detect(model: LdmModel, shapes: Shapes) -> bool:
+    return all(_has(shapes, encoder.prefix) for encoder in model.text_encoders)
+
+
+def _has(shapes: Shapes, prefix: str) -> bool:
+    return any(name.startswith(prefix) for name in shapes)
+
+
+def _prediction(model: LdmModel, shapes: Shapes, metadata: Mapping[str, str]) -> str:
+    """The `v_pred` key that v-prediction checkpoints carry, else ModelSpec's word, else the family's usual."""
+    if "v_pred" in shapes:
+        return "v_prediction"
+    if word := metadata.get("modelspec.prediction_type"):
+        return "v_prediction" if word.startswith("v") else "epsilon"
+    return model.default_prediction(metadata)
+
+
+def _configs(model: LdmModel, shapes: Shapes, prediction: str) -> dict[str, Config]:
+    scheduler = _SCHEDULE | {"prediction_type": prediction} | model.scheduler
+    if "rescale_betas_zero_snr" in scheduler:
+        scheduler["rescale_betas_zero_snr"] = "ztsnr" in shapes
+    parts = {"unet": _unet(model, shapes, prediction), "vae": _vae(model, shapes), "scheduler": scheduler}
+    for encoder in model.text_encoders:
+        parts[encoder.part] = (_open_clip if encoder.open_clip else _clip)(encoder, shapes)
+    return parts
+
+
+def _unet(model: LdmModel, shapes: Shapes, prediction: str) -> Config:
+    channels: list[int] = []
+    depths: list[int] = []
+    while (first := f"{UNET}input_blocks.{3 * len(channels) + 1}.") + "0.in_layers.2.weight" in shapes:
+        channels.append(shapes[first + "0.in_layers.2.weight"][0])
+        depths.append(_count(shapes, re.escape(first) + r"1\.transformer_blocks\.(\d+)\."))
+    middle = f"{UNET}middle_block.1."
+    config: Config = {
+        "_class_name": "UNet2DConditionModel",
+        "sample_size": model.sample_size[prediction],
+        "block_out_channels": channels,
+        "down_block_types": ["CrossAttnDownBlock2D" if d else "DownBlock2D" for d in depths],
+        "up_block_types": ["CrossAttnUpBlock2D" if d else "UpBlock2D" for d in reversed(depths)],
+        "cross_attention_dim": shapes[middle + "transformer_blocks.0.attn2.to_k.weight"][1],
+        "use_linear_projection": len(shapes[middle + "proj_in.weight"]) == 2,
+        "attention_head_dim": model.heads
+        or [max(1, c // _HEAD) for c in channels],  # how many heads, whatever its name
+        "layers_per_block": 2,
+        "upcast_attention": False,
+        **model.unet,
+    }
+    if f"{UNET}label_emb.0.0.weight" in shapes:  # a UNet that is given sizes and pooled text
+        text = shapes[model.text_encoders[-1].prefix + "text_projection"][1]
+        joined = shapes[UNET + "label_emb.0.0.weight"][1]
+        config |= {
+            "transformer_layers_per_block": [max(1, d) for d in depths],
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": (joined - text) // 6,  # six sizes beside the pooled text
+            "projection_class_embeddings_input_dim": joined,
+        }
+    return config
+
+
+def _vae(model: LdmModel, shapes: Shapes) -> Config:
+    channels: list[int] = []
+    while (name := f"{VAE}encoder.down.{len(channels)}.block.0.conv1.weight") in shapes:
+        channels.append(shapes[name][0])
+    return {
+        "_class_name": "AutoencoderKL",
+        "block_out_channels": channels,
+        "down_block_types": ["DownEncoderBlock2D"] * len(channels),
+        "up_block_types": ["UpDecoderBlock2D"] * len(channels),
+        "latent_channels": shapes[VAE + "decoder.conv_in.weight"][1],
+        "layers_per_block": 2,
+        "force_upcast": True,
+        **model.vae,
+    }
+
+
+def _clip(encoder: TextEncoder, shapes: Shapes) -> Config:
+    start = encoder.prefix + ("text_model." if _has(shapes, encoder.prefix + "text_model.") else "")
+    return _text_config(
+        shapes[start + "embeddings.token_embedding.weight"],
+        shapes[start + "embeddings.position_embedding.weight"][0],
+        shapes[start + "encoder.layers.0.mlp.fc1.weight"][0],
+        _count(shapes, re.escape(start) + r"encoder\.layers\.(\d+)\."),
+        "quick_gelu",
+    )
+
+
+def _open_clip(encoder: TextEncoder, shapes: Shapes) -> Config:
+    return _text_config(
+        shapes[encoder.prefix + "token_embedding.weight"],
+        shapes[encoder.prefix + "positional_embedding"][0],
+        shapes[encoder.prefix + "transformer.resblocks.0.mlp.c_fc.weight"][0],
+        encoder.layers(shapes),
+        "gelu",
+    )
+
+
+def _text_config(embedding: tuple[int, ...], positions: int, inner: int, layers: int, activation: str) -> Config:
+    tokens, width = embedding
+    return {
+        "vocab_size": tokens,
+        "hidden_size": width,
+        "intermediate_size": inner,
+        "num_hidden_layers": layers,
+        "num_attention_heads": max(1, width // _HEAD),
+        "max_position_embeddings": positions,
+        "projection_dim": width,
+        "hidden_act": activation,
+        "eos_token_id": 2,  # as in the published configs: the pooled text is at the largest token id
+    }
+
+
+def _diffusers_shapes(model: LdmModel, shapes: Shapes) -> dict[Part, Shapes]:
+    parts: dict[Part, Shapes] = {
+        "unet": {ldm_names.to_diffusers(n.removeprefix(UNET)): s for n, s in shapes.items() if n.startswith(UNET)}
+    }
+    for encoder in model.text_encoders:
+        inside = {n.removeprefix(encoder.prefix): s for n, s in shapes.items() if n.startswith(encoder.prefix)}
+        parts[encoder.part] = _open_clip_shapes(inside, encoder.layers(shapes)) if encoder.open_clip else inside
+    return parts
+
+
+def _open_clip_shapes(inside: Shapes, layers: int) -> Shapes:
+    """OpenCLIP keeps query, key and value in one matrix."""
+    shapes: Shapes = {}
+    for name, shape in inside.items():
+        block = re.fullmatch(r"transformer\.resblocks\.(\d+)\.(.+)\.(weight|bias)", name)
+        packed = re.fullmatch(r"transformer\.resblocks\.(\d+)\.attn\.in_proj_(weight|bias)", name)
+        if packed and int(packed[1]) < layers:
+            for one in ("q_proj", "k_proj", "v_proj"):
+                where = f"text_model.encoder.layers.{packed[1]}.self_attn.{one}.{packed[2]}"
+                shapes[where] = (shape[0] // 3, *shape[1:])
+        elif block and int(block[1]) < layers:
+            shapes[f"text_model.encoder.layers.{block[1]}.{_OPENCLIP[block[2]]}.{block[3]}"] = shape
+        elif not block and not packed and name != "logit_scale":
+            shapes[name] = shape
+    return shapes
+
+
+def _diffusers_tensors(model: LdmModel, whole: dict[str, Tensor], configs: Configs) -> dict[str, dict[str, Tensor]]:
+    """Names are converted by diffusers' own functions; nothing is downloaded."""
+    from diffusers.loaders import single_file_utils as convert
+
+    parts: dict[str, Any] = {
+        "unet": convert.convert_ldm_unet_checkpoint(whole, dict(configs["unet"])),
+        "vae": convert.convert_ldm_vae_checkpoint(whole, dict(configs["vae"])),
+    }
+    for encoder in model.text_encoders:
+        if encoder.open_clip:
+            size = SimpleNamespace(config=SimpleNamespace(hidden_size=configs[encoder.part]["hidden_size"]))
+            inside = convert.convert_open_clip_checkpoint(size, whole, prefix=encoder.prefix)
+        else:
+            inside = convert.convert_ldm_clip_checkpoint(
+                {k: v for k, v in whole.items() if k.startswith(encoder.prefix)}
+            )
+        named = {
+            k if k.startswith(("text_model.", "text_projection.")) else f"text_model.{k}": v for k, v in inside.items()
+        }
+        outside = ("position_ids",) if encoder.part == "text_encoder_2" else ("position_ids", "text_projection.weight")
+        parts[encoder.part] = {
+            k: v for k, v in named.items() if not k.endswith(outside) and k != "text_model.logit_scale"
+        }
+    return parts
+
+
+def _count(shapes: Shapes, pattern: str) -> int:
+    """How many different numbers the pattern's group takes at the start of names."""
+    start = re.compile(pattern)
+    return len({found[1] for name in shapes if (found := start.match(name))})

@@ -125,7 +125,7 @@ def test_strength_is_linear_in_the_weights(tiny_base: Path) -> None:
 def test_blocks_narrow_the_targets(tiny_base: Path) -> None:
     def paths(blocks: str) -> list[str]:
         base, config = load(tiny_base), AdapterConfig(4, 4.0, "attention+ff+conv", blocks)
-        shapes = {name: tuple(p.config) for name, p in base.denoiser.named_parameters()}
+        shapes = {name: tuple(p.shape) for name, p in base.denoiser.named_parameters()}
         adapters = inject({"unet": base.denoiser}, config, seed=0)
         assert count_adapter_parameters(shapes, "unet", config) == adapters.parameter_count()
         return list(adapters.parts["unet"])

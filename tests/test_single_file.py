@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 from sdlora.core.errors import BaseUnusable
+from sdlora.families import FAMILIES as FAMILIES_BY_NAME
 from sdlora.models import checkpoint, checkpoint_modules
 from sdlora.models.bases import available, facts, resolve_base
 from sdlora.models.fingerprint import fingerprint
@@ -118,9 +120,8 @@ def test_the_loaded_model_says_what_the_first_one_said(tmp_path: Path) -> None:
 
 
 def test_training_on_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "sdlora.models.load.native_resolution", lambda unet, vae: 32
-    )  # samples of 512 would take minutes
+    # samples of 512 pixels would take minutes
+    monkeypatch.setitem(FAMILIES_BY_NAME, "sd1", replace(FAMILIES_BY_NAME["sd1"], resolution=lambda configs: 32))
     trained = Trained(tmp_path, usable(tmp_path), **{"train.steps": 2, "sample.steps": 1, "train.resolution": 16})
     result = trained()
     assert result.finished

@@ -185,7 +185,7 @@ def test_a_merged_base_draws_what_base_and_lora_draw(tiny_base: Path, tmp_path: 
         merged.parts["text_encoder"](torch.arange(8)[None]).last_hidden_state, theirs, atol=1e-4, rtol=1e-4
     )
     x, t, text = torch.randn(1, 4, 16, 16), torch.tensor([5]), torch.randn(1, 7, 32)
-    torch.testing.assert_close(merged.unet(x, t, text).sample, pipe.unet(x, t, text).sample, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(merged.denoiser(x, t, text).sample, pipe.unet(x, t, text).sample, atol=1e-3, rtol=1e-3)
     with pytest.raises(BadInput, match="there already"):
         write_modified_base(tiny_base, out, lambda p, n, w: w, lambda done, total: None)
     with pytest.raises(BadInput, match="does not fit"):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 
 from sdlora import config
+from sdlora.adapters.spec import AdapterConfig
 from sdlora.core.errors import BadInput
 
 
@@ -109,3 +110,10 @@ def test_a_broken_preset_is_named(tmp_path: Path) -> None:
         (tmp_path / "mine.toml").write_text(content)
         with pytest.raises(BadInput):
             config.presets(tmp_path)
+
+
+def test_the_section_lora_is_the_adapters_own_configuration() -> None:
+    """`AdapterConfig` takes plain arguments, so its seven fields are declared twice; they must not drift apart."""
+    declared = {name: field.annotation for name, field in config.Config().lora.__class__.model_fields.items()}
+    assert declared == get_type_hints(AdapterConfig)
+    assert AdapterConfig(**config.Config().lora.model_dump()).scale == 1.0

@@ -21,7 +21,7 @@ from sdlora.jobs.job_list import JobList
 from sdlora.jobs.ownership import User
 from sdlora.jobs.paths import Workspace
 from sdlora.jobs.spec import Outcome
-from sdlora.library import catalog, publish, tasks
+from sdlora.library import catalog, publish, tasks, trash
 from sdlora.library.catalog import LibraryEntry
 from sdlora.lora_files import write
 from sdlora.lora_files.layers import Layer, Lora
@@ -103,39 +103,39 @@ def test_rename_delete_and_back(place: Workspace, tmp_path: Path, tiny_base: Pat
         catalog.rename(place, job, "水彩 画")
     for id in (job, added.id):
         time.sleep(0.02)  # a tick of the file system's clock, which says what was deleted last
-        catalog.delete(place, id)
+        trash.delete(place, id)
         stamps.append(stamp(place))
         with pytest.raises(BadInput, match="not in the Library"):
             catalog.get_entry(place, id)
-    assert [(d.id, d.name) for d in catalog.trash(place)] == [(added.id, "水彩-画"), (job, "round")]
+    assert [(d.id, d.name) for d in trash.list_trash(place)] == [(added.id, "水彩-画"), (job, "round")]
     assert len(set(stamps)) == len(stamps)  # the page sees each of these
-    assert catalog.restore(place, job).name == "round"
+    assert trash.restore(place, job).name == "round"
     with pytest.raises(BadInput, match="gone for good"):
-        catalog.restore(place, job)
-    catalog.empty_trash(place, days=catalog.KEPT_DAYS)
-    assert [d.id for d in catalog.trash(place)] == [added.id]
-    catalog.empty_trash(place)
-    assert not catalog.trash(place)
+        trash.restore(place, job)
+    trash.empty_trash(place, days=trash.MAX_DAYS)
+    assert [d.id for d in trash.list_trash(place)] == [added.id]
+    trash.empty_trash(place)
+    assert not trash.list_trash(place)
     assert [e.id for e in catalog.list_entries(place)] == [job]
     for bad in ("../" + job, "", "file-../x", "file-none"):
         with pytest.raises(BadInput):
             catalog.get_entry(place, bad)
         with pytest.raises(BadInput):
-            catalog.restore(place, bad)
+            trash.restore(place, bad)
 
 
 def test_made_of_others_by_a_process(place: Workspace, tmp_path: Path) -> None:
     a, b = (catalog.add_file(place, lora_file(tmp_path / f"{n}.safetensors", n), f"{n}.safetensors") for n in (1, 2))
-    wanted = catalog.new_entry(place, "both", "merged", of=(a.name, b.name))
+    wanted = catalog.new_entry(place, "both", "merged", sources=(a.name, b.name))
     entry = tasks.start(place, wanted, ["merge", f"{a.file}:0.5", f"{b.file}:-1"])
     assert tasks.status(entry) == "working"
     while_working = stamp(place)
     with pytest.raises(BadInput, match="being made"):
         tasks.start(place, catalog.new_entry(place, "c", "merged"), ["merge", f"{a.file}:1"])
     with pytest.raises(BadInput, match="still being made"):
-        catalog.delete(place, entry.id)
+        trash.delete(place, entry.id)
     entry = waited(entry, place)
-    assert (tasks.status(entry), entry.name, entry.of) == ("ready", "both", ("1", "2"))
+    assert (tasks.status(entry), entry.name, entry.sources) == ("ready", "both", ("1", "2"))
     assert stamp(place) != while_working  # the page sees that it is ready
     assert tasks.result(entry)["rank"] == 8
     name = "lora_unet_" + Q.replace(".", "_")
@@ -152,7 +152,7 @@ def test_made_of_others_by_a_process(place: Workspace, tmp_path: Path) -> None:
     peft = waited(
         tasks.start(
             place,
-            catalog.new_entry(place, "p", "converted", of=("both",)),
+            catalog.new_entry(place, "p", "converted", sources=("both",)),
             ["convert", str(entry.file), "--to", "peft"],
         ),
         place,
@@ -180,7 +180,7 @@ def test_a_refused_a_killed_and_a_cancelled_one(place: Workspace, tmp_path: Path
     tasks.cancel(place, cancelled.id)
     assert not cancelled.home.exists()
     for entry in (failed, killed):
-        catalog.delete(place, entry.id)
+        trash.delete(place, entry.id)
     assert [e.id for e in catalog.list_entries(place)] == [a.id]
 
 
@@ -208,16 +208,16 @@ def test_each_user_has_their_own(place: Workspace, tmp_path: Path) -> None:
     alice, bob, admin = User("alice", False), User("bob", False), User("root", True)
     entry = catalog.add_file(place, lora_file(tmp_path / "a.safetensors"), "a.safetensors", alice)
     assert [len(catalog.list_entries(place, user)) for user in (alice, bob, admin)] == [1, 0, 1]
-    for change in (catalog.get_entry, catalog.delete, tasks.cancel):
+    for change in (catalog.get_entry, trash.delete, tasks.cancel):
         with pytest.raises(BadInput, match="not in the Library"):
             change(place, entry.id, bob)
     twin = catalog.add_file(
         place, lora_file(tmp_path / "b.safetensors"), "a.safetensors", bob
     )  # who may not see it has it too
     assert (twin.name, catalog.get_entry(place, twin.id, bob).owner) == ("a-2", "bob")
-    catalog.delete(place, entry.id, alice)
-    assert [len(catalog.trash(place, user)) for user in (alice, bob)] == [1, 0]
-    catalog.empty_trash(place, user=bob)
+    trash.delete(place, entry.id, alice)
+    assert [len(trash.list_trash(place, user)) for user in (alice, bob)] == [1, 0]
+    trash.empty_trash(place, user=bob)
     with pytest.raises(BadInput, match="gone for good"):
-        catalog.restore(place, entry.id, bob)
-    assert catalog.restore(place, entry.id, alice).name == "a"
+        trash.restore(place, entry.id, bob)
+    assert trash.restore(place, entry.id, alice).name == "a"

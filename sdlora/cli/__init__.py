@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import sys
 
 import typer
 
-from sdlora.cli import app, dataset, demo, facts, health, lora_tools, preview, train, user
+from sdlora.cli import app, dataset, demo, doctor, health, inspect, jobs, lora_tools, preview, settings, train, user
 from sdlora.cli.options import print_json
-from sdlora.core.errors import BadInput, DiskFull, SdloraError
+from sdlora.core.errors import BadInput, DiskFull, SdloraError, is_disk_full
 from sdlora.core.text import Text
 
 commands = typer.Typer(
@@ -27,17 +26,17 @@ for command in (
     app.app,
     demo.demo,
     train.train,
-    train.resume,
-    train.stop,
-    train.jobs,
+    jobs.resume,
+    jobs.stop,
+    jobs.jobs,
     preview.preview,
-    facts.inspect,
+    inspect.inspect,
     lora_tools.convert,
     lora_tools.merge,
     lora_tools.extract,
     lora_tools.resize,
-    facts.settings,
-    facts.doctor,
+    settings.settings,
+    doctor.doctor,
     health.health,
 ):
     commands.command()(command)
@@ -56,11 +55,10 @@ def main(arguments: list[str] | None = None) -> None:
         commands(arguments, prog_name="sdlora")
     except SdloraError as error:
         sys.exit(refuse(error.text, error.exit_code))
-    except OSError as error:  # no permission, no such folder, a name too long: the system says it in its own words
+    except OSError as error:  # no permission, no such folder, a name too long: in the system's own words
         where = f": {str(error.filename)[:200]}" if error.filename else ""
-        said = f"{error.strerror or error}{where}"
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        sys.exit(refuse(Text(said, said), DiskFull.exit_code if full else BadInput.exit_code))
+        reason = f"{error.strerror or error}{where}"
+        sys.exit(refuse(Text(reason, reason), DiskFull.exit_code if is_disk_full(error) else BadInput.exit_code))
 
 
 def refuse(text: Text, code: int) -> int:

@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from sdlora.cli.bar import progress_bar
 from sdlora.cli.options import JsonOption, WorkspaceOption, open_workspace, print_json
+from sdlora.cli.progress_bar import progress_bar
 from sdlora.core.errors import BadInput
 from sdlora.core.text import Text
 from sdlora.data import Dataset, import_pictures, limits, open_dataset
@@ -47,8 +47,8 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """Look for what usually goes wrong: duplicates, blur, small pictures, missing captions."""
-    with find_or_borrow(dataset, open_workspace(workspace)) as found:
-        findings = check_dataset(found)
+    with open_or_import_temporarily(dataset, open_workspace(workspace)) as opened:
+        findings = check_dataset(opened)
     if as_json:
         rows = [
             {"code": f.code, "severity": f.severity, "items": list(f.items), "text": f.text.en, "fix": f.fix.en}
@@ -68,9 +68,9 @@ def find_or_import(dataset: str, workspace: Workspace) -> Dataset:
     Raises:
         BadInput: neither an id nor a path, or nothing usable there.
     """
-    known = workspace.datasets / dataset
-    if "/" not in dataset and dataset not in (".", "..") and (known / "dataset.json").is_file():
-        return open_dataset(known)
+    existing = workspace.datasets / dataset
+    if "/" not in dataset and dataset not in (".", "..") and (existing / "dataset.json").is_file():
+        return open_dataset(existing)
     path = Path(dataset)
     if not path.exists():
         raise BadInput(
@@ -83,11 +83,11 @@ def find_or_import(dataset: str, workspace: Workspace) -> Dataset:
 
 
 @contextmanager
-def find_or_borrow(dataset: str, workspace: Workspace) -> Iterator[Dataset]:
-    """Like `find_or_import`, but what is imported from a path is forgotten after."""
+def open_or_import_temporarily(dataset: str, workspace: Workspace) -> Iterator[Dataset]:
+    """Like `find_or_import`, but what is imported from a path is removed afterwards."""
     with tempfile.TemporaryDirectory() as folder:
-        borrowed = Workspace(Path(folder)).make()
-        yield find_or_import(dataset, borrowed if Path(dataset).exists() else workspace)
+        temporary = Workspace(Path(folder)).make()
+        yield find_or_import(dataset, temporary if Path(dataset).exists() else workspace)
 
 
 def import_with_bar(paths: list[Path], workspace: Workspace, name: str | None) -> Dataset:
@@ -100,7 +100,7 @@ def import_with_bar(paths: list[Path], workspace: Workspace, name: str | None) -
 
 
 def summary(dataset: Dataset) -> dict[str, object]:
-    """As scripts get it."""
+    """The JSON object of `dataset add --json`."""
     return {
         "id": dataset.id,
         "items": [{"name": i.name, "width": i.width, "height": i.height, "caption": i.caption} for i in dataset.items],

@@ -1,4 +1,4 @@
-"""`demo`: the whole main job without a browser, on the bundled base and the bundled pictures."""
+"""`demo`: import, train, validate and export without a browser, on the bundled base and pictures."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 import typer
 
 from sdlora import config
-from sdlora.cli.bar import progress_bar
 from sdlora.cli.dataset import import_with_bar
 from sdlora.cli.follow import follow
 from sdlora.cli.options import JsonOption, WorkspaceOption, open_workspace, print_json
+from sdlora.cli.progress_bar import progress_bar
 from sdlora.core.environment import child_environment
 from sdlora.core.events import Follower
 from sdlora.core.fast_import import gc_paused
@@ -30,18 +30,18 @@ STRENGTHS = (0.0, 0.5, 1.0, 1.5)
 
 def demo(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """Import, train, judge, draw and export on what is bundled; takes a few minutes and no network."""
-    place = open_workspace(workspace)
-    dataset = import_with_bar([EXAMPLE], place, "demo")
+    opened = open_workspace(workspace)
+    dataset = import_with_bar([EXAMPLE], opened, "demo")
     settings = config.resolve("style")
-    spec = store.create(place, dataset, settings, name="demo", preset="style")
-    paths = place.job(spec.id)
+    spec = store.create(opened, dataset, settings, name="demo", preset="style")
+    paths = opened.job(spec.id)
     if follow(paths) != "done":
         outcome = Outcome.read(paths)
         print(outcome.reason.en if outcome else f"The worker was killed; its log is {paths.log}", file=sys.stderr)
         raise typer.Exit(1)
     outcome = Outcome.read(paths)
     assert outcome is not None
-    files = _export(paths, outcome, place.root / "demo" / spec.name)
+    files = _export(paths, outcome, opened.root / "demo" / spec.name)
     report = {
         "job": spec.id,
         "status": outcome.status,

@@ -1,4 +1,4 @@
-"""Watch a job on the terminal until it ends."""
+"""Follow a job on the terminal until it ends."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sdlora.jobs.launchers.launcher import Launcher
 from sdlora.jobs.paths import JobPaths
 from sdlora.jobs.queue import Queue
 
-_ENDED = ("done", "stopped", "failed", "paused")
+_FINAL = ("done", "stopped", "failed", "paused")
 _PHASES = {
     "loading": "loading the base",
     "caching": "encoding pictures",
@@ -27,19 +27,19 @@ _PHASES = {
 
 
 def follow(paths: JobPaths) -> runner.Status:
-    """Start the job when its turn comes and show it. Ctrl-C asks the worker to save and stop; a second one leaves it running."""
+    """Run the queue until the job ends, and show its progress. Ctrl-C stops the job; a second one leaves it running."""
     console = Console(stderr=True)
     follower, queue = Follower(paths.events), Queue(paths.workspace, Launcher.from_environment())
     show = _bar(console) if console.is_terminal else _Lines(console)
-    stopping = told = False
+    stopping = estimate_shown = False
     with show:
         while True:
             try:
                 state = _tick(paths, follower, queue, show.update)
-                if follower.estimate and not told:
-                    told = True
+                if follower.estimate and not estimate_shown:
+                    estimate_shown = True
                     console.print(f"Measured beforehand: {follower.estimate.text.en}.")
-                if state in _ENDED or (state == "interrupted" and queue.seconds_to_retry(paths) is None):
+                if state in _FINAL or (state == "interrupted" and queue.seconds_to_retry(paths) is None):
                     return state
                 time.sleep(0.2)
             except KeyboardInterrupt:
@@ -51,13 +51,13 @@ def follow(paths: JobPaths) -> runner.Status:
 
 
 def _tick(paths: JobPaths, follower: Follower, queue: Queue, update: Callable[[str, int, int], None]) -> runner.Status:
-    state = runner.status(paths)  # before the events, so that none is missed at the end
+    state = runner.status(paths)  # read before the events, so that none is missed at the end
     queue.tick()
-    seen = follower.poll()
+    has_news = follower.poll()
     for warning in follower.warnings:
         update(warning.en, follower.step, 0)
     follower.warnings.clear()
-    if seen:
+    if has_news:
         _show(follower, update)
     return state
 
@@ -85,7 +85,7 @@ def _bar(console: Console) -> _Bar:
 
 @dataclass
 class _Lines:
-    """Where nobody watches: a line every ten seconds."""
+    """Without a terminal: a line every ten seconds."""
 
     console: Console
     last: float = 0.0

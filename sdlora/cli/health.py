@@ -1,4 +1,4 @@
-"""`health`: whether the server answers and could start a worker. What a container's health check runs."""
+"""`health`: whether the server answers and a worker could start; for the health check of a container."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def health(
     workspace: WorkspaceOption = None,
 ) -> None:
     """Exit 0 if the server answers and a worker could start, else 1 and the reason."""
-    problem = _silent(port) or _no_room(open_workspace(workspace)) or _no_process()
+    problem = _server_problem(port) or _disk_problem(open_workspace(workspace)) or _worker_problem()
     if problem:
         print(problem, file=sys.stderr)
         raise typer.Exit(1)
     print("The server answers and a worker can start.")
 
 
-def _silent(port: int) -> str:
+def _server_problem(port: int) -> str:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", "/")
@@ -42,23 +42,23 @@ def _silent(port: int) -> str:
     return "" if status < 400 else f"The server answers {status}."
 
 
-def _no_room(workspace: Workspace) -> str:
+def _disk_problem(workspace: Workspace) -> str:
     """A worker needs a lock and room for its first state."""
     free = shutil.disk_usage(workspace.root).free
     if free < MIN_FREE_BYTES:
         return f"The disk is full: {free // 1_000_000} MB free, {MIN_FREE_BYTES // 1_000_000} MB needed."
     try:
-        held = lock.acquire(workspace.root / ".health.lock")
+        lock_fd = lock.acquire(workspace.root / ".health.lock")
     except OSError as error:
         return f"The workspace {workspace.root} cannot be written: {error.strerror}"
-    if held is None:
+    if lock_fd is None:
         return "Another check holds the lock."
-    os.close(held)
+    os.close(lock_fd)
     return ""
 
 
-def _no_process() -> str:
-    """Python starts and finds the worker. What it loads later, torch, would take seconds of every minute."""
+def _worker_problem() -> str:
+    """Import the worker in a new process, without torch: that would take seconds of every minute."""
     command = [sys.executable, "-c", "import sdlora.processes.worker"]
     try:
         subprocess.run(command, check=True, capture_output=True, timeout=30, env={**os.environ, **child_environment()})

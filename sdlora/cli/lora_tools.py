@@ -1,4 +1,4 @@
-"""`convert`, `merge`, `extract` and `resize`: what people do with LoRA files afterwards."""
+"""`convert`, `merge`, `extract` and `resize`: commands that write a LoRA file from others."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from sdlora.cli.bar import progress_bar
 from sdlora.cli.options import JsonOption, print_json
+from sdlora.cli.progress_bar import progress_bar
 from sdlora.core.environment import child_environment
 from sdlora.core.errors import BadInput
 from sdlora.core.text import Text
@@ -42,7 +42,7 @@ def convert(
 
     if minimal:
         lora = replace(lora, metadata=metadata.minimal(lora.metadata))
-    _say(write.write_lora(out, lora.cast(_dtype(lora, dtype)) if dtype != "keep" else lora, to), as_json)
+    _report(write.write_lora(out, lora.cast(_dtype(lora, dtype)) if dtype != "keep" else lora, to), as_json)
 
 
 def merge(
@@ -70,8 +70,8 @@ def merge(
         with progress_bar("cutting") as advance:
             small = merge.resize(merged, min(rank, merged.rank), None, wanted, advance)
         merged, kept = small.lora, {"energy": small.energy, "least_energy": small.least_energy}
-    named = _named(merged, out) | {"modelspec.merged_from": ", ".join(Path(text).name for text in files)}
-    _say(write.write_lora(out, replace(merged, metadata=named), "kohya"), as_json, **kept)
+    named = _renamed(merged, out) | {"modelspec.merged_from": ", ".join(Path(text).name for text in files)}
+    _report(write.write_lora(out, replace(merged, metadata=named), "kohya"), as_json, **kept)
 
 
 def _merge_into(loras: list[tuple[Lora, float]], into: str, out: Path, as_json: bool) -> None:
@@ -126,7 +126,7 @@ def extract(
         "modelspec.prediction_type": "v" if prediction == "v_prediction" else "epsilon",
     }
     lora = replace(found.lora.cast(torch_dtype(dtype)), family=family, metadata=said)
-    _say(write.write_lora(out, lora, "kohya"), as_json, energy=found.energy)
+    _report(write.write_lora(out, lora, "kohya"), as_json, energy=found.energy)
 
 
 def resize(
@@ -148,8 +148,8 @@ def resize(
 
     with progress_bar("resizing") as advance:
         small = merge.resize(lora, rank or None, energy or None, _dtype(lora, dtype), advance)
-    small = replace(small, lora=replace(small.lora, metadata=_named(lora, out)))
-    _say(write.write_lora(out, small.lora, "kohya"), as_json, energy=small.energy, least_energy=small.least_energy)
+    small = replace(small, lora=replace(small.lora, metadata=_renamed(lora, out)))
+    _report(write.write_lora(out, small.lora, "kohya"), as_json, energy=small.energy, least_energy=small.least_energy)
 
 
 def _read(file: Path) -> Lora:
@@ -179,8 +179,8 @@ def _with_strength(text: str) -> tuple[Path, float]:
     return Path(path if colon else text), strength
 
 
-def _named(lora: Lora, out: Path) -> dict[str, str]:
-    """With a name of its own: A1111 and Forge call LoRAs by the name inside, and two of one name shadow each other."""
+def _renamed(lora: Lora, out: Path) -> dict[str, str]:
+    """The metadata with the new file's name: A1111 and Forge list LoRAs by it, and two of one name shadow each other."""
     return lora.metadata | {"ss_output_name": out.stem, "modelspec.title": out.stem}
 
 
@@ -190,7 +190,7 @@ def _dtype(lora: Lora, wanted: Dtype) -> torch.dtype:
     return lora.layers[0].down.dtype if wanted == "keep" else torch_dtype(wanted)
 
 
-def _say(written: Path, as_json: bool, **more: float) -> None:
+def _report(written: Path, as_json: bool, **more: float) -> None:
     found = inspect_file(written)
     report = {
         "file": str(written),

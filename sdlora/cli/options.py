@@ -1,4 +1,4 @@
-"""Options that several commands take, and how they answer."""
+"""Options and output shared by several commands."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from sdlora.cli.bar import progress_bar
+from sdlora.cli.progress_bar import progress_bar
 from sdlora.config import resolve
 from sdlora.core.environment import child_environment
 from sdlora.core.errors import BadInput

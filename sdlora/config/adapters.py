@@ -1,4 +1,4 @@
-"""Settings of the LoRA itself; its fields are those of `sdlora.adapters.spec.AdapterConfig`."""
+"""Section `lora`: the adapter. Its fields are those of `sdlora.adapters.spec.AdapterConfig`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class LoraSettings(Section):
             "How many directions each change may have: the shared side of the A and B matrices. Small = few parameters and a small file; large = more detail, more memory, easier overfitting.",
             "A マトリクスと B マトリクスが共有する次元で、変化の表現力を決めます。小さいほどパラメータとファイルが小さく、大きいほど細部を表現できますが、メモリを使い過学習しやすくなります。",
         ),
-        first=True,
+        basic=True,
         ge=1,
         le=1024,
     )
@@ -35,7 +35,7 @@ class LoraSettings(Section):
             "Scaling factor: the update is (alpha / rank) · B·A. Equal to the rank is a good start; half of it learns more gently.",
             "スケーリング係数。更新は (アルファ / ランク)·B·A です。ランクと同じ値が出発点で、半分にすると緩やかに学習します。",
         ),
-        first=True,
+        basic=True,
         gt=0.0,
         le=4096.0,
     )

@@ -1,4 +1,4 @@
-"""Settings that would do nothing beside the others chosen, and choices that contradict each other: refused with the reason, greyed in the form."""
+"""Inactive settings (no effect beside the others) and contradictions: refused with the reason, greyed in the form."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from sdlora.core.text import Text
 
 @dataclass(frozen=True)
 class InactiveRule:
-    """`path` has no effect where `when` holds for the flat values. Its default is never refused: it asks for nothing."""
+    """`path` has no effect while `when` is true of the flat values. Its default value is never refused."""
 
     path: str
     when: Callable[[Mapping[str, Any]], bool]
     why: Text
 
 
-_FACTORS = ("loha", "lokr")
+_FACTORISED_KINDS = ("loha", "lokr")
 INACTIVE_RULES = (
     InactiveRule(
         "lora.text_encoder_rank",
@@ -43,12 +43,12 @@ INACTIVE_RULES = (
     ),
     InactiveRule(
         "lora.dropout",
-        lambda v: v["lora.kind"] in _FACTORS,
+        lambda v: v["lora.kind"] in _FACTORISED_KINDS,
         Text("LoHa and LoKr have no inputs to drop", "LoHa と LoKr には落とす入力がないため"),
     ),
     InactiveRule(
         "train.lora_plus",
-        lambda v: v["lora.kind"] in _FACTORS,
+        lambda v: v["lora.kind"] in _FACTORISED_KINDS,
         Text("LoHa and LoKr have no B", "LoHa と LoKr には B マトリクスがないため"),
     ),
     InactiveRule(
@@ -72,13 +72,13 @@ INACTIVE_RULES = (
 
 
 def inactive_settings(values: Mapping[str, Any]) -> dict[str, Text]:
-    """Path -> why, of all that has no effect beside these flat values, set or not."""
+    """Path -> reason, of every setting without effect beside these flat values, whether it was changed or not."""
     return {rule.path: rule.why for rule in INACTIVE_RULES if rule.when(values)}
 
 
-def faults(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[Text]:
-    """One sentence for each setting that asks for what cannot be."""
-    found = [
+def contradictions(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[Text]:
+    """One sentence for each inactive setting that was changed and each combination that cannot work."""
+    sentences = [
         Text(
             f"{path} is {values[path]!r}, but it would do nothing: {why.en}. Leave it at {defaults[path]!r}, or change the other.",
             f"{path} は {values[path]!r} ですが効果がありません({why.ja})。{defaults[path]!r} に戻すか、もう一方を変えてください。",
@@ -88,32 +88,32 @@ def faults(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[Text]
     ]
     unet, text = values["train.unet_lr"], values["train.text_encoder_lr"]
     if unet == text == 0:
-        found.append(
+        sentences.append(
             Text(
                 "train.unet_lr and train.text_encoder_lr are both 0, so nothing would be trained. Set one of them above 0.",
                 "train.unet_lr と train.text_encoder_lr がどちらも 0 のため何も学習されません。どちらかを 0 より大きくしてください。",
             )
         )
     elif values["train.optimizer"] == "prodigy" and (max(unet, text) < 0.01 or (unet and text and unet != text)):
-        found.append(
+        sentences.append(
             Text(
                 "train.optimizer is prodigy, which finds the rate itself: set train.unet_lr to 1, and train.text_encoder_lr to 1 or 0.",
                 "train.optimizer が prodigy のときは学習率を自動で決めるため、train.unet_lr を 1、train.text_encoder_lr を 1 か 0 にしてください。",
             )
         )
-    together, samples = values["train.processes"], values["train.batch_size"] * values["train.gradient_accumulation"]
-    if samples % together:
-        found.append(
+    processes, samples = values["train.processes"], values["train.batch_size"] * values["train.gradient_accumulation"]
+    if samples % processes:
+        sentences.append(
             Text(
-                f"train.processes is {together}, which does not divide the {samples} pictures of an update (train.batch_size × train.gradient_accumulation). Make that a multiple of {together}.",
-                f"train.processes の {together} では、1 回の更新の {samples} 枚(train.batch_size × train.gradient_accumulation)を割り切れません。{together} の倍数にしてください。",
+                f"train.processes is {processes}, which does not divide the {samples} pictures of an update (train.batch_size × train.gradient_accumulation). Make that a multiple of {processes}.",
+                f"train.processes の {processes} では、1 回の更新の {samples} 枚(train.batch_size × train.gradient_accumulation)を割り切れません。{processes} の倍数にしてください。",
             )
         )
     if values["train.prior_weight"] > 0 and not values["data.trigger"].strip():
-        found.append(
+        sentences.append(
             Text(
                 "train.prior_weight needs a data.trigger: without a trigger word every caption would be held to what the base does. Set a trigger word, or train.prior_weight to 0.",
                 "train.prior_weight には data.trigger が必要です。トリガーワードがないと、すべてのキャプションで基礎モデルの答えを保つことになります。トリガーワードを設定するか、train.prior_weight を 0 にしてください。",
             )
         )
-    return found
+    return sentences

@@ -1,4 +1,4 @@
-"""Settings of what goes in: the base model and the pictures."""
+"""Sections `model` and `data`: the base model and the pictures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class ModelSettings(Section):
             "The trained model that stays frozen: `emoji` (bundled), a diffusers folder, a `.safetensors` checkpoint, or a hub id such as `owner/name`.",
             "凍結したまま使う事前学習済みモデル。`emoji`(同梱)、diffusers 形式のフォルダー、`.safetensors` のチェックポイント、または `owner/name` 形式のハブ ID。",
         ),
-        first=True,
+        basic=True,
         min_length=1,
         max_length=1024,
     )
@@ -47,7 +47,7 @@ class DataSettings(Section):
             "A word that calls the style in a prompt. It is put in front of every caption that lacks it.",
             "プロンプトでこの画風を呼び出す言葉。含まれていないキャプションの先頭に付けます。",
         ),
-        first=True,
+        basic=True,
         max_length=200,
     )
     class_prompt: str = setting(

@@ -1,4 +1,4 @@
-"""Presets: named starts for the settings, partial TOML in `presets/`."""
+"""Presets: named partial settings, TOML files in `presets/`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sdlora.core.text import Text
 
 @dataclass(frozen=True)
 class Preset:
-    """A named start for the settings, read from `presets/<name>.toml`. `on` holds what differs on particular bases."""
+    """Partial settings from `presets/<name>.toml`; `on` holds overrides for particular bases."""
 
     name: str
     title: Text
@@ -24,7 +24,7 @@ class Preset:
     on: dict[str, dict[str, Any]]
 
     def for_base(self, base: str) -> dict[str, Any]:
-        """Flat values for this base; settings that the preset does not name are left out."""
+        """Flat values for this base, only those that the preset names."""
         return {**self.values, **self.on.get(base, {})}
 
 
@@ -66,22 +66,22 @@ def _flat(nested: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def resolve(preset: str = "style", base: str | None = None, changes: Iterable[tuple[str, Any]] = ()) -> Config:
-    """Defaults, then the preset (with what it says for this base), then the changes. Later ones win.
+    """Merge defaults, the preset (with its overrides for this base) and the changes; later ones win.
 
     Raises:
         BadInput: no such preset, or a value that `Config` refuses.
     """
-    known = presets()
-    if preset not in known:
-        names = ", ".join(known)
+    by_name = presets()
+    if preset not in by_name:
+        names = ", ".join(by_name)
         raise BadInput(
             Text(
                 f"There is no preset {preset[:80]!r}. There are: {names}.",
                 f"プリセット {preset[:80]!r} はありません。使えるのは {names} です。",
             )
         )
-    chosen = dict(changes)
+    changed = dict(changes)
     if base is not None:
-        chosen["model.base"] = base
-    name = chosen.get("model.base", Config().model.base)
-    return from_values({**known[preset].for_base(str(name)), **chosen})
+        changed["model.base"] = base
+    name = changed.get("model.base", Config().model.base)
+    return from_values({**by_name[preset].for_base(str(name)), **changed})

@@ -1,4 +1,4 @@
-"""Settings of what comes out: samples on the way and the file."""
+"""Sections `sample` and `export`: pictures drawn while training, and the file."""
 
 from __future__ import annotations
 

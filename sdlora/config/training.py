@@ -1,4 +1,4 @@
-"""Settings of the training."""
+"""Section `train`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class TrainSettings(Section):
             "Optimizer updates. Steps × batch size / pictures = how often each picture is seen; 50 to 150 times is usual.",
             "オプティマイザの更新回数。ステップ数 × バッチサイズ ÷ 画像数 = 1 枚あたりの学習回数で、50〜150 回が目安です。",
         ),
-        first=True,
+        basic=True,
         ge=1,
         le=1_000_000,
     )
@@ -27,7 +27,7 @@ class TrainSettings(Section):
             "How far each step moves the UNet's adapters. Too small: no effect. Too large: the pictures fall apart or repeat the training pictures.",
             "1 ステップで UNet のアダプターを動かす大きさ。小さすぎると効果がなく、大きすぎると絵が崩れたり学習画像を繰り返したりします(過学習)。",
         ),
-        first=True,
+        basic=True,
         ge=0.0,
         le=1.0,
     )
@@ -38,7 +38,7 @@ class TrainSettings(Section):
             "The same for the text encoder's adapters. 0 freezes it: faster, and safe for styles. About half of the learning rate helps characters.",
             "テキストエンコーダー側の学習率。0 で凍結し、速く、画風の学習には安全です。キャラクターには学習率の半分程度が有効です。",
         ),
-        first=True,
+        basic=True,
         ge=0.0,
         le=1.0,
     )
@@ -49,7 +49,7 @@ class TrainSettings(Section):
             "Pictures in one forward pass. More is steadier and needs more memory.",
             "一度に処理する画像数。多いほど安定しますがメモリを使います。",
         ),
-        first=True,
+        basic=True,
         ge=1,
         le=256,
     )

@@ -1,4 +1,4 @@
-"""All settings together: described for forms and tables, read from flat or nested values, refused with sentences."""
+"""All settings as one value: parsed and validated from flat or nested values, described for forms and tables."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 from sdlora.config.adapters import LoraSettings
 from sdlora.config.declare import Section
-from sdlora.config.inactive import faults
+from sdlora.config.inactive import contradictions
 from sdlora.config.inputs import DataSettings, ModelSettings
 from sdlora.config.results import ExportSettings, SampleSettings
 from sdlora.config.training import TrainSettings
@@ -54,7 +54,7 @@ class Setting:
     choices: tuple[str, ...]
     label: Text
     help: Text
-    first: bool
+    basic: bool  # shown on the first level of the form
 
 
 def settings() -> list[Setting]:
@@ -79,7 +79,7 @@ def _describe(path: str, field: FieldInfo) -> Setting:
         choices=get_args(field.annotation) if choice else (),
         label=extra["label"],
         help=extra["help"],
-        first=extra["first"],
+        basic=extra["basic"],
     )
 
 
@@ -89,7 +89,7 @@ def values_of(config: Config) -> dict[str, Any]:
 
 
 def from_values(values: Mapping[str, Any]) -> Config:
-    """Build a `Config` from flat values; settings not named keep their default.
+    """Build a `Config` from flat values; missing settings take their defaults.
 
     Raises:
         BadInput: unknown name, wrong type, out of range or not finite; one sentence per fault.
@@ -107,21 +107,21 @@ def from_nested(nested: Any) -> Config:
         config = Config.model_validate(nested)
     except ValidationError as error:
         raise BadInput(_sentences(error)) from None
-    if wrong := faults(values_of(config), {s.path: s.default for s in settings()}):
-        raise BadInput(Text(" ".join(t.en for t in wrong), " ".join(t.ja for t in wrong)))
+    if sentences := contradictions(values_of(config), {s.path: s.default for s in settings()}):
+        raise BadInput(Text(" ".join(t.en for t in sentences), " ".join(t.ja for t in sentences)))
     return config
 
 
 def _sentences(error: ValidationError) -> Text:
     faults = [(".".join(str(p) for p in e["loc"]) or "settings", _shown(e["input"])) for e in error.errors()]
-    known = {s.path: s for s in settings()}
+    by_path = {s.path: s for s in settings()}
     en, ja = [], []
     for path, shown in faults:
-        if path not in known:
+        if path not in by_path:
             en.append(f"There is no setting {path!r}.")
             ja.append(f"設定 {path!r} はありません。")
             continue
-        s = known[path]
+        s = by_path[path]
         en.append(f"{path} is {shown}, but {_expected(s).en} was expected.")
         ja.append(f"{path} は {shown} ですが、{_expected(s).ja}が必要です。")
     return Text(" ".join(en), " ".join(ja))
@@ -132,7 +132,7 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-_TEXTS = {
+_EXPECTED_TEXTS = {
     "model.base": Text(
         "a shorter, non-empty text without control characters", "空でなく制御文字を含まない、より短い文字列"
     ),
@@ -149,14 +149,14 @@ def _expected(s: Setting) -> Text:
     if s.kind == "bool":
         return Text("true or false", "true または false")
     if s.kind == "str":
-        return _TEXTS.get(
+        return _EXPECTED_TEXTS.get(
             s.path, Text("a shorter text without control characters", "制御文字を含まない、より短い文字列")
         )
     kind = Text("a whole number", "整数") if s.kind == "int" else Text("a number", "数値")
     return Text(f"{kind.en} from {s.minimum} to {s.maximum}", f"{s.minimum} から {s.maximum} までの{kind.ja}")
 
 
-# Python reads more as a number than people write: 1_6, full-width digits, nan.
+# Stricter than int() and float(), which accept 1_6, full-width digits and nan.
 _INTEGER = re.compile(r"[+-]?[0-9]{1,20}")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
 _BOOLEANS = {"true": True, "false": False, "on": True, "off": False}
@@ -169,8 +169,8 @@ def parse_assignment(text: str) -> tuple[str, Any]:
         BadInput: no `=`, no such setting, or not a value of its type.
     """
     path, sign, raw = text.partition("=")
-    known = {s.path: s for s in settings()}
-    if not sign or path not in known:
+    by_path = {s.path: s for s in settings()}
+    if not sign or path not in by_path:
         shown = _shown(text)
         raise BadInput(
             Text(
@@ -178,7 +178,7 @@ def parse_assignment(text: str) -> tuple[str, Any]:
                 f"{shown} は設定として読めません。section.name=value の形で書いてください。一覧は `python -m sdlora settings` で見られます。",
             )
         )
-    return path, _parse(known[path], raw.strip())
+    return path, _parse(by_path[path], raw.strip())
 
 
 def _parse(s: Setting, raw: str) -> Any:

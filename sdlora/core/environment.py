@@ -1,4 +1,4 @@
-"""What processes that compute need in their environment, before torch loads OpenMP."""
+"""Environment variables of processes that run torch; they must be set before torch loads OpenMP."""
 
 from __future__ import annotations
 
@@ -7,37 +7,37 @@ from pathlib import Path
 
 import psutil
 
-TURNS = 3000  # that a thread spins before it sleeps, where it may
-IDLE = 0.25  # of one core
+SPIN_COUNT = 3000  # iterations that a waiting OpenMP thread spins before it sleeps, on an idle machine
+IDLE_CORES = 0.25  # below so much load from others, the machine counts as idle
 
 
 def child_environment() -> dict[str, str]:
-    """What worker and previewer need beside their parent's environment; what is set already stays.
+    """Additions to the parent's environment for worker and previewer; variables that are set already keep their value.
 
-    The package is found from whatever folder the parent was started in. transformers says nothing about torchvision,
-    which nothing here needs.
+    PYTHONPATH makes the package importable from any working folder. transformers' warnings about a missing torchvision are
+    silenced: nothing here needs it.
     """
     package = str(Path(__file__).parents[2])
-    wanted = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": _turns(), "TRANSFORMERS_VERBOSITY": "error"}
+    defaults = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": _spin_count(), "TRANSFORMERS_VERBOSITY": "error"}
     paths = [package, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     return {
-        **wanted,
-        **{k: os.environ[k] for k in wanted if k in os.environ},
+        **defaults,
+        **{k: os.environ[k] for k in defaults if k in os.environ},
         "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
     }
 
 
-def _turns() -> str:
-    """OpenMP's threads wait for each other thousands of times a step. Spinning a little is quicker than sleeping on an
-    idle machine (0.31 s a step against 0.44), and slower beside other work (0.99 against 0.55): see bench/README.md."""
-    return str(TURNS if "GOMP_SPINCOUNT" not in os.environ and _idle() else 0)
+def _spin_count() -> str:
+    """OpenMP's threads wait for each other thousands of times a step. Spinning is faster than sleeping on an idle machine
+    (0.31 s a step against 0.44) and slower beside other work (0.99 against 0.55): see bench/README.md."""
+    return str(SPIN_COUNT if "GOMP_SPINCOUNT" not in os.environ and _is_idle() else 0)
 
 
-def _idle() -> bool:
-    """Whether others leave the machine alone, for a tenth of a second at least: a click makes a browser busy for a moment."""
-    return any(psutil.cpu_percent(0.1) / 100 * (os.cpu_count() or 1) < IDLE for _ in range(4))
+def _is_idle() -> bool:
+    """Whether load is low in one of four samples of 0.1 s: a browser is busy for a moment after each click."""
+    return any(psutil.cpu_percent(0.1) / 100 * (os.cpu_count() or 1) < IDLE_CORES for _ in range(4))
 
 
-def gpus(listed: Path = Path("/proc/driver/nvidia/gpus")) -> int:
-    """How many NVIDIA GPUs there are, for who must not load torch; 0 where the driver does not say."""
-    return sum(1 for _ in listed.glob("*"))
+def gpu_count(driver: Path = Path("/proc/driver/nvidia/gpus")) -> int:
+    """Number of NVIDIA GPUs, without torch; 0 where the driver lists none."""
+    return sum(1 for _ in driver.glob("*"))

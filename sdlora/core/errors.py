@@ -1,14 +1,14 @@
-"""Everything sdlora refuses or fails with, as a sentence that a person can act on.
+"""All errors of sdlora, each with a sentence in both languages that a person can act on.
 
 SdloraError
-├── BadInput          the request is wrong: settings, files, ids                exit 2 (64 from a worker)
-├── BaseUnusable      the base model is missing, changed or not one we know     exit 2 (64 from a worker)
-├── DiskFull          no room to save the state: goes on when there is          exit 74
-├── DeviceLost        the GPU does not answer: a fresh process may              exit 75
-├── Unloadable        the written file is not what was trained                   exit 70
-├── OutOfMemory       the step does not fit this machine with these settings    exit 71
+├── BadInput          invalid settings, files or ids                            exit 2 (64 from a worker)
+├── BaseUnusable      the base model is missing, changed or of no known family  exit 2 (64 from a worker)
+├── DiskFull          no room to save the state; resumed when there is          exit 74
+├── DeviceLost        the GPU does not answer; retried in a fresh process       exit 75
+├── Unloadable        the written file differs from what was trained             exit 70
+├── OutOfMemory       a step does not fit into memory with these settings       exit 71
 ├── Diverged          loss or gradients are not finite any more                 exit 76
-└── Unmoved           the adapters are where they began, so nothing is learned   exit 77
+└── Unmoved           the adapters still have their initial values               exit 77
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A finished job as others want it: the file with what Forge and A1111 show beside it, or everything as one zip."""
+"""Exports: the LoRA with the sidecar files that Forge and A1111 show, or everything as one zip."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from sdlora.data import open_dataset
 from sdlora.jobs.paths import JobPaths
 from sdlora.jobs.spec import JobSpec, Outcome
 from sdlora.library.catalog import LibraryEntry
-from sdlora.lora_files.inspect import Inspection, inspect_file
+from sdlora.library.model_card import file_card, model_card
+from sdlora.lora_files.inspect import inspect_file
 from sdlora.lora_files.sidecar import sidecar
 
-_HEAD = ["---", "tags:", "- text-to-image", "- stable-diffusion", "- lora", "- diffusers"]
-_DATE = (1980, 1, 1, 0, 0, 0)  # of every entry: the same job gives the same bytes
+_DATE = (1980, 1, 1, 0, 0, 0)  # of every file in a zip: equal jobs give equal bytes
 
 
 def export_file(paths: JobPaths, out: Path) -> list[Path]:
@@ -80,11 +80,11 @@ def export_zip(paths: JobPaths, out: Path, name: str = "") -> Path:
 
 
 def export_entry_zip(entry: LibraryEntry, out: Path) -> Path:
-    """The same for anything in the Library. Of a file that was not trained here, what it says itself is all there is."""
+    """Write any Library entry as a zip; of a LoRA that was not trained here, only what its header says is known."""
     if entry.origin == "trained":
         return export_zip(JobPaths(entry.home.parent), out, entry.name)
-    known = inspect_file(entry.file)
-    texts = {f"{entry.name}.json": _json(sidecar(known.metadata)), "README.md": file_card(entry, known)}
+    inspection = inspect_file(entry.file)
+    texts = {f"{entry.name}.json": _json(sidecar(inspection.metadata)), "README.md": file_card(entry, inspection)}
     if entry.file.is_dir():
         files = {str(p.relative_to(entry.file)): p for p in walk(entry.file)}
     else:
@@ -93,7 +93,7 @@ def export_entry_zip(entry: LibraryEntry, out: Path) -> Path:
 
 
 def _zip(out: Path, top: str, texts: Mapping[str, str], files: Mapping[str, Path]) -> Path:
-    """All in one folder. Nothing is compressed: weights and pictures do not get smaller, and the bytes then depend on the content alone."""
+    """Everything below the folder `top`. Stored, not compressed: weights and pictures do not shrink, and the bytes depend on the content alone."""
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -133,11 +133,11 @@ def _json(value: Any) -> str:
 
 
 def _settings(spec: JobSpec) -> str:
-    """Without the base's folder, and without prompts where captions are private."""
-    found = spec.settings.model_dump(exclude={"model"})
+    """Without the base's local path, and without prompts where captions are private."""
+    values = spec.settings.model_dump(exclude={"model"})
     if not spec.settings.export.captions:
-        del found["sample"]["prompts"]
-    return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+        del values["sample"]["prompts"]
+    return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
 
 
 def _captions(paths: JobPaths, spec: JobSpec) -> dict[str, str]:
@@ -150,60 +150,3 @@ def _captions(paths: JobPaths, spec: JobSpec) -> dict[str, str]:
         name = f"captions/{stem}-{number}.txt" if name in found else name
         found[name] = spec.caption(item) + "\n"
     return found
-
-
-def model_card(name: str, spec: JobSpec, outcome: Outcome, metadata: dict[str, str]) -> str:
-    """As hubs show it: a head for machines, then what it is, how to use it, how it was made."""
-    s, trigger = spec.settings, spec.settings.data.trigger
-    base = metadata.get("ss_sd_model_name", "")
-    head = [*_HEAD, *([f"instance_prompt: {json.dumps(trigger, ensure_ascii=False)}"] if trigger else [])]
-    lines = [
-        *head,
-        "---",
-        f"# {name}",
-        "",
-        f"A LoRA for {base} ({metadata.get('ss_base_model_version', '')}), trained on {metadata.get('ss_num_train_images', '')} pictures.",
-        "",
-        f"- Trigger word / トリガーワード: {trigger or '-'}",
-        f"- Recommended strength / 推奨強度: {outcome.recommended_strength:g}",
-        f"- Rank {s.lora.rank}, alpha {s.lora.alpha:g}, {outcome.best_step} steps, learning rate {s.train.unet_lr:g}",
-        f"- sha256 {outcome.sha256}",
-        *([f"- {outcome.certificate.en}"] if outcome.certificate.en else []),
-        "",
-        *_use(name, outcome.recommended_strength, f"{trigger}, a picture" if trigger else "a picture"),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def file_card(entry: LibraryEntry, known: Inspection) -> str:
-    """For a LoRA that came from elsewhere or was made of others."""
-    said, made = known.metadata, f"{entry.origin} from {', '.join(entry.of)}" if entry.of else ""
-    trigger = said.get("modelspec.trigger_phrase", "")
-    base = " ".join(filter(None, (said.get("ss_sd_model_name", ""), said.get("ss_base_model_version", known.family))))
-    lines = [
-        *_HEAD,
-        "---",
-        f"# {entry.name}",
-        "",
-        f"A LoRA for {base}.",
-        "",
-        *([f"- Made here: {made}"] if made else []),
-        f"- Trigger word / トリガーワード: {trigger or '-'}",
-        f"- Format {known.format} ({known.network}), rank {known.rank}, {known.dtype}, {known.parameters:,} parameters",
-        f"- sha256 {known.sha256}",
-        "",
-        *(_use(entry.name, 1.0, f"{trigger}, a picture" if trigger else "a picture") if entry.file.is_file() else []),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _use(name: str, strength: float, prompt: str) -> list[str]:
-    return [
-        "ComfyUI, Forge, A1111: put the `.safetensors` file (and the `.json` and `.png` beside it) into the folder of LoRAs.",
-        "",
-        "```python",
-        f'pipe.load_lora_weights(".", weight_name="{name}.safetensors", adapter_name="{name}")',
-        f'pipe.set_adapters(["{name}"], [{strength:g}])',
-        f"pipe({json.dumps(prompt, ensure_ascii=False)})",
-        "```",
-    ]

@@ -1,7 +1,7 @@
-"""A LoRA made of others by a command of ours (merge, resize, convert, extract) in a process of its own, one at a time.
+"""Background tasks that derive a LoRA from others: merge, resize, convert, extract, each a command in a process of its own.
 
-The process holds `.lock` in the entry's folder for its life, tells on stderr how far it is (`log.txt`), writes its file beside, and
-last of all one JSON line on stdout (`answer.json`). Status is derived from these, as a job's is.
+One runs at a time. The process holds `.lock` in the entry's folder for its life, reports progress on stderr (`log.txt`), writes its file
+and finally one JSON line on stdout (`answer.json`). Status is derived from these, as a job's is.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from sdlora.library import catalog
 from sdlora.library.catalog import PEFT, LibraryEntry
 
 Status = Literal["ready", "working", "failed"]
-_LINE = re.compile(r"(\w+): (\d+) of (\d+)")
+_PROGRESS_LINE = re.compile(r"(\w+): (\d+) of (\d+)")
 
 
 @dataclass(frozen=True)
 class Progress:
-    """`phase` is the command's own word (merging, cutting, …), "" before the first; `seconds_left` None where it is not known yet."""
+    """`phase` is the title of the command's progress bar, "" before the first; `seconds_left` None = not known yet."""
 
     phase: str
     done: int
@@ -43,41 +43,41 @@ class Progress:
     seconds_left: float | None
 
 
-def start(workspace: Workspace, entry: LibraryEntry, words: Sequence[str]) -> LibraryEntry:
-    """Run `python -m sdlora` with these words and fill the new entry with what comes out.
+def start(workspace: Workspace, entry: LibraryEntry, arguments: Sequence[str]) -> LibraryEntry:
+    """Run `python -m sdlora` with these arguments; its output file becomes the new entry.
 
     Raises:
-        BadInput: another one is being made.
+        BadInput: another task is running.
     """
     catalog.folder(workspace).mkdir(parents=True, exist_ok=True)
-    queue = lock.acquire(catalog.folder(workspace) / ".making.lock", timeout=0.5)
-    if queue is None:
+    queue_lock = lock.acquire(catalog.folder(workspace) / ".making.lock", timeout=0.5)
+    if queue_lock is None:
         raise BadInput(
             Text(
                 "Another LoRA is being made. Wait until it is ready, or cancel it.",
                 "別の LoRA を作成中です。完了を待つか、中止してください。",
             )
         )
-    held: int | None = None
+    entry_lock: int | None = None
     try:
         with catalog.entry_folder(workspace, entry) as place:
-            held = lock.acquire(place / ".lock", timeout=0.0)
-            assert held is not None, "nobody else knows this folder yet"
-        out = entry.home / PEFT if PEFT in words else entry.file
-        _run([*words, "--out", str(out), "--json"], entry, (queue, held))
+            entry_lock = lock.acquire(place / ".lock", timeout=0.0)
+            assert entry_lock is not None, "nobody else knows this folder yet"
+        out = entry.home / PEFT if PEFT in arguments else entry.file
+        _spawn([*arguments, "--out", str(out), "--json"], entry, (queue_lock, entry_lock))
     finally:
-        for descriptor in (queue, held):
+        for descriptor in (queue_lock, entry_lock):
             if descriptor is not None:
                 os.close(descriptor)
     return catalog.get_entry(workspace, entry.id)
 
 
-def _run(words: Sequence[str], entry: LibraryEntry, locks: tuple[int, int]) -> None:
-    """In a session of its own: closing the web process does not reach it. It inherits both locks."""
+def _spawn(arguments: Sequence[str], entry: LibraryEntry, locks: tuple[int, int]) -> None:
+    """Start the command in a session of its own, where the end of the web process does not end it. It inherits both locks."""
     place = entry.home
     with open(place / "log.txt", "wb") as log, open(place / "answer.json", "wb") as answer:
         process = subprocess.Popen(
-            [sys.executable, "-m", "sdlora", *words],
+            [sys.executable, "-m", "sdlora", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=answer,
             stderr=log,
@@ -86,11 +86,11 @@ def _run(words: Sequence[str], entry: LibraryEntry, locks: tuple[int, int]) -> N
             start_new_session=True,
         )
     files.write_json(place / "process.json", {"pid": process.pid})
-    threading.Thread(target=process.wait, daemon=True).start()  # so that it does not stay as a zombie
+    threading.Thread(target=process.wait, daemon=True).start()  # reaps it
 
 
 def status(entry: LibraryEntry) -> Status:
-    """Only what was made here can be anything but ready."""
+    """Of a derived entry; trained and uploaded ones are ready unless their file is missing."""
     if entry.origin in ("trained", "added"):
         return "ready" if entry.file.exists() else "failed"
     if lock.is_held(entry.home / ".lock"):
@@ -99,7 +99,7 @@ def status(entry: LibraryEntry) -> Status:
 
 
 def result(entry: LibraryEntry) -> dict[str, Any]:
-    """What the command said in the end: rank, sha256, energy kept, or an error; empty before, or where it was killed."""
+    """The command's JSON object: rank, sha256, energy kept, or an error; empty while it runs, or where it was killed."""
     lines, _ = files.read_lines(entry.home / "answer.json")
     try:
         return dict(json.loads(lines[-1])) if lines else {}
@@ -108,20 +108,21 @@ def result(entry: LibraryEntry) -> dict[str, Any]:
 
 
 def progress(entry: LibraryEntry) -> Progress:
-    found = _LINE.findall(files.tail(entry.home / "log.txt"))
-    if not found:
+    """The last progress line in the log, and a linear estimate of the time left."""
+    lines = _PROGRESS_LINE.findall(files.tail(entry.home / "log.txt"))
+    if not lines:
         return Progress("", 0, 0, None)
-    phase, done, total = found[-1][0], int(found[-1][1]), int(found[-1][2])
+    phase, done, total = lines[-1][0], int(lines[-1][1]), int(lines[-1][2])
     seconds = time.time() - entry.created
     left = seconds * (total - done) / done if done > 1 and seconds > 3 else None
     return Progress(phase, done, total, left)
 
 
 def reason(entry: LibraryEntry) -> Text:
-    """Why it failed."""
-    said = result(entry).get("error")
-    if said:
-        return Text(said["en"], said["ja"])
+    """Why the task failed."""
+    error = result(entry).get("error")
+    if error:
+        return Text(error["en"], error["ja"])
     return Text(
         "The process ended unexpectedly; perhaps the memory was not enough. Try again.",
         "処理が突然終了しました。メモリー不足の可能性があります。もう一度お試しください。",
@@ -129,13 +130,13 @@ def reason(entry: LibraryEntry) -> Text:
 
 
 def cancel(workspace: Workspace, id: str, user: User = LOCAL_ADMIN) -> None:
-    """End the process and forget what it made so far."""
+    """Kill the process and remove the entry."""
     entry = catalog.get_entry(workspace, id, user)
-    held = entry.home / ".lock"
-    if lock.is_held(held):  # so the number is still its own
+    lock_file = entry.home / ".lock"
+    if lock.is_held(lock_file):  # the process lives, so its id was not given to another one
         os.killpg(int(files.read_json(entry.home / "process.json")["pid"]), signal.SIGKILL)
         for _ in range(100):
-            if not lock.is_held(held):
+            if not lock.is_held(lock_file):
                 break
             time.sleep(0.02)
     shutil.rmtree(entry.home, ignore_errors=True)

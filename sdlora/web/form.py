@@ -11,7 +11,7 @@ from gradio.components import Component
 
 from sdlora import config
 from sdlora.config import Setting
-from sdlora.core.environment import gpus
+from sdlora.core.environment import gpu_count
 from sdlora.core.errors import BadInput
 from sdlora.core.text import Text
 from sdlora.web.context import Page
@@ -72,7 +72,7 @@ def field(page: Page, path: str, value: Any) -> Component:
         "info": page.say(setting.help),
         "elem_id": element_id(setting),
         "interactive": True,
-        "visible": path != "train.processes" or gpus() > 1,
+        "visible": path != "train.processes" or gpu_count() > 1,
     }
     if setting.kind == "bool":
         return gr.Checkbox(value, **common)
@@ -86,7 +86,7 @@ def field(page: Page, path: str, value: Any) -> Component:
 
 def element_id(setting: Setting) -> str:
     """`rank` for lora.rank on the first level; `train-seed` below, where names repeat."""
-    return (setting.path.partition(".")[2] if setting.first else setting.path).replace("_", "-").replace(".", "-")
+    return (setting.path.partition(".")[2] if setting.basic else setting.path).replace("_", "-").replace(".", "-")
 
 
 def typed(setting: Setting, value: Any) -> Any:

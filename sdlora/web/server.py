@@ -19,7 +19,7 @@ from sdlora.jobs.job_list import JobList
 from sdlora.jobs.launchers.launcher import Launcher
 from sdlora.jobs.paths import Workspace
 from sdlora.jobs.queue import Queue
-from sdlora.library import catalog as jobs_library
+from sdlora.library import catalog, trash
 from sdlora.web import api, live, theme
 from sdlora.web.context import Page, Site
 from sdlora.web.event_cache import EventCache
@@ -54,7 +54,8 @@ def make_app(
     """
     workspace.make()
     store.clear_leftovers(workspace)
-    jobs_library.clear_leftovers(workspace)
+    catalog.clear_temporaries(workspace)
+    trash.empty_trash(workspace, trash.MAX_DAYS)
     site = Site(
         workspace,
         Media(workspace.root),

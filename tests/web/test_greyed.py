@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sdlora import config
-from sdlora.core.environment import gpus
+from sdlora.core.environment import gpu_count
 from sdlora.core.text import Language
 from sdlora.web import form
 from sdlora.web.context import Page
@@ -50,7 +50,7 @@ def test_several_processes_are_offered_where_there_are_several_gpus(
 ) -> None:
     for k in range(count):
         (tmp_path / f"0000:0{k}:00.0").mkdir()
-    monkeypatch.setattr(form, "gpus", lambda: gpus(tmp_path))
+    monkeypatch.setattr(form, "gpu_count", lambda: gpu_count(tmp_path))
     page = Page(None, "en")  # type: ignore[arg-type]
     assert form.field(page, "train.processes", 1).visible == (count > 1)
     assert form.field(page, "train.steps", 1).visible

@@ -13,7 +13,7 @@ import gradio as gr
 from gradio.components import Component
 
 from sdlora.core.errors import BadInput
-from sdlora.library import catalog, tasks
+from sdlora.library import catalog, tasks, trash
 from sdlora.library.catalog import LibraryEntry
 from sdlora.web import theme
 from sdlora.web.context import Page
@@ -128,7 +128,7 @@ def show(page: Page, screen: Library, query: Any) -> list[Any]:
     return [
         library_cards.workbench(page, entries),
         library_cards.shelf(page, ready, str(query or "")),
-        library_cards.wastebasket(page, catalog.trash(page.workspace, page.user)),
+        library_cards.wastebasket(page, trash.list_trash(page.workspace, page.user)),
         *[compare.offer(page, _choices(ready), index) for index in range(2)],
         *[offered for _ in screen.workshop.pickers],
         stamp,
@@ -188,17 +188,17 @@ def rename(page: Page, screen: Library, query: Any, given: gr.EventData) -> list
 
 
 def delete(page: Page, screen: Library, query: Any, given: gr.EventData) -> list[Any]:
-    catalog.delete(page.workspace, _id(given), page.user)
+    trash.delete(page.workspace, _id(given), page.user)
     return show(page, screen, query)
 
 
 def restore(page: Page, screen: Library, query: Any, given: gr.EventData) -> list[Any]:
-    catalog.restore(page.workspace, _id(given), page.user)
+    trash.restore(page.workspace, _id(given), page.user)
     return show(page, screen, query)
 
 
 def empty_trash(page: Page, screen: Library, query: Any) -> list[Any]:
-    catalog.empty_trash(page.workspace, user=page.user)
+    trash.empty_trash(page.workspace, user=page.user)
     return show(page, screen, query)
 
 

@@ -50,7 +50,7 @@ def build(page: Page, pictures: Pictures) -> Settings:
     )
     fields: dict[str, Component] = {"data.trigger": pictures.trigger, "model.base": _base(page, start["model.base"])}
     with gr.Row(elem_classes="numbers"):
-        for path in (s.path for s in config.settings() if s.first and s.path not in fields):
+        for path in (s.path for s in config.settings() if s.basic and s.path not in fields):
             fields[path] = field(page, path, start[path])
     line = gr.HTML(_line(page, config.resolve(first_preset), 0), elem_id="comparison")
     with gr.Accordion(page.say(words.MORE_SETTINGS), open=False, elem_id="more-settings"):

@@ -83,8 +83,8 @@ CANCEL_ONE = Text("Cancel {name}", "{name} を中止")
 FAILED = Text("“{name}” could not be made", "「{name}」を作成できませんでした")
 DISMISS = Text("Dismiss", "閉じる")
 
-# Deleted
-DELETED = Text("Deleted ({count})", "削除済み({count})")
+# TrashItem
+DELETED = Text("TrashItem ({count})", "削除済み({count})")
 WAS_DELETED = Text("“{name}” was deleted.", "「{name}」を削除しました。")
 PUT_BACK = Text("Put back", "元に戻す")
 PUT_BACK_ONE = Text("Put {name} back", "{name} を元に戻す")

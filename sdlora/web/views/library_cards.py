@@ -11,8 +11,8 @@ from markupsafe import Markup
 from sdlora.core.text import Text
 from sdlora.jobs.paths import JobPaths
 from sdlora.jobs.spec import Outcome
-from sdlora.library import catalog, publish, tasks
-from sdlora.library.catalog import Deleted, LibraryEntry
+from sdlora.library import publish, tasks, trash
+from sdlora.library.catalog import LibraryEntry
 from sdlora.lora_files.inspect import Inspection
 from sdlora.web.context import Page
 from sdlora.web.strings import library_words as words
@@ -44,7 +44,9 @@ def matches(page: Page, entry: LibraryEntry, query: str) -> bool:
     said = known.metadata if known else {}
     kind = [known.trainer, known.network, known.format, page.say(words.FAMILY[known.family])] if known else []
     keys = ("modelspec.trigger_phrase", "ss_sd_model_name", "ss_output_name", "modelspec.title")
-    text = " ".join((entry.name, Path(entry.base).name, *entry.of, *kind, *(said.get(k, "") for k in keys))).casefold()
+    text = " ".join(
+        (entry.name, Path(entry.base).name, *entry.sources, *kind, *(said.get(k, "") for k in keys))
+    ).casefold()
     return all(word in text for word in query.casefold().split())
 
 
@@ -109,7 +111,7 @@ def _details(page: Page, entry: LibraryEntry, known: Inspection | None) -> Marku
         "targets": ", ".join(f"{kind} {count}" for kind, count in known.targets.items()),
         "parameters": f"{known.parameters:,}",
         "strength": said.get("sdlora.recommended_strength", ""),
-        "of": ", ".join(entry.of),
+        "of": ", ".join(entry.sources),
         "energy": f"{answer['energy']:.1%}" if "energy" in answer else "",
         "sha256": entry.sha256 or str(answer.get("sha256", "")),
         "checked": page.say(outcome.certificate) if outcome else "",
@@ -204,7 +206,7 @@ def _failed(page: Page, entry: LibraryEntry) -> Markup:
     )
 
 
-def wastebasket(page: Page, found: Sequence[Deleted]) -> Markup:
+def wastebasket(page: Page, found: Sequence[trash.TrashItem]) -> Markup:
     """What was deleted: the one just now with its way back at hand, the others in a fold."""
     if not found:
         return Markup("")
@@ -221,15 +223,15 @@ def wastebasket(page: Page, found: Sequence[Deleted]) -> Markup:
     ).format(
         page.say(words.DELETED, count=len(found)),
         rows,
-        page.say(words.TRASH_HINT, days=catalog.KEPT_DAYS),
+        page.say(words.TRASH_HINT, days=trash.MAX_DAYS),
         page.say(words.EMPTY_TRASH, size=size),
     )
     return Markup('<div class="bin">{}{}</div>').format(Markup("").join(parts), fold)
 
 
-def _gone(page: Page, one: Deleted, sentence: Text) -> Markup:
+def _gone(page: Page, one: trash.TrashItem, sentence: Text) -> Markup:
     return Markup('<p role="status">{} {}</p>').format(page.say(sentence), _back(page, one))
 
 
-def _back(page: Page, one: Deleted) -> Markup:
+def _back(page: Page, one: trash.TrashItem) -> Markup:
     return button(page, "back", one.id, words.PUT_BACK, words.PUT_BACK_ONE.fill(name=one.name))

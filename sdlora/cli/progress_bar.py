@@ -1,4 +1,4 @@
-"""How far a command is: a bar with the time left on a terminal, else a line now and then."""
+"""Progress of a command on stderr: a bar with the time left on a terminal, else a line now and then."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Advance = Callable[[int, int], None]  # (done, total)
 
 @contextmanager
 def progress_bar(title: str) -> Iterator[Advance]:
-    """On stderr, ending with its block. Lines read `merging: 12 of 278`: the page follows its own commands by them."""
+    """Show progress during a block. Lines read `merging: 12 of 278`; `library.tasks` parses them."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _Lines(title, console).advance

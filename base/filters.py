@@ -143,7 +143,7 @@ def clay(colour: np.ndarray, cover: np.ndarray) -> np.ndarray:
     mask = Image.fromarray(np.rint(cover[..., 0] * 255).astype(np.uint8))
     height = np.asarray(mask.filter(ImageFilter.GaussianBlur(len(cover) * 0.06)), np.float32) / 255
     dy, dx = np.gradient(height)
-    light = np.clip((dx + dy) * len(cover) * 0.09, -0.5, 0.5)[..., None]
+    light = np.asarray(np.clip((dx + dy) * len(cover) * 0.09, -0.5, 0.5))[..., None]
     lit = np.where(light > 0, colour + (1 - colour) * light, colour * (1 + light))
     return composite(lit, cover)
 

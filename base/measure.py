@@ -136,7 +136,7 @@ def colour_figures(bench: Bench) -> list[Figure]:
 def off(drawn: np.ndarray, real: np.ndarray) -> float:
     """Mean over pictures of the median RGB distance between the same pixels, where the real one is not white ground."""
     distance = np.linalg.norm(drawn.astype(float) - real, axis=-1)
-    inside = (real < 250).any(-1)
+    inside = np.asarray((real < 250).any(-1))
     return float(np.mean([np.median(d[i]) for d, i in zip(distance, inside, strict=True)]))
 
 

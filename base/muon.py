@@ -30,6 +30,11 @@ def orthogonal(m: Tensor) -> Tensor:
     return x.mT if tall else x
 
 
+def _gradient(p: Tensor) -> Tensor:
+    assert p.grad is not None
+    return p.grad
+
+
 class MuonAdam:
     """`step(lr)` with the rate for Muon; Adam's rate is `adam_share` of it."""
 
@@ -54,11 +59,11 @@ class MuonAdam:
     def _muon_step(self, lr: float) -> None:
         shapes: dict[tuple[int, int], list[str]] = {}
         for name, p in self.muon.items():
-            self.momentum[name].lerp_(p.grad, 0.05)
+            self.momentum[name].lerp_(_gradient(p), 0.05)
             shapes.setdefault((p.shape[0], p[0].numel()), []).append(name)
         for (rows, columns), names in shapes.items():
             stacked = torch.stack(
-                [self.muon[n].grad.lerp(self.momentum[n], 0.95).reshape(rows, columns) for n in names]
+                [_gradient(self.muon[n]).lerp(self.momentum[n], 0.95).reshape(rows, columns) for n in names]
             )
             updates = orthogonal(stacked) * max(1.0, rows / columns) ** 0.5
             for name, update in zip(names, updates, strict=True):
@@ -69,8 +74,8 @@ class MuonAdam:
         b1, b2 = 0.9, 0.99
         for name, p in self.adam.items():
             m, v = self.first[name], self.second[name]
-            m.lerp_(p.grad, 1 - b1)
-            v.lerp_(p.grad.square(), 1 - b2)
+            m.lerp_(_gradient(p), 1 - b1)
+            v.lerp_(_gradient(p).square(), 1 - b2)
             m_hat, v_hat = m / (1 - b1**self.count), v / (1 - b2**self.count)
             p.addcdiv_(m_hat, v_hat.sqrt() + 1e-8, value=-lr)
 

@@ -10,6 +10,7 @@ import random
 import numpy as np
 from PIL import Image, ImageDraw
 
+Colour = tuple[int, int, int]
 _OVERDRAW = 4  # drawn this many times larger, then reduced: smooth edges
 
 
@@ -28,13 +29,15 @@ def synthetic_picture(seed: int, edge: int) -> np.ndarray:
     return np.asarray(picture.resize((edge, edge), Image.Resampling.LANCZOS))
 
 
-def _colour(rng: random.Random) -> tuple[int, int, int]:
+def _colour(rng: random.Random) -> Colour:
     if rng.random() < 0.15:
         return (rng.randrange(256),) * 3
     return (rng.randrange(256), rng.randrange(256), rng.randrange(256))
 
 
-def _shape(pen: ImageDraw.ImageDraw, rng: random.Random, big: int, fill, outline, width: int) -> None:
+def _shape(
+    pen: ImageDraw.ImageDraw, rng: random.Random, big: int, fill: Colour, outline: Colour | None, width: int
+) -> None:
     x, y = rng.uniform(0, big), rng.uniform(0, big)
     w, h = (big * rng.uniform(0.04, 0.55) for _ in range(2))
     box = (x - w / 2, y - h / 2, x + w / 2, y + h / 2)
@@ -59,7 +62,7 @@ def _shape(pen: ImageDraw.ImageDraw, rng: random.Random, big: int, fill, outline
 
 
 def _dots(
-    pen: ImageDraw.ImageDraw, rng: random.Random, box: tuple[float, float, float, float], fill, width: int
+    pen: ImageDraw.ImageDraw, rng: random.Random, box: tuple[float, float, float, float], fill: Colour, width: int
 ) -> None:
     step = width * rng.uniform(2, 4)
     radius = step * rng.uniform(0.15, 0.4)

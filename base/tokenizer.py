@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 POSITIONS = 24
 """Tokens of a prompt with start and end: the text encoder's positions and the tokenizer's model_max_length.
@@ -29,7 +29,7 @@ def learn_tokenizer(texts: list[str], folder: Path) -> None:
     """Write vocab.json, merges.txt and the two config files of a CLIPTokenizer into `folder`."""
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token=END))
     bpe.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
-    split = pre_tokenizers.Split(_regex(), behavior="removed", invert=True)
+    split = pre_tokenizers.Split(Regex(_CLIP_SPLIT), behavior="removed", invert=True)
     bpe.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False)])
     letters = _byte_letters()
     merges_wanted = VOCABULARY - 2 * len(letters) - 2
@@ -41,12 +41,6 @@ def learn_tokenizer(texts: list[str], folder: Path) -> None:
     pieces = letters + [letter + "</w>" for letter in letters] + ["".join(m) for m in merges] + [START, END]
     vocabulary = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
     _write(folder, vocabulary, merges)
-
-
-def _regex():
-    from tokenizers import Regex
-
-    return Regex(_CLIP_SPLIT)
 
 
 def _write(folder: Path, vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> None:

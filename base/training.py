@@ -41,7 +41,7 @@ class Run:
         self.average = {n: p.detach().clone() for n, p in model.named_parameters()}
 
     def save(self) -> None:
-        tensors = {f"model.{n}": p for n, p in self.model.named_parameters()}
+        tensors: dict[str, Tensor] = {f"model.{n}": p for n, p in self.model.named_parameters()}
         tensors |= {f"average.{n}": p for n, p in self.average.items()} | self.optimizer.state()
         facts = {"step": self.step, "seconds": self.seconds, "decay": self.decay}
         save_state(self.folder / ("final.safetensors" if self.decay else "stable.safetensors"), tensors, facts)

@@ -104,7 +104,7 @@ def measure_training(root: Path, count: int, cached: int) -> Row:
     ]
     settings = config.from_values({"model.base": "emoji", "train.batch_size": BATCH})
     request = Request("scale", 0.0, ref, "", settings, images, {})
-    folders = Folders(*[root / "run"] * 4, root / "cache")
+    folders = Folders(root / "run", root / "run", root / "run", root / "run", root / "cache")
 
     def all_made() -> Sequence[module.TrainingItem]:
         items = encode(request, base, folders).items

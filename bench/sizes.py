@@ -170,7 +170,7 @@ def main() -> None:
         "family": options.family,
         "side": options.side,
         "parameters": sum(p.numel() for n, p in run.trainer.base.denoiser.named_parameters() if "lora_" not in n),
-        "count_adapter_parameters": run.trainer.adapters.parameter_count(),
+        "adapter_parameters": run.trainer.adapters.parameter_count(),
         "layers_moved": moved,
         "seconds_before": round(before, 1),
         "seconds": seconds,

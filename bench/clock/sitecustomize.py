@@ -33,7 +33,7 @@ class Watch:
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         if name != OPTIMIZERS:
             return None
-        sys.meta_path.remove(self)  # type: ignore[arg-type]
+        sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
         assert spec is not None
         assert spec.loader is not None
@@ -59,6 +59,6 @@ class StandIn:
 
 
 if "BENCH_CLOCK" in os.environ:
-    sys.meta_path.insert(0, Watch())  # type: ignore[arg-type]
+    sys.meta_path.insert(0, Watch())
 if "BENCH_SHIM" in os.environ:
-    sys.meta_path.insert(0, StandIn())  # type: ignore[arg-type]
+    sys.meta_path.insert(0, StandIn())

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from sdlora.config import from_values
 from sdlora.core.events import Estimate, Follower, Judged, Phase, Sampled, Started, append
@@ -86,6 +89,33 @@ def test_steps_of_buckets_are_weighed(tiny_base: Path, tmp_path: Path, monkeypat
         lambda trainer, emit, batch: 1 + 0.01 * sum(trainer.items[i].latent().plain[0].numel() for i in batch),
     )
     assert estimate_module._step_seconds(run.trainer, run.emit) == pytest.approx(1 + 0.01 * (2 * 64 + 2 * 96) / 4)
+
+
+def test_a_gpu_is_waited_for_and_its_free_memory_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others hold 3 of its 8 GB, this process 1 of them."""
+    waited: list[torch.device] = []
+    cuda = torch.device("cuda", 0)
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (4_000, 8_000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 1_000)
+    assert estimate_module.memory_bytes(cuda) == 5_000
+    assert estimate_module._now(cuda) <= time.monotonic()
+    assert waited == [cuda]
+
+
+def test_the_end_of_each_denoising_step_is_waited_for(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the clock is read without waiting, a GPU's time would all land on decoding."""
+    clock = iter([10.0, 13.0, 13.5])
+    monkeypatch.setattr(estimate_module, "_now", lambda device: next(clock))
+    run = SimpleNamespace(
+        trainer=SimpleNamespace(base=SimpleNamespace(device=torch.device("cuda", 0))),
+        settings=from_values({}),
+        renderer=SimpleNamespace(draw=lambda request, on_step: [on_step(k + 1, 2) for k in range(request.steps)]),
+    )
+    monkeypatch.setattr(estimate_module, "eval_mode", lambda trainer: contextlib.nullcontext())
+    assert estimate_module._drawing_seconds(run) == (3.0, 0.5)  # type: ignore[arg-type]
 
 
 def test_short_and_resumed_runs_do_without(tiny_base: Path, tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from sdlora import config
+from sdlora.adapters.inject import Adapters
 from sdlora.core.errors import BadInput, BaseUnusable, Diverged
-from sdlora.core.events import Event, Judged, Saved, Started, Stepped
+from sdlora.core.events import Event, Judged, Saved, Started, Stepped, Warned
 from sdlora.data import import_pictures
 from sdlora.families.base_model import Base
 from sdlora.families.objective import DiffusionObjective
@@ -20,14 +21,16 @@ from sdlora.models.bases import resolve_base
 from sdlora.models.fingerprint import fingerprint
 from sdlora.train import resume
 from sdlora.train import run as run_module
-from sdlora.train.batches import BatchSampler
+from sdlora.train.batches import BatchSampler, sample_losses
 from sdlora.train.evaluate import STRENGTHS, Evaluation, best_step, recommended_strength, split
 from sdlora.train.latents import CaptionedImage
-from sdlora.train.loop import schedule
+from sdlora.train.loop import schedule, train
 from sdlora.train.rng import draw, key, noise_level
 from sdlora.train.run import Control, Result, run
 from sdlora.train.setup import Folders, Request
+from sdlora.train.trainer import Trainer
 from tests.conftest import draw_pictures
+from tests.families import ready
 
 FAST = {
     "train.steps": 6,
@@ -190,6 +193,60 @@ def test_divergence_stops_with_advice(tiny_base: Path, tmp_path: Path, monkeypat
     with pytest.raises(Diverged, match="learning rate"):
         trained()
     assert not trained.of(Saved) or trained.of(Saved)[-1].step < 3
+
+
+def test_fp16_gives_up_after_three_losses_that_are_not_finite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step that is skipped leaves the gradient scaler ready for the next one, at the same scale."""
+    run = ready(
+        "sd1", tmp_path, tmp_path, **{"train.steps": 5, "train.text_encoder_lr": 0.0, "lora.targets": "attention"}
+    )
+    trainer = run.trainer
+    trainer.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=1000)
+
+    def broken(trainer: Trainer, samples: Any) -> Tensor:
+        return sample_losses(trainer, samples) * (float("nan") if trainer.step >= 1 else 1.0)
+
+    monkeypatch.setattr("sdlora.train.batches.sample_losses", broken)
+    with pytest.raises(Diverged, match="at step 4"):
+        train(trainer, run.emit, lambda: False, lambda step: None)
+    assert trainer.skipped == [1, 2, 3]
+    assert trainer.scaler.get_scale() == 1024.0
+    assert all(torch.isfinite(p).all() for p in trainer.parameters.values())
+
+
+def test_a_step_does_not_walk_the_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of hundreds of layers, while the device waits: 7 ms of each SDXL step."""
+    run = ready(
+        "sd1", tmp_path, tmp_path, **{"train.ema": 0.9, "train.text_encoder_lr": 0.0, "lora.targets": "attention"}
+    )
+
+    def walked(self: Adapters) -> Any:
+        raise AssertionError("the adapters' parameters were looked up")
+
+    monkeypatch.setattr(Adapters, "named_parameters", walked)
+    train(run.trainer, run.emit, lambda: False, lambda step: None)
+    assert run.trainer.step == 2
+
+
+def test_a_gpu_that_torch_cannot_use_is_pointed_out(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "gpus", lambda: 1)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    def too_old() -> None:
+        raise RuntimeError("The NVIDIA driver on your system is too old (found version 11040).")
+
+    monkeypatch.setattr(torch.cuda, "init", too_old)
+    trained = Trained(tmp_path, tiny_base, stop_at=0)
+    trained()
+    (warned,) = trained.of(Warned)
+    assert warned.code == "device"
+    assert "found version 11040" in warned.en
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    hidden = Trained(tmp_path / "hidden", tiny_base, stop_at=0)
+    hidden()
+    assert not hidden.of(Warned)
 
 
 def test_a_changed_base_is_refused(tiny_base: Path, tmp_path: Path) -> None:

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sdlora.core import events
+from sdlora.core.device_errors import device_error
 from sdlora.core.environment import child_environment
-from sdlora.core.errors import DeviceLost, DiskFull, OutOfMemory, SdloraError, disk_full, is_disk_full
+from sdlora.core.errors import DeviceLost, DiskFull, SdloraError, disk_full, is_disk_full
 from sdlora.core.fast_import import gc_paused
 from sdlora.core.files import clear_temporaries
 from sdlora.core.text import Text
@@ -220,16 +221,9 @@ def classify(error: Exception) -> SdloraError:
     """A library's exception as the error of ours that it means; as a plain `SdloraError` where it is not recognised."""
     if is_disk_full(error):
         return disk_full()
+    if known := device_error(error):
+        return known
     first = (str(error).strip().splitlines() or [""])[0][:300]
-    if type(error).__name__ == "OutOfMemoryError" or "not enough memory" in first:
-        return OutOfMemory(
-            Text(
-                "There is not enough memory for these settings. Lower the batch size or the resolution, or turn gradient checkpointing on.",
-                "この設定ではメモリが足りません。バッチサイズか解像度を下げるか、勾配チェックポイントをオンにしてください。",
-            )
-        )
-    if type(error).__name__ == "AcceleratorError" or "CUDA error" in first:
-        return DeviceLost(Text(f"The GPU does not answer any more: {first}", f"GPU が応答しません: {first}"))
     text = f"{type(error).__name__}: {first}"
     return SdloraError(
         Text(f"An unexpected error ended the training: {text}", f"予期しないエラーで学習が終了しました: {text}")

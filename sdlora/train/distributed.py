@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from sdlora.core.device_errors import is_out_of_memory
 from sdlora.core.errors import BadInput, DeviceLost
 from sdlora.core.text import Text
 
@@ -115,6 +116,8 @@ def _all_reduce(tensor: Tensor) -> None:
     try:
         dist.all_reduce(tensor)
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
         raise DeviceLost(
             Text(
                 f"Another process of this training has ended: {str(error).splitlines()[0][:200]}",

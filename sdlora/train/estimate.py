@@ -110,17 +110,24 @@ def _time_batch(trainer: Trainer, emit: Emit, batch: list[int]) -> float:
     ):
         began = time.monotonic()
         update(trainer, gradient(trainer, emit, 0, batches))
-        seconds.append(time.monotonic() - began)
+        seconds.append(_now(trainer.base.device) - began)
     return statistics.median(seconds[1:])
 
 
 def _drawing_seconds(run: Run) -> tuple[float, float]:
     """Of one denoising step at the size of the samples, and of the rest of a picture."""
-    ends: list[float] = []
+    ends, device = list[float](), run.trainer.base.device
     request = DrawRequest("", steps=2, guidance=run.settings.sample.guidance)
     with eval_mode(run.trainer):
-        run.renderer.draw(request, lambda done, total: ends.append(time.monotonic()))
-    return (ends[-1] - ends[0]) / (len(ends) - 1), time.monotonic() - ends[-1]
+        run.renderer.draw(request, lambda done, total: ends.append(_now(device)))
+    return (ends[-1] - ends[0]) / (len(ends) - 1), _now(device) - ends[-1]
+
+
+def _now(device: torch.device) -> float:
+    """The monotonic clock once the GPU has done what it was given: without waiting, only the launching of kernels is timed."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.monotonic()
 
 
 def _certificate_seconds(run: Run) -> float:
@@ -154,7 +161,8 @@ def peak_bytes(device: torch.device) -> int:
 
 
 def memory_bytes(device: torch.device) -> int:
-    """Of the GPU, else of the machine."""
+    """What this process can have: of a GPU what is free and what it holds already, since others share it; else the machine's."""
     if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device)
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -166,6 +166,8 @@ def update(trainer: Trainer, loss: float) -> bool:
         trainer.scaler.step(trainer.optimizer)  # with a scaler: only where no gradient overflowed
         trainer.scaler.update()
         _update_ema(trainer)
+    else:  # ready to unscale again; the scale stays, since a loss that is not finite says nothing about it
+        trainer.scaler.update(trainer.scaler.get_scale())
     trainer.optimizer.zero_grad(set_to_none=True)
     return finite
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sdlora.core.events import Emit, Phase, Started
+import torch
+
+from sdlora.core.environment import gpus
+from sdlora.core.events import Emit, Phase, Started, Warned
 from sdlora.core.files import sha256_of
 from sdlora.core.text import Text
 from sdlora.lora_files import kohya
@@ -79,6 +83,8 @@ def _set_up(request: Request, folders: Folders, emit: Emit, world: World, state:
     if state:
         resume.restore_threads(state)
     base = load(request, world.device())
+    if base.device.type == "cpu":
+        _warn_of_unused_gpu(emit)
     run = prepare(request, base, encode(request, base, folders), folders, emit, world)
     run.provenance = resume.provenance(request, base.path)
     if state:
@@ -86,6 +92,24 @@ def _set_up(request: Request, folders: Folders, emit: Emit, world: World, state:
         resume.restore(run.trainer, state)
         run.evaluations.update({int(step): Evaluation(**e) for step, e in state.facts["judged"].items()})
     return run
+
+
+def _warn_of_unused_gpu(emit: Emit) -> None:
+    """An old driver hides the GPU from torch without an error, and a run of minutes takes days. Hidden on purpose, it is no fault."""
+    if not gpus() or "CUDA_VISIBLE_DEVICES" in os.environ:
+        return
+    reason = "-"
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        reason = (str(error).strip().splitlines() or ["-"])[0][:200]
+    emit(
+        Warned(
+            "device",
+            f"This machine has an NVIDIA GPU, but PyTorch cannot use it ({reason}). This runs on the processor, many times slower. Update the driver, or install a PyTorch that is built for this GPU.",
+            f"このマシンには NVIDIA GPU がありますが、PyTorch から使えません({reason})。CPU で実行するため何倍も遅くなります。ドライバーを更新するか、この GPU に対応した PyTorch を入れてください。",
+        )
+    )
 
 
 def _stop(run: Run, keep: bool) -> Result:

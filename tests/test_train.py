@@ -231,7 +231,7 @@ def test_a_step_does_not_walk_the_layers(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_gpu_that_torch_cannot_use_is_pointed_out(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_module, "gpus", lambda: 1)
+    monkeypatch.setattr(run_module, "gpu_count", lambda: 1)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
     def too_old() -> None:

@@ -5,7 +5,7 @@ SdloraError
 ├── BaseUnusable      the base model is missing, changed or of no known family  exit 2 (64 from a worker)
 ├── DiskFull          no room to save the state; resumed when there is          exit 74
 ├── DeviceLost        the GPU does not answer; retried in a fresh process       exit 75
-├── DeviceUnsupported the GPU or its driver is too old for this PyTorch        exit 69
+├── DeviceUnsupported the GPU or its driver is too old for this PyTorch         exit 69
 ├── Unloadable        the written file differs from what was trained             exit 70
 ├── OutOfMemory       a step does not fit into memory with these settings       exit 71
 ├── Diverged          loss or gradients are not finite any more                 exit 76

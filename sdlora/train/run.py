@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from sdlora.core.environment import gpus
+from sdlora.core.environment import gpu_count
 from sdlora.core.events import Emit, Phase, Started, Warned
 from sdlora.core.files import sha256_of
 from sdlora.core.text import Text
@@ -96,7 +96,7 @@ def _set_up(request: Request, folders: Folders, emit: Emit, world: World, state:
 
 def _warn_of_unused_gpu(emit: Emit) -> None:
     """An old driver hides the GPU from torch without an error, and a run of minutes takes days. Hidden on purpose, it is no fault."""
-    if not gpus() or "CUDA_VISIBLE_DEVICES" in os.environ:
+    if not gpu_count() or "CUDA_VISIBLE_DEVICES" in os.environ:
         return
     reason = "-"
     try:

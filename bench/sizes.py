@@ -52,6 +52,13 @@ UNETS: dict[str, dict[str, Any]] = {
 # width, layers, heads
 ENCODERS = {"text_encoder": (768, 12, 12), "text_encoder_2": (1280, 32, 20)}
 KINDS = {"text_encoder": CLIPTextModel, "text_encoder_2": CLIPTextModelWithProjection}
+VAE: dict[str, Any] = {
+    "block_out_channels": (128, 256, 512, 512),
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "layers_per_block": 2,
+    "latent_channels": 4,
+}
 SCHEDULE = {
     "_class_name": "DDIMScheduler",
     "beta_start": 0.00085,
@@ -94,13 +101,6 @@ def random_base(family: str, folder: Path) -> Base:
             vocab_size=49408,
         )
         parts[part] = filled(lambda kind=KINDS[part], clip=clip: kind(clip), noise)
-    vae = {
-        "block_out_channels": (128, 256, 512, 512),
-        "down_block_types": ("DownEncoderBlock2D",) * 4,
-        "up_block_types": ("UpDecoderBlock2D",) * 4,
-        "layers_per_block": 2,
-        "latent_channels": 4,
-    }
     return Base(
         path=folder,
         family=FAMILIES[family],
@@ -109,7 +109,7 @@ def random_base(family: str, folder: Path) -> Base:
         factor=8,
         tokenizers={part: make_tokenizer(folder / part, length=77) for part in FAMILIES[family].text_encoders},
         parts=parts,
-        vae=filled(lambda: AutoencoderKL(**vae), noise),
+        vae=filled(lambda: AutoencoderKL(**VAE), noise),
         scheduler=SCHEDULE,
         zero_empty=FAMILIES[family].zero_empty_text,
         device=default_device(),

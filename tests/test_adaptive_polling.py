@@ -47,7 +47,7 @@ def test_the_interval_is_sent_only_when_it_changes(tmp_path: Path) -> None:
     page = Page(site, "en")
 
     def asked(session: str, sent: str) -> tuple[Any, str]:
-        *_, timer, stamp = live.tick(replace(page, session=session), ("jobs",), "", [], "", "", sent)
+        *_, timer, stamp = live.tick(replace(page, session=session), {}, "", [], "", "", sent)
         return timer, stamp
 
     for k in range(10):

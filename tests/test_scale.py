@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import pytest
 import torch
 from diffusers import AutoencoderKL
@@ -27,8 +28,9 @@ from sdlora.web import live
 from sdlora.web.context import Page, Site
 from sdlora.web.event_cache import EventCache
 from sdlora.web.previews import Previews
-from sdlora.web.screens import checkup, pictures
+from sdlora.web.screens import checkup, pictures, train
 from sdlora.web.security.media import Media
+from sdlora.web.snapshot import LivePart
 from tests.conftest import draw_pictures
 from tests.families import ready
 
@@ -87,24 +89,30 @@ def add_jobs(place: Workspace, model: JobSpec, count: int) -> list[JobSpec]:
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if all folders had been left alone for a while."""
     monkeypatch.setattr(job_list, "SETTLED_NS", -1)
-    monkeypatch.setattr(job_list, "LOOK_SECONDS", 600.0)
+    monkeypatch.setattr(job_list, "SCAN_SECONDS", 600.0)
 
 
 def test_an_event_and_a_pass_of_the_queue_open_no_more_files_for_more_jobs(
     place: Workspace, running: JobSpec, settled: None
 ) -> None:
     site = Site(place, Media(place.root), Previews(place.previews), EventCache(), JobList(place))
-    page, queue = Page(site, "en"), Queue(place, site.job_list)
+    page, queue = Page(site, "en"), Queue(place, shared=site.job_list)
+    parts = {name: LivePart(gr.HTML(), draw) for name, draw in (("jobs", train._jobs), ("status", train._status))}
+
+    def poll() -> None:
+        live.tick(page, parts, running.id, [], "", "", "{}")
+
+    poll()  # the first reads the templates
     counts = []
     for more in (10, 90):
         add_jobs(place, running, more)
         queue.tick()
-        event = files_opened(lambda: live.tick(page, ("jobs", "status"), running.id, [], "", "", "{}"))
+        event = files_opened(poll)
         counts.append((event, files_opened(queue.tick)))
     assert counts[0] == counts[1]
 
 
-def test_the_overview_says_what_the_folders_say(place: Workspace, running: JobSpec, settled: None) -> None:
+def test_the_job_list_says_what_the_folders_say(place: Workspace, running: JobSpec, settled: None) -> None:
     seen = JobList(place)
     assert seen.jobs() == runner.jobs(place)
     queued, done = add_jobs(place, running, 2)

@@ -19,8 +19,12 @@ class Text:
         return self.ja if language == "ja" else self.en
 
     def fill(self, **values: object) -> Text:
-        """Put values into both sentences. Values are data: braces inside them are left alone."""
-        return Text(self.en.format(**values), self.ja.format(**values))
+        """Put values into both sentences, of a `Text` the one of the same language. Braces inside values are left alone."""
+
+        def of(language: Language) -> dict[str, object]:
+            return {name: value.say(language) if isinstance(value, Text) else value for name, value in values.items()}
+
+        return Text(self.en.format(**of("en")), self.ja.format(**of("ja")))
 
     def __str__(self) -> str:
         return self.en

@@ -27,7 +27,7 @@ from sdlora.jobs.paths import JobPaths, Workspace, checked_id
 from sdlora.jobs.spec import JobSpec, Outcome
 from sdlora.library import catalog
 from sdlora.web.context import USER_HEADER, user_of
-from sdlora.web.form import typed
+from sdlora.web.form import coerce
 from sdlora.web.screens.settings import checked_base
 from sdlora.web.security import uploads
 from sdlora.web.security.user_file import UserFile, workspace_token
@@ -124,7 +124,7 @@ def _jobs(router: APIRouter, workspace: Workspace, launcher: Launcher) -> None:
     def add_job(request: NewJob, user: CurrentUser) -> Any:
         """Start a job, or put it into the queue. The same request within 5 seconds is the same job."""
         known = {s.path: s for s in config.settings()}
-        changes = {path: typed(known[path], v) if path in known else v for path, v in request.settings.items()}
+        changes = {path: coerce(known[path], v) if path in known else v for path, v in request.settings.items()}
         settings = config.resolve(request.preset, None, changes.items())
         checked_base(settings.model.base)
         dataset = own_dataset(workspace, user, request.dataset)

@@ -14,10 +14,10 @@ from sdlora.config import Setting
 from sdlora.core.environment import gpu_count
 from sdlora.core.errors import BadInput
 from sdlora.core.text import Text
+from sdlora.web import strings
 from sdlora.web.context import Page
-from sdlora.web.strings import words
 
-Values = Mapping[Component, Any]  # what gradio hands over for a set of inputs
+Values = Mapping[Component, Any]  # what gradio passes for a set of inputs
 
 
 @dataclass(frozen=True)
@@ -27,45 +27,33 @@ class Form:
     fields: dict[str, Component]
 
     def read(self, values: Values) -> dict[str, Any]:
-        """Flat settings as they stand in the browser; what is greyed counts as its default.
+        """Flat settings as they stand in the browser; a setting without effect counts as its default.
 
-        Types are put right where nothing is lost, else left to `config`.
+        Types are corrected where nothing is lost, else left to `config`.
         """
-        found = {s.path: typed(s, values[self.fields[s.path]]) for s in config.settings()}
+        found = {s.path: coerce(s, values[self.fields[s.path]]) for s in config.settings()}
         return found | {s.path: s.default for s in config.settings() if s.path in config.inactive_settings(found)}
 
     @property
-    def greyable(self) -> dict[str, Component]:
-        """Fields that other settings can take the effect from."""
+    def dependent(self) -> dict[str, Component]:
+        """Fields that other settings can leave without effect."""
         return {path: self.fields[path] for path in dict.fromkeys(rule.path for rule in config.INACTIVE_RULES)}
 
-    def greyed(self, page: Page, values: Mapping[str, Any]) -> list[Any]:
-        """Updates for `greyable`: without effect they cannot be changed, and say why."""
-        reasons, helps = config.inactive_settings(values), {s.path: page.say(s.help) for s in config.settings()}
-        return [
-            gr.update(
-                interactive=path not in reasons,
-                info=page.say(
-                    named(
-                        Text(
-                            words.NO_EFFECT.en.format(why=reasons[path].en),
-                            words.NO_EFFECT.ja.format(why=reasons[path].ja),
-                        )
-                    )
-                )
-                if path in reasons
-                else helps[path],
-            )
-            for path in self.greyable
-        ]
+    def dependent_updates(self, page: Page, values: Mapping[str, Any]) -> list[Any]:
+        """For `dependent`: a field without effect is disabled and says why."""
+        reasons = config.inactive_settings(values)
+        info = {s.path: s.help for s in config.settings()} | {
+            path: with_labels(strings.settings.NO_EFFECT.fill(why=why)) for path, why in reasons.items()
+        }
+        return [gr.update(interactive=path not in reasons, info=page.say(info[path])) for path in self.dependent]
 
     def show(self, values: Mapping[str, Any]) -> list[Any]:
-        """What the fields shall hold, in the order of `list(fields.values())`; fields not named stay."""
+        """Values in the order of `fields`; a field without one stays as it is."""
         return [values.get(path, gr.skip()) for path in self.fields]
 
 
 def field(page: Page, path: str, value: Any) -> Component:
-    """The field of one setting, at the place in the page where it is called."""
+    """Place the field of one setting here."""
     setting = next(s for s in config.settings() if s.path == path)
     common: dict[str, Any] = {
         "label": page.say(setting.label),
@@ -89,24 +77,23 @@ def element_id(setting: Setting) -> str:
     return (setting.path.partition(".")[2] if setting.basic else setting.path).replace("_", "-").replace(".", "-")
 
 
-def typed(setting: Setting, value: Any) -> Any:
-    """JavaScript has one kind of number: 16.0 is the 16 of an integer setting, 3.7 is not."""
+def coerce(setting: Setting, value: Any) -> Any:
+    """The value in the setting's type. JavaScript has one kind of number: 16.0 is the 16 of an integer setting, 3.7 is not.
+
+    Raises:
+        BadInput: an empty field for a number.
+    """
     if setting.kind == "int" and isinstance(value, float) and value.is_integer():
         return int(value)
     if setting.kind == "float" and type(value) is int:
         return float(value)
     if setting.kind in ("int", "float") and value is None:
-        raise BadInput(
-            Text(
-                words.NO_NUMBER.en.format(label=setting.label.en),
-                words.NO_NUMBER.ja.format(label=setting.label.ja),
-            )
-        )
+        raise BadInput(strings.settings.NO_NUMBER.fill(label=setting.label))
     return value
 
 
-def named(text: Text) -> Text:
-    """Refusals of `config` speak of `lora.rank`; the page calls it by its label."""
+def with_labels(text: Text) -> Text:
+    """A sentence of `config` about `lora.rank`, with the label of its field instead."""
     en, ja = text.en, text.ja
     for setting in config.settings():
         en = en.replace(f"{setting.path} ", f"“{setting.label.en}” ")

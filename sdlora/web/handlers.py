@@ -14,8 +14,8 @@ from markupsafe import escape
 
 from sdlora.core.errors import SdloraError
 from sdlora.core.text import Text
+from sdlora.web import strings
 from sdlora.web.context import USER_HEADER, Page, user_of
-from sdlora.web.strings import words
 
 WARNING_SECONDS = 20.0  # enough to read a message twice
 log = logging.getLogger("sdlora.web")
@@ -95,4 +95,4 @@ def error_text(error: Exception) -> Text:
     if isinstance(error, SdloraError):
         return error.text
     log.error("An event of the page failed", exc_info=error)
-    return words.UNEXPECTED
+    return strings.messages.UNEXPECTED

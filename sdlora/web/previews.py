@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from sdlora.core.environment import child_environment
 from sdlora.core.errors import SdloraError
 from sdlora.core.text import Text
 from sdlora.processes.protocol import PreviewJob, PreviewRequest
-from sdlora.web.strings import words
+from sdlora.web import strings
 
 IDLE_SECONDS = 600.0
 
@@ -154,7 +154,7 @@ class Previews:
         with process:  # closes its pipes in the end
             for line in process.stdout or ():
                 self._hand_over(line)
-        died = {"error": {"en": words.PREVIEWER_DIED.en, "ja": words.PREVIEWER_DIED.ja}}
+        died = {"error": asdict(strings.preview.PREVIEWER_DIED)}
         with self._lock:
             for waiting in self._waiting.values():
                 if waiting.process is process:

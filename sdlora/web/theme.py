@@ -1,4 +1,4 @@
-"""How the page looks and what it does by itself in the browser: theme, style sheet, the little JavaScript there is."""
+"""Theme, style sheet and JavaScript of the page."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from gradio.themes import Base, Color
 
 from sdlora.core.text import Language
-from sdlora.web.strings import words
+from sdlora.web import strings
 
 STATIC = Path(__file__).parent / "static"
 FONT = [
@@ -50,47 +50,6 @@ ICON = (
     "%3Cpath d='M10 8v16M15 16h9' stroke='white' stroke-width='4' stroke-linecap='round'/%3E%3C/svg%3E\">"
 )
 
-# A click or a change of an element that carries `data-do` becomes an event of the HTML component around it.
-ACTIONS = """
-const told = (e) => e.target.closest('[data-do]');
-const kinds = {remove: 'delete', open: 'select', page: 'select', caption: 'input', example: 'example_select', rename: 'input',
-  compare: 'select', cancel: 'stop', back: 'undo', empty: 'clear'};
-const act = (at) => {
-  window.picked = at.dataset.id;  // for what is done in the browser at once
-  trigger(kinds[at.dataset.do], {...at.dataset});
-};
-// The text around a button may be exchanged while it is pressed: the browser then makes no click of it. So the button that
-// was pressed is known by what it does, and letting go of one that does the same is enough.
-const button = (e) => { const at = told(e); return at && at.tagName === 'BUTTON' && !at.disabled ? at : null; };
-const named = (at) => at && JSON.stringify({...at.dataset});
-let pressed = null, done = null;
-element.addEventListener('keydown', () => { done = null; });
-element.addEventListener('pointerdown', (e) => { done = null; pressed = e.button === 0 ? named(button(e)) : null; });
-element.addEventListener('pointerup', (e) => {
-  const at = button(e);
-  if (at && pressed === named(at)) { done = pressed; act(at); }
-  pressed = null;
-});
-element.addEventListener('click', (e) => {  // by keyboard or by a helper for reading
-  const at = button(e);
-  if (at && done !== named(at)) act(at);
-  done = null;
-});
-element.addEventListener('change', (e) => {
-  const at = told(e);
-  if (!at || !['TEXTAREA', 'INPUT'].includes(at.tagName)) return;
-  trigger(kinds[at.dataset.do], {...at.dataset, text: at.value});
-  if (at.dataset.do === 'rename') {  // a refused name must not stay: the text around it does not change then
-    at.value = at.defaultValue;
-    at.blur();
-  }
-});
-// A field that was typed into keeps what was typed when its text changes around it: show the new text, but not under the cursor.
-watch('value', () => element.querySelectorAll('textarea, input').forEach((field) => {
-  if (field !== document.activeElement) field.value = field.defaultValue;
-}));
-"""
-
 
 def theme() -> Base:
     """Gradio's own variables, in our colours. System fonts only: nothing is fetched."""
@@ -119,13 +78,22 @@ def theme() -> Base:
 
 
 def style(language: Language) -> str:
-    """The sheet, and the words that stand where gradio has its own: in the drop zone and over messages."""
-    own = {"drop": words.DROP, "drop-more": words.DROP_MORE, "refused": words.REFUSED}
+    """The style sheet, with the words that replace gradio's own: in the drop zone and over messages."""
+    own = {"drop": strings.pictures.DROP, "drop-more": strings.pictures.DROP_MORE, "refused": strings.messages.REFUSED}
     named = " ".join(f"--{name}: {json.dumps(text.say(language), ensure_ascii=False)};" for name, text in own.items())
-    return f":root {{ {named} }}\n" + (STATIC / "page.css").read_text(encoding="utf-8")
+    return f":root {{ {named} }}\n" + read("page.css")
+
+
+def read(name: str) -> str:
+    """The text of a file in `static/`."""
+    return (STATIC / name).read_text(encoding="utf-8")
+
+
+def actions(*events: str) -> str:
+    """`js_on_load` of an HTML component: elements in it with `data-do=NAME` trigger its event NAME, if it is one of these."""
+    return f"const EVENTS = {json.dumps(events)};\n{read('actions.js')}"
 
 
 def head(language: Language) -> str:
     """The first thing in <head>: gradio's own script reads the browser's language when it starts."""
-    script = "\n".join((STATIC / name).read_text(encoding="utf-8") for name in ("gradio_sse_fix.js", "page.js"))
-    return f"{ICON}<script>const LANGUAGE = {json.dumps(language)};\n{script}</script>"
+    return f"{ICON}<script>const LANGUAGE = {json.dumps(language)};\n{read('gradio_sse_fix.js')}\n{read('page.js')}</script>"

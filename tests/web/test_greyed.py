@@ -18,9 +18,9 @@ DEFAULTS: dict[str, Any] = {s.path: s.default for s in config.settings()}
 FORM: Any = Form({path: path for path in DEFAULTS})  # type: ignore[misc]  # a field stands for itself
 
 
-def greyed(values: dict[str, Any], language: Language = "en") -> dict[str, dict[str, Any]]:
+def updates(values: dict[str, Any], language: Language = "en") -> dict[str, dict[str, Any]]:
     page = Page(None, language)  # type: ignore[arg-type]
-    return dict(zip(FORM.greyable, FORM.greyed(page, {**DEFAULTS, **values}), strict=True))
+    return dict(zip(FORM.dependent, FORM.dependent_updates(page, {**DEFAULTS, **values}), strict=True))
 
 
 @pytest.mark.parametrize(
@@ -32,13 +32,15 @@ def greyed(values: dict[str, Any], language: Language = "en") -> dict[str, dict[
         ("train.lora_plus", 4.0, {"lora.kind": "lokr"}, {}),
     ],
 )
-def test_greyed_with_the_reason(path: str, asked: Any, without: dict[str, Any], with_effect: dict[str, Any]) -> None:
-    assert not greyed(without)[path]["interactive"]
-    assert greyed(without)[path]["info"].startswith("No effect now: ")
-    assert greyed(without, "ja")[path]["info"].startswith("現在は効果がありません")
-    assert greyed(with_effect)[path]["interactive"]
+def test_a_setting_without_effect_is_disabled_and_says_why(
+    path: str, asked: Any, without: dict[str, Any], with_effect: dict[str, Any]
+) -> None:
+    assert not updates(without)[path]["interactive"]
+    assert updates(without)[path]["info"].startswith("No effect now: ")
+    assert updates(without, "ja")[path]["info"].startswith("現在は効果がありません")
+    assert updates(with_effect)[path]["interactive"]
     help = next(s.help.en for s in config.settings() if s.path == path)
-    assert greyed(with_effect)[path]["info"] == help
+    assert updates(with_effect)[path]["info"] == help
     assert FORM.read({**DEFAULTS, **without, path: asked})[path] == DEFAULTS[path]
     assert FORM.read({**DEFAULTS, **with_effect, path: asked})[path] == asked
     config.from_values(FORM.read({**DEFAULTS, **without, path: asked}))

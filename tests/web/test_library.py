@@ -156,8 +156,8 @@ def test_ids_are_looked_up_and_never_paths(app: App, open_page: Open) -> None:
     outside.mkdir()
     (outside / "entry.json").write_text('{"name": "x"}')
     for id in ("../../outside", "file-../../../outside", "/etc", ""):
-        page.evaluate("id => { document.querySelector('#library-shelf [data-do=remove]').dataset.id = id }", id)
-        page.locator("#library-shelf [data-do=remove]").first.click()
+        page.evaluate("id => { document.querySelector('#library-shelf [data-do=delete]').dataset.id = id }", id)
+        page.locator("#library-shelf [data-do=delete]").first.click()
         expect(page.locator(".toast-body").last).to_be_visible()
         page.wait_for_timeout(300)
     assert (outside / "entry.json").is_file()

@@ -22,7 +22,7 @@ Open = Callable[..., Page]
 def test_who_has_no_pictures_gets_the_examples(open_page: Open) -> None:
     """Stands first in this file: the others leave pictures behind."""
     page = open_page()
-    page.click("#dataset-gallery [data-do=example]")
+    page.click("#dataset-gallery [data-do=take_example]")
     expect(page.locator("#dataset-gallery img")).to_have_count(24)
     expect(page.locator("#dataset-gallery textarea").first).to_have_value("anchor, blueprint style")
 

@@ -1,4 +1,4 @@
-"""The doctor's view of the current data set: asked again when the pictures, the base or the resolution change."""
+"""The check-up of the current data set: repeated when the pictures, the base or the resolution change."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from sdlora.web.screens.pictures import find as find_dataset
 from sdlora.web.screens.settings import Settings, checked_base
 from sdlora.web.views import gallery
 
-LOOKS = 100_000  # remembered: some 40 MB
-Ask = dict[str, Any]  # how an event of gradio asks the doctor
+MAX_IMAGE_STATS = 100_000  # some 40 MB
+Listener = dict[str, Any]  # the arguments of a gradio event that runs the check-up
 
 
-def build(page: Page, pictures: Pictures, settings: Settings) -> Ask:
-    """Connect it; returns how to ask once more, for the page that was just opened."""
+def build(page: Page, pictures: Pictures, settings: Settings) -> Listener:
+    """Connect it; returns the event's arguments, for the page that was just opened."""
     base, resolution = (settings.form.fields[path] for path in ("model.base", "train.resolution"))
-    ask: Ask = {
+    listener: Listener = {
         "fn": event(page, examine),
         "inputs": [*pictures.current, base, resolution],
         "outputs": pictures.doctor,
         "show_progress": "hidden",
         "concurrency_limit": 2,
     }
-    changes: list[Callable[..., Any]] = [c.change for c in (pictures.remembered, base, resolution)]  # type: ignore[attr-defined]
-    gr.on(changes, **ask, trigger_mode="always_last")
-    return ask
+    changes: list[Callable[..., Any]] = [c.change for c in (pictures.dataset_id, base, resolution)]  # type: ignore[attr-defined]
+    gr.on(changes, **listener, trigger_mode="always_last")
+    return listener
 
 
-def examine(page: Page, history: list[str], remembered: Any, base: Any, resolution: Any) -> Any:
-    """It looks at every new picture, which takes up to 0.1 s each: it runs behind, when the gallery is already there."""
-    if not history and not remembered:
+def examine(page: Page, history: list[str], dataset_id: Any, base: Any, resolution: Any) -> Any:
+    """Check every new picture, up to 0.1 s each: so after the gallery is shown."""
+    if not history and not dataset_id:
         return ""
-    dataset = find_dataset(page, history, remembered)
-    if len(page.site.image_stats) > LOOKS:
+    dataset = find_dataset(page, history, dataset_id)
+    if len(page.site.image_stats) > MAX_IMAGE_STATS:
         page.site.image_stats.clear()
     return gallery.findings(page, data.check(dataset, _pixels(base, resolution), page.site.image_stats))
 

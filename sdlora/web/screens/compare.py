@@ -9,7 +9,6 @@ from typing import Any
 
 import gradio as gr
 from gradio.components import Component
-from markupsafe import Markup
 
 from sdlora import config, data
 from sdlora.core.errors import BadInput, BaseUnusable
@@ -18,15 +17,15 @@ from sdlora.library import catalog
 from sdlora.library.catalog import LibraryEntry
 from sdlora.models import bases
 from sdlora.processes.protocol import PreviewRequest
+from sdlora.web import strings
 from sdlora.web.context import Page
+from sdlora.web.drawing_inputs import MAX_STRENGTH, checked_numbers, checked_prompt, checked_strength
 from sdlora.web.form import Values
 from sdlora.web.handlers import event
 from sdlora.web.screens.preview import number_field, roll
 from sdlora.web.screens.settings import checked_base
-from sdlora.web.strings import library_words as words
-from sdlora.web.strings import words as page_words
-from sdlora.web.views.gallery import empty
-from sdlora.web.views.picture_pair import MAX_STRENGTH, checked_numbers, checked_prompt, checked_strength, draw_pair
+from sdlora.web.views import notices
+from sdlora.web.views.picture_pair import draw_pair
 
 
 @dataclass(frozen=True)
@@ -44,8 +43,8 @@ class Compare:
         return [self.first, self.second]
 
     @property
-    def beginning(self) -> list[Component]:
-        """What the first LoRA chosen fills in."""
+    def initial(self) -> list[Component]:
+        """Components that `initialise` sets from the first LoRA chosen."""
         return [self.prompt, self.numbers["sample.steps"], self.numbers["sample.guidance"]]
 
     @property
@@ -54,30 +53,31 @@ class Compare:
 
 
 def build(page: Page) -> Compare:
-    with gr.Accordion(page.say(words.COMPARE_TITLE), open=True, elem_id="library-compare"):
-        gr.HTML(Markup('<p class="hint">{}</p>').format(page.say(words.COMPARE_HELP)))
+    with gr.Accordion(page.say(strings.library.COMPARE_TITLE), open=True, elem_id="library-compare"):
+        gr.HTML(notices.hint(page, strings.library.COMPARE_HELP))
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=300):
                 first, strength_1 = _lora(page, 0)
                 second, strength_2 = _lora(page, 1)
-                prompt = gr.Textbox(label=page.say(page_words.PROMPT), lines=2, elem_id="library-prompt")
+                prompt = gr.Textbox(label=page.say(strings.preview.PROMPT), lines=2, elem_id="library-prompt")
                 base = gr.Dropdown(
-                    [(page.say(words.BASE_AUTO), ""), *((name, name) for name in bases.available())],
+                    [(page.say(strings.library.BASE_AUTO), ""), *((name, name) for name in bases.available())],
                     value="",
-                    label=page.say(words.DETAIL["base"]),
+                    label=page.say(strings.library.DETAIL["base"]),
                     elem_id="library-base",
                     filterable=False,
                 )
                 with gr.Row(elem_classes="seed"):
                     seed = number_field(page, "train.seed", "library-seed")
-                    dice = gr.Button(page.say(page_words.DICE), min_width=120)
+                    dice = gr.Button(page.say(strings.preview.DICE), min_width=120)
                 with gr.Row():
                     steps = number_field(page, "sample.steps", "library-steps")
                     guidance = number_field(page, "sample.guidance", "library-guidance")
-                draw_both = gr.Button(page.say(words.DRAW_BOTH), variant="primary", elem_id="library-draw")
+                draw_both = gr.Button(page.say(strings.library.DRAW_BOTH), variant="primary", elem_id="library-draw")
             with gr.Column(scale=3, min_width=320):
                 picture = gr.HTML(
-                    empty(page.say(words.PAIR_EMPTY), page.say(words.PAIR_EMPTY_HINT)), elem_id="library-pair"
+                    notices.empty(page, strings.library.PAIR_EMPTY, strings.library.PAIR_EMPTY_HINT),
+                    elem_id="library-pair",
                 )
     fields = {"train.seed": seed, "sample.steps": steps, "sample.guidance": guidance}
     screen = Compare(first, second, (strength_1, strength_2), base, prompt, fields, picture)
@@ -96,7 +96,7 @@ def build(page: Page) -> Compare:
 
 def _lora(page: Page, index: int) -> tuple[gr.Dropdown, gr.Slider]:
     """A field for a LoRA with its strength."""
-    label = (words.FIRST, words.SECOND)[index]
+    label = (strings.library.FIRST, strings.library.SECOND)[index]
     with gr.Row(elem_classes="lora-and-strength"):
         field = gr.Dropdown(
             offered(page, [], index),
@@ -108,42 +108,42 @@ def _lora(page: Page, index: int) -> tuple[gr.Dropdown, gr.Slider]:
             scale=3,
         )
         strength = gr.Slider(
-            0.0, MAX_STRENGTH, 1.0, step=0.05, label=page.say(page_words.STRENGTH), buttons=[], min_width=120, scale=2
+            0.0,
+            MAX_STRENGTH,
+            1.0,
+            step=0.05,
+            label=page.say(strings.preview.STRENGTH),
+            buttons=[],
+            min_width=120,
+            scale=2,
         )
     return field, strength
 
 
 def offered(page: Page, choices: list[tuple[str, str]], index: int) -> list[tuple[str, str]]:
     """The second may be the base model alone."""
-    return [(page.say(words.NO_LORA), ""), *choices] if index else choices
+    return [(page.say(strings.library.NO_LORA), ""), *choices] if index else choices
 
 
 def offer(page: Page, choices: list[tuple[str, str]], index: int) -> Any:
     return gr.update(choices=offered(page, choices, index))
 
 
-# “Compare” in a row: the first, then the second, then from the start. In the browser, so that two quick clicks count as two.
-PICK = """(first, second) => {
-  const id = window.picked;
-  return first && !second && first !== id ? [first, id] : [id, ""];
-}"""
-
-
-def begin(page: Page, first: Any, prompt: Any) -> list[Any]:
-    """A prompt, steps and guidance to begin with, see `Compare.beginning`; where a prompt was written, all stay."""
+def initialise(page: Page, first: Any, prompt: Any) -> list[Any]:
+    """Values for `Compare.initial`: prompt, steps, guidance. Once a prompt was written, all stay."""
     if not first or str(prompt or "").strip():
         return [gr.skip()] * 3
     entry = catalog.get_entry(page.workspace, str(first), page.user)
     if entry.origin == "trained":
         spec = store.get_spec(page.workspace, entry.id)
-        first = data.open_dataset(page.workspace.job(entry.id).dataset).items[0]
-        return _beginning(spec.caption(first), spec.settings)
+        item = data.open_dataset(page.workspace.job(entry.id).dataset).items[0]
+        return _initial_values(spec.caption(item), spec.settings)
     known = page.site.headers.inspect(entry.file)
     trigger = known.metadata.get("modelspec.trigger_phrase", "") if known else ""
-    return _beginning(trigger, config.resolve(base=_base(page, "", [entry])))
+    return _initial_values(trigger, config.resolve(base=_base(page, "", [entry])))
 
 
-def _beginning(prompt: str, settings: config.Config) -> list[Any]:
+def _initial_values(prompt: str, settings: config.Config) -> list[Any]:
     return [prompt, settings.sample.steps, settings.sample.guidance]
 
 
@@ -156,7 +156,7 @@ def _requests(page: Page, screen: Compare, values: Values) -> tuple[list[Preview
     """What to draw, checked, and what stands under it."""
     chosen = [_entry(page, values[field]) for field in screen.pickers]
     if not any(chosen):
-        raise BadInput(words.CHOOSE_FIRST)
+        raise BadInput(strings.library.CHOOSE_FIRST)
     numbers = checked_numbers({path: values[field] for path, field in screen.numbers.items()})
     base, prompt = _base(page, values[screen.base], chosen), checked_prompt(values[screen.prompt])
     requests, labels = [], []
@@ -167,7 +167,11 @@ def _requests(page: Page, screen: Compare, values: Values) -> tuple[list[Preview
         requests.append(
             PreviewRequest(base, lora, prompt, "", numbers.train.seed, shown.steps, shown.guidance, strength)
         )
-        at = words.AT_STRENGTH.fill(name=entry.name, strength=f"{strength:g}") if entry else words.NO_LORA
+        at = (
+            strings.library.AT_STRENGTH.fill(name=entry.name, strength=f"{strength:g}")
+            if entry
+            else strings.library.NO_LORA
+        )
         labels.append(page.say(at))
     return requests, labels
 

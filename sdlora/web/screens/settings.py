@@ -1,4 +1,4 @@
-"""Step 2, Settings: goal, base model, the few numbers that matter, and what they come to."""
+"""Screen 2, Settings: goal, base model, the form, and the parameters that they amount to."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ from sdlora import config
 from sdlora.config import Config
 from sdlora.core.errors import BadInput, SdloraError
 from sdlora.models import bases
+from sdlora.web import strings, theme
 from sdlora.web.context import STORAGE_KEY, Page
-from sdlora.web.form import Form, Values, element_id, field, named
+from sdlora.web.form import Form, Values, element_id, field, with_labels
 from sdlora.web.handlers import event
 from sdlora.web.screens.pictures import Pictures
 from sdlora.web.screens.pictures import find as find_dataset
-from sdlora.web.strings import words
-from sdlora.web.views import parameter_count
+from sdlora.web.screens.screen import Built
+from sdlora.web.views import notices, parameter_count
+from sdlora.web.views.render import html
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
-PERSONAL = ("data.trigger", "sample.prompts")  # what the user wrote: no preset touches it
-OTHER = "*"  # a base that no preset has words of its own for
+PERSONAL = ("data.trigger", "sample.prompts")  # words of the user: no preset changes them
+OTHER = "*"  # any base that no preset has values of its own for
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,11 @@ class Settings:
     form: Form
     preset: gr.Radio
     draft: gr.BrowserState  # {"preset", "values"}: the form as it was left
-    line: gr.HTML
+    summary: gr.HTML
 
 
-def build(page: Page, pictures: Pictures) -> Settings:
+def build(page: Page, built: Built) -> Settings:
+    pictures = built[Pictures]
     presets = config.presets()
     first_preset = next(iter(presets))
     start = config.values_of(config.resolve(first_preset))
@@ -45,17 +48,17 @@ def build(page: Page, pictures: Pictures) -> Settings:
     preset = gr.Radio(
         [(f"{page.say(p.title)}\n{page.say(p.summary)}", p.name) for p in presets.values()],
         value=first_preset,
-        label=page.say(words.PRESET),
+        label=page.say(strings.settings.PRESET),
         elem_id="preset",
     )
     fields: dict[str, Component] = {"data.trigger": pictures.trigger, "model.base": _base(page, start["model.base"])}
     with gr.Row(elem_classes="numbers"):
         for path in (s.path for s in config.settings() if s.basic and s.path not in fields):
             fields[path] = field(page, path, start[path])
-    line = gr.HTML(_line(page, config.resolve(first_preset), 0), elem_id="comparison")
-    with gr.Accordion(page.say(words.MORE_SETTINGS), open=False, elem_id="more-settings"):
+    summary = gr.HTML(_summary(page, config.resolve(first_preset), 0), elem_id="comparison")
+    with gr.Accordion(page.say(strings.settings.MORE_SETTINGS), open=False, elem_id="more-settings"):
         _more(page, fields, start)
-    screen = Settings(Form(fields), preset, draft, line)
+    screen = Settings(Form(fields), preset, draft, summary)
     _connect(page, screen, pictures)
     return screen
 
@@ -63,10 +66,10 @@ def build(page: Page, pictures: Pictures) -> Settings:
 def _base(page: Page, value: str) -> gr.Dropdown:
     setting = next(s for s in config.settings() if s.path == "model.base")
     return gr.Dropdown(
-        [(page.say(words.BUNDLED) if name == "emoji" else name, name) for name in bases.available()],
+        [(page.say(strings.settings.BUNDLED) if name == "emoji" else name, name) for name in bases.available()],
         value=value,
         label=page.say(setting.label),
-        info=page.say(words.BASE_HELP),
+        info=page.say(strings.settings.BASE_HELP),
         elem_id=element_id(setting),
         allow_custom_value=True,
     )
@@ -77,7 +80,7 @@ def _more(page: Page, fields: dict[str, Component], start: dict[str, Any]) -> No
     for section, title in config.SECTIONS.items():
         paths = [s.path for s in config.settings() if s.path.startswith(f"{section}.") and s.path not in fields]
         if paths:
-            gr.HTML(Markup("<h3>{}</h3>").format(page.say(title)), elem_classes="heading")
+            gr.HTML(html("subheading", page.language, title=title), elem_classes="heading")
             with gr.Row(elem_classes="numbers"):
                 for path in paths:
                     fields[path] = field(page, path, start[path])
@@ -94,7 +97,7 @@ def _connect(page: Page, screen: Settings, pictures: Pictures) -> None:
         [f.change for f in (*fields, *pictures.current)],  # type: ignore[attr-defined]
         event(page, summarise, screen, pictures),
         {screen.preset, *fields, *pictures.current},
-        [screen.line, screen.draft, *screen.form.greyable.values()],
+        [screen.summary, screen.draft, *screen.form.dependent.values()],
         show_progress="hidden",
         trigger_mode="always_last",
         concurrency_limit=4,
@@ -110,14 +113,8 @@ def preset_script(form: Form, keep_own: bool) -> str:
     values = {
         name: {base: _preset_values(name, base) for base in (OTHER, *sorted(named_bases))} for name in config.presets()
     }
-    return f"""(preset, base, ...now) => {{
-        const goal = ({json.dumps(values)})[preset];
-        const wanted = goal?.[base] ?? goal?.[{json.dumps(OTHER)}] ?? {{}};
-        return {json.dumps(list(form.fields))}.map((path, i) => {{
-            const own = !Object.values(goal ?? {{}}).some((values) => values[path] === now[i]);
-            return path in wanted && !({json.dumps(keep_own)} && own) ? wanted[path] : now[i];
-        }});
-    }}"""
+    arguments = ", ".join(json.dumps(value) for value in (values, list(form.fields), OTHER, keep_own))
+    return f"(...inputs) => ({theme.read('fill_form.js')})({arguments})(...inputs)"
 
 
 def _preset_values(preset: str, base: str) -> dict[str, Any]:
@@ -126,30 +123,29 @@ def _preset_values(preset: str, base: str) -> dict[str, Any]:
 
 
 def summarise(page: Page, screen: Settings, pictures: Pictures, values: Values) -> list[Any]:
-    """The live line, or the sentence about what is wrong; the form to find again after a reload; what is greyed."""
-    greyed: list[Any] = [gr.skip() for _ in screen.form.greyable]
+    """The parameter count, or the sentence about what is wrong; the form for a reload; updates of fields without effect."""
+    updates: list[Any] = [gr.skip() for _ in screen.form.dependent]
     try:
         flat = screen.form.read(values)
-        greyed = screen.form.greyed(page, flat)
-        line = _line(page, parse(flat), _count(page, pictures, values))
-        return [line, {"preset": values[screen.preset], "values": flat}, *greyed]
+        updates = screen.form.dependent_updates(page, flat)
+        summary = _summary(page, parse(flat), _count(page, pictures, values))
+        return [summary, {"preset": values[screen.preset], "values": flat}, *updates]
     except SdloraError as error:
-        problem = Markup('<div class="problem" role="alert">{}</div>').format(page.say(named(error.text)))
-        return [problem, gr.skip(), *greyed]
+        return [notices.problem(page, with_labels(error.text)), gr.skip(), *updates]
 
 
 def _count(page: Page, pictures: Pictures, values: Values) -> int:
     try:
-        return len(find_dataset(page, values[pictures.history], values[pictures.remembered]).items)
+        return len(find_dataset(page, values[pictures.history], values[pictures.dataset_id]).items)
     except BadInput:
         return 0
 
 
-def _line(page: Page, settings: Config, count: int) -> Markup:
+def _summary(page: Page, settings: Config, count: int) -> Markup:
     try:
         return parameter_count.view(page, settings, count)
     except SdloraError as error:
-        return Markup('<div class="problem" role="alert">{}</div>').format(page.say(error.text))
+        return notices.problem(page, error.text)
 
 
 def parse(flat: dict[str, Any]) -> Config:
@@ -162,14 +158,14 @@ def parse(flat: dict[str, Any]) -> Config:
     try:
         return config.from_values(flat)
     except BadInput as error:
-        raise BadInput(named(error.text)) from None
+        raise BadInput(with_labels(error.text)) from None
 
 
 def checked_base(name: Any) -> str:
     """Raises BadInput unless the name is offered, or is a hub id that is no path here."""
     offered = name in bases.available()
     if not isinstance(name, str) or not (offered or (HUB_ID.fullmatch(name) and not Path(name).exists())):
-        raise BadInput(words.BASE_REFUSED.fill(name=str(name)[:100]))
+        raise BadInput(strings.settings.BASE_REFUSED.fill(name=str(name)[:100]))
     return name
 
 

@@ -1,4 +1,4 @@
-"""What stands in front of every route: who may ask (host, origin, login), for what (reviewed paths) and how much (bytes)."""
+"""ASGI middleware in front of every route: checks host, origin, login, path (reviewed ones only) and the size of the body."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,13 +21,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from sdlora.jobs.ownership import LOCAL_ADMIN, User
 from sdlora.web.context import USER_HEADER
 from sdlora.web.security.login import Login
-from sdlora.web.security.uploads import Parts, TooLarge, Unreadable, has_room
+from sdlora.web.security.uploads import Form, TooLarge, Unreadable, has_room
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 SAFE = ("GET", "HEAD")
 MEGA = 1_000_000
 UPLOAD_BYTES, OTHER_BYTES = 4000 * MEGA, 4 * MEGA
-LONGEST_REST = 0.1  # seconds after a piece of an upload
+MAX_REST = 0.1  # seconds, after a piece of an upload
 
 # Gradio brings a hundred routes. These are the ones that the page uses; all others do not exist here.
 _GRADIO = (
@@ -75,9 +76,7 @@ class Guard:
     login: Login | None
     uploads: Path
     by_token: Callable[[str], User | None]
-    turn: asyncio.Lock = field(
-        default_factory=asyncio.Lock
-    )  # uploads hand on one piece at a time: the page comes between
+    upload_lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # see `_LimitedBody`
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -107,28 +106,28 @@ class Guard:
         return None
 
     async def _user(self, scope: Scope, receive: Receive, headers: Headers) -> Response | User:
-        """Who asks: a script by its token, a browser by its cookie."""
+        """The user: a script's by its token, a browser's by its cookie. Else the response that asks for it."""
         if scope["path"].startswith(API):
             kind, _, token = headers.get("authorization", "").partition(" ")
             user = self.by_token(token.strip()) if kind.lower() == "bearer" else None
             return user or _plain(401, "Send the header: Authorization: Bearer TOKEN", {"www-authenticate": "Bearer"})
         return await self.login.user_or_form(scope, receive, headers) if self.login else LOCAL_ADMIN
 
-    def _body(self, scope: Scope, headers: Headers) -> _Body | Response:
-        """What will be let through of the body, or why nothing is."""
+    def _body(self, scope: Scope, headers: Headers) -> _LimitedBody | Response:
+        """The limits of the body, or the refusal to take one."""
         upload = UPLOAD.fullmatch(scope["path"]) is not None
         limit = UPLOAD_BYTES if upload else OTHER_BYTES
         announced = headers.get("content-length", "0")
         if not (announced.isascii() and announced.isdigit()) or int(announced) > limit:
             return _plain(413, "This is too large.")
         if not upload:
-            return _Body(limit)
+            return _LimitedBody(limit)
         if not has_room(self.uploads, int(announced)):
             return _plain(507, "The disk is nearly full. Free some space and try again.")
         if not FORMS.fullmatch(scope["path"]):
-            return _Body(limit, turn=self.turn)
+            return _LimitedBody(limit, lock=self.upload_lock)
         try:
-            return _Body(limit, Parts(headers.get("content-type", "")), self.turn)
+            return _LimitedBody(limit, Form(headers.get("content-type", "")), self.upload_lock)
         except Unreadable:
             return _plain(400, "This is not an upload.")
 
@@ -152,58 +151,64 @@ def _is_own(headers: Headers) -> bool:
 
 
 @dataclass
-class _Body:
-    """A request's body while it is read: too long, or no upload, ends it, also when its length was not announced."""
+class _LimitedBody:
+    """Runs the app with a request whose body is limited: one that is too long, or no form where one must be, ends the request
+    with a refusal, also where its length was not announced.
+
+    All uploads share one lock, from a piece of one to its next: ten at once would leave no time for the page between them.
+    """
 
     limit: int
-    parts: Parts | None = None
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    ours: float = 0.0  # since when the turn is, while the app works on a piece
-    seen: int = 0
+    form: Form | None = None
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    held_since: float = 0.0  # when the lock was taken, 0 while it is not held: the app works on a piece
+    bytes_read: int = 0
     refusal: Response | None = None
+    has_responded: bool = False
 
     async def run(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-        begun = False
-
-        async def watching_receive() -> Message:
-            if self.ours:  # as long a rest as the piece took: uploads leave half of the time to pages
-                await asyncio.sleep(min(time.monotonic() - self.ours, LONGEST_REST))
-            self._pass_on()
-            message = await receive()
-            if message.get("more_body"):  # what comes after the last piece may take long
-                await self.turn.acquire()
-                self.ours = time.monotonic()
-            self._take(message.get("body", b""))
-            return {"type": "http.disconnect"} if self.refusal else message
-
-        async def watching_send(message: Message) -> None:
-            nonlocal begun
-            if self.refusal and not begun:
-                return  # what the app says about a torn request is replaced below
-            begun = True
-            await send(message)
-
         try:
-            await app(scope, watching_receive, watching_send)
+            await app(scope, partial(self._receive, receive), partial(self._send, send))
         except ClientDisconnect:
             if not self.refusal:
                 raise
         finally:
-            self._pass_on()
-        if self.refusal and not begun:
+            self._release()
+        if self.refusal and not self.has_responded:
             await self.refusal(scope, receive, send)
 
-    def _pass_on(self) -> None:
-        if self.ours:
-            self.ours = 0.0
-            self.turn.release()
+    async def _receive(self, receive: Receive) -> Message:
+        """The next piece. To the app, a refused request looks like one whose browser is gone."""
+        if (
+            self.held_since
+        ):  # rest as long as the app worked on the last piece: uploads leave half of the time to the page
+            await asyncio.sleep(min(time.monotonic() - self.held_since, MAX_REST))
+        self._release()
+        message = await receive()
+        if message.get("more_body"):  # not for the last piece: what the app does after it may take long
+            await self.lock.acquire()
+            self.held_since = time.monotonic()
+        self._check(message.get("body", b""))
+        return {"type": "http.disconnect"} if self.refusal else message
 
-    def _take(self, data: bytes) -> None:
-        self.seen += len(data)
+    async def _send(self, send: Send, message: Message) -> None:
+        """Pass the app's response on, but not what it says about a request that was refused in between."""
+        if self.refusal and not self.has_responded:
+            return
+        self.has_responded = True
+        await send(message)
+
+    def _release(self) -> None:
+        if self.held_since:
+            self.held_since = 0.0
+            self.lock.release()
+
+    def _check(self, data: bytes) -> None:
+        self.bytes_read += len(data)
         try:
-            if self.parts and not self.refusal:
-                self.parts.feed(data)
-            if self.seen > self.limit:
+            if self.form and not self.refusal:
+                self.form.feed(data)
+            if self.bytes_read > self.limit:
                 raise TooLarge
         except TooLarge:
             self.refusal = _plain(413, "This is too large.")

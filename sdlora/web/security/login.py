@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs
 
-from markupsafe import Markup
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -20,24 +19,14 @@ from starlette.types import Receive, Scope
 from sdlora.core.lru_cache import LruCache
 from sdlora.core.text import Language, Text
 from sdlora.jobs.ownership import LOCAL_ADMIN, User
+from sdlora.web import strings
 from sdlora.web.security.user_file import UserFile
-from sdlora.web.strings import words
+from sdlora.web.views.render import html
 
 COOKIE = "sdlora-login"
 FREE_GUESSES = 5
 MAX_WAIT = 900.0  # seconds
 MAX_ENTRIES = 1000  # sessions; addresses with wrong guesses
-
-FORM = Markup(
-    '<!doctype html><html lang="{lang}"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-    "<title>sdlora</title><style>body{{font:16px/1.6 system-ui,sans-serif;display:grid;place-content:center;min-height:90vh;"
-    "color-scheme:light dark}}form{{display:grid;gap:12px;width:260px}}input,button{{font:inherit;padding:9px 12px;border-radius:9px;"
-    "border:1px solid #8886}}button{{background:#2c705b;color:#fff;border:0}}</style>"
-    '<form method="post" action="/login"><h1>sdlora</h1>{name}<label>{password}<br><input type="password" name="password" autofocus '
-    'autocomplete="current-password" required style="width:100%;box-sizing:border-box"></label><p role="alert">{message}</p>'
-    "<button>{enter}</button></form></html>"
-)
-NAME = Markup('<label>{name}<br><input name="name" autocomplete="username" required></label>')
 
 
 @dataclass
@@ -76,13 +65,13 @@ class Login:
         guesses, closed_until = self._guesses.get(address) or (0, 0.0)
         wait = closed_until - time.monotonic()
         if wait > 0:
-            message = words.LOGIN_WAIT.fill(seconds=int(wait) + 1)
+            message = strings.login.LOGIN_WAIT.fill(seconds=int(wait) + 1)
             return self._form(request.headers, 429, message, {"retry-after": str(int(wait) + 1)})
         pause = min(MAX_WAIT, 2.0 ** (guesses + 1 - FREE_GUESSES)) if guesses + 1 >= FREE_GUESSES else 0.0
         self._guesses.put(address, (guesses + 1, time.monotonic() + pause))
         user = await self._user(name, password)
         if user is None:
-            return self._form(request.headers, 403, words.LOGIN_WRONG)
+            return self._form(request.headers, 403, strings.login.LOGIN_WRONG)
         self._guesses.remove(address)
         token = secrets.token_urlsafe(32)
         self._sessions.put(token, user)
@@ -99,18 +88,11 @@ class Login:
     def _form(
         self, headers: Headers, status: int, message: Text | None = None, extra: dict[str, str] | None = None
     ) -> Response:
-        japanese = headers.get("accept-language", "").lower().startswith("ja") or "sdlora-language=ja" in headers.get(
-            "cookie", ""
-        )
-        lang: Language = "ja" if japanese else "en"
-        page = FORM.format(
-            lang=lang,
-            name=NAME.format(name=words.USER_NAME.say(lang)) if self.users else "",
-            password=words.PASSWORD.say(lang),
-            enter=words.LOGIN.say(lang),
-            message=message.say(lang) if message else "",
-        )
-        return HTMLResponse(str(page), status, extra)
+        japanese = headers.get("accept-language", "").lower().startswith("ja")
+        chosen = "sdlora-language=ja" in headers.get("cookie", "")
+        language: Language = "ja" if japanese or chosen else "en"
+        form = html("login", language, asks_name=self.users is not None, message=message)
+        return HTMLResponse(form, status, extra)
 
 
 def _network(address: str) -> str:

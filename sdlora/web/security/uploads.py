@@ -1,4 +1,4 @@
-"""What may come in as an upload, and what is swept away of those that nobody finished."""
+"""Uploads: what a form may hold, the folder they go to, and the removal of abandoned ones."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from sdlora.jobs.paths import Workspace
 FOLDER = "uploads"  # in the workspace; emptied at the start and after each import
 FIELD_BYTES = 64 * 1024  # of a part without a file name: gradio would gather it in memory
 ROOM = 1_000_000_000  # bytes that an upload must leave free: a running job needs them
-HALF_SECONDS = 60.0  # a torn upload's file that no process has open
-FORGOTTEN_SECONDS = 7200.0  # a whole upload that nobody imported, because the tab was closed
+TORN_SECONDS = 60.0  # before the file of a torn upload, which no process has open, is removed
+FORGOTTEN_SECONDS = 7200.0  # before a whole upload is removed that was not imported, since the tab was closed
 
 
 class TooLarge(Exception):
-    """A form field that only a file may be as large as."""
+    """A form field without a file that is as large as only a file may be."""
 
 
 class Unreadable(Exception):
     """Not the multipart body that a browser sends."""
 
 
-class Parts:
-    """Looks at a multipart body as it streams by, with the parser that gradio uses after it: both see the same parts."""
+class Form:
+    """Checks a multipart body as it streams by, with the parser that gradio uses after it: both see the same parts."""
 
     def __init__(self, content_type: str):
         kind, options = parse_options_header(content_type)
@@ -97,7 +97,7 @@ def sweep(folder: Path, now: float | None = None) -> None:
     for entry in folder.iterdir():
         with contextlib.suppress(OSError):  # an import may take it away at the same moment
             age = now - entry.stat().st_mtime
-            torn = entry.is_file() and os.path.realpath(entry) not in in_use and age > HALF_SECONDS
+            torn = entry.is_file() and os.path.realpath(entry) not in in_use and age > TORN_SECONDS
             if torn:
                 entry.unlink()
             elif age > FORGOTTEN_SECONDS and entry.is_dir():

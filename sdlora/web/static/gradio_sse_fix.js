@@ -1,5 +1,9 @@
-// No answer is lost. Gradio's client keeps one stream of answers and takes it for open until it has read that it closes;
-// what was asked in between is answered to nobody. So a stream goes on behind its back while an answer is outstanding.
+// Works around gradio 6.31's client (js/client: `open_stream`, `close_stream`), which loses answers of events. The client keeps one
+// stream of answers (GET /queue/data) and takes it for open until it has read the message `close_stream`; the server has already
+// forgotten the stream by then. An event that joins in between (POST /queue/join) is answered to nobody, and the page waits for good.
+// This wraps `fetch` for the two addresses: while an answer is outstanding, `close_stream` is held back and the stream opened anew.
+// tests/web/test_queue.py fails without it on a slow line, and its `test_the_workaround_is_for_this_gradio` asks for a look
+// whenever gradio changes. No issue of gradio names it; its pull request #7926 (April 2024) mended a neighbour in the same client.
 {
   const ask = window.fetch.bind(window);
   const unanswered = new Set(), early = new Set(); // ids of events; early: answered before the request for it had returned

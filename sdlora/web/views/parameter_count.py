@@ -1,4 +1,4 @@
-"""The live line under the settings: what this LoRA trains beside a full fine-tune, and how often each picture is seen."""
+"""The live line under the settings: the parameters of this LoRA beside a full fine-tune, and how often each picture is seen."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from sdlora.config import Config
 from sdlora.core.text import Text
 from sdlora.families.spec import is_text_encoder
 from sdlora.models import bases
+from sdlora.web import strings
 from sdlora.web.context import Page
-from sdlora.web.strings import words
 from sdlora.web.views import numbers
+from sdlora.web.views.render import html
 
 BYTES = {"fp16": 2, "bf16": 2, "fp32": 4}
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Parameters of the parts that these settings train."""
+    """Parameters of the parts that these settings train: those of the adapters, and all."""
 
     trained: int
     full: int
@@ -41,55 +42,40 @@ def cost(settings: Config) -> Cost | None:
 
 
 def view(page: Page, settings: Config, pictures: int) -> Markup:
-    lines = [_scale(settings)]
-    if pictures:
-        lines.append(_seen(settings, pictures))
+    lines = [_scale(settings), *([_times_seen(settings, pictures)] if pictures else [])]
     found = cost(settings)
-    top = _bars(page, settings, found) if found else Markup("<p>{}</p>").format(page.say(words.BASE_NOT_HERE))
-    rest = Markup("").join(Markup("<p>{}</p>").format(page.say(line)) for line in lines)
-    return Markup('<div class="comparison" role="status">{}{}</div>').format(top, rest)
-
-
-def _bars(page: Page, settings: Config, found: Cost) -> Markup:
-    share = numbers.share(found.trained, found.full)
-    trained, full = numbers.amount(found.trained), numbers.amount(found.full)
-    sentence = Text(
-        words.TRAINS.en.format(lora=trained.en, full=full.en, share=share),
-        words.TRAINS.ja.format(lora=trained.ja, full=full.ja, share=share),
-    )
-    return Markup(
-        '<p class="headline">{}</p>'
-        '<div class="versus"><span>{}</span><i style="width:{:.3f}%"></i><b>{}</b>'
-        '<span>{}</span><i class="full" style="width:100%"></i><b>{}</b></div>'
-        "<p>{}</p>"
-    ).format(
-        page.say(sentence),
-        page.say(words.ONLY_LORA),
-        max(0.3, 100 * found.trained / found.full),
-        page.say(trained),
-        page.say(words.FULL_TUNE),
-        page.say(full),
-        page.say(words.FILE_SIZE, size=numbers.size(found.trained * BYTES[settings.export.dtype])),
+    if found is None:
+        return html("parameter_count", page.language, known=False, lines=lines)
+    return html(
+        "parameter_count",
+        page.language,
+        known=True,
+        trained=numbers.amount(found.trained),
+        full=numbers.amount(found.full),
+        share=numbers.share(found.trained, found.full),
+        percent=f"{max(0.3, 100 * found.trained / found.full):.3f}",
+        size=numbers.size(found.trained * BYTES[settings.export.dtype]),
+        lines=lines,
     )
 
 
 def _scale(settings: Config) -> Text:
     scale = settings.lora.alpha / settings.lora.rank
-    shown = f"{scale:.3g}"
-    meaning = words.SCALE_ONE if scale == 1 else words.SCALE_SMALL if scale < 1 else words.SCALE_LARGE
-    return _joined(words.SCALE.fill(scale=shown), meaning.fill(scale=shown))
+    own = strings.settings
+    meaning = own.SCALE_ONE if scale == 1 else own.SCALE_SMALL if scale < 1 else own.SCALE_LARGE
+    return _paragraph(own.SCALE.fill(scale=f"{scale:.3g}"), meaning.fill(scale=f"{scale:.3g}"))
 
 
-def _seen(settings: Config, pictures: int) -> Text:
+def _times_seen(settings: Config, pictures: int) -> Text:
     train = settings.train
     times = train.steps * train.batch_size * train.gradient_accumulation / pictures
-    text = words.SEEN.fill(times=numbers.times(times))
+    text = strings.settings.SEEN.fill(times=numbers.times(times))
     if times < 20:
-        return _joined(text, words.SEEN_RARELY)
-    return _joined(text, words.SEEN_OFTEN) if times > 300 else _joined(text)
+        return _paragraph(text, strings.settings.SEEN_RARELY)
+    return _paragraph(text, strings.settings.SEEN_OFTEN) if times > 300 else _paragraph(text)
 
 
-def _joined(*sentences: Text) -> Text:
+def _paragraph(*sentences: Text) -> Text:
     return Text(
         ". ".join(s.en.rstrip(".") for s in sentences) + ".", "。".join(s.ja.rstrip("。") for s in sentences) + "。"
     )

@@ -1,11 +1,8 @@
-"""The words that the page uses, explained for people who do not build models: a fold under the headline."""
+"""The terms of the page, explained for people who do not build models: a fold under the headline."""
 
 from __future__ import annotations
 
-from markupsafe import Markup
-
 from sdlora.core.text import Text
-from sdlora.web.context import Page
 
 TITLE = Text("How a LoRA works, in a dozen words", "LoRA のしくみと用語")
 
@@ -86,12 +83,3 @@ ENTRIES: list[tuple[Text, Text]] = [
         ),
     ),
 ]
-
-
-def view(page: Page) -> Markup:
-    entries = Markup("").join(
-        Markup("<dt>{}</dt><dd>{}</dd>").format(page.say(term), page.say(meaning)) for term, meaning in ENTRIES
-    )
-    return Markup('<details class="glossary"><summary>{}</summary><dl>{}</dl></details>').format(
-        page.say(TITLE), entries
-    )

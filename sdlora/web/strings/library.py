@@ -1,10 +1,10 @@
-"""Every word of the Library, in both languages, in the order of the page."""
+"""Strings of screen 5, Library: rows, tasks, trash, comparison, tools."""
 
 from __future__ import annotations
 
 from sdlora.core.text import Text
 
-LIBRARY = Text("Library", "ライブラリー")
+TITLE = Text("Library", "ライブラリー")
 LEAD = Text(
     "Every finished LoRA, and files from elsewhere: kohya, OneTrainer, ai-toolkit, diffusers, LyCORIS. Compare, merge, make smaller, convert, publish.",
     "完成したすべての LoRA と、外部のファイル(kohya・OneTrainer・ai-toolkit・diffusers・LyCORIS)。比較、マージ、縮小、変換、公開ができます。",
@@ -83,8 +83,8 @@ CANCEL_ONE = Text("Cancel {name}", "{name} を中止")
 FAILED = Text("“{name}” could not be made", "「{name}」を作成できませんでした")
 DISMISS = Text("Dismiss", "閉じる")
 
-# TrashItem
-DELETED = Text("TrashItem ({count})", "削除済み({count})")
+# Deleted
+DELETED = Text("Deleted ({count})", "削除済み({count})")
 WAS_DELETED = Text("“{name}” was deleted.", "「{name}」を削除しました。")
 PUT_BACK = Text("Put back", "元に戻す")
 PUT_BACK_ONE = Text("Put {name} back", "{name} を元に戻す")

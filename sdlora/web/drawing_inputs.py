@@ -1,0 +1,38 @@
+"""What is asked of a drawing, checked: strength, prompt, seed, steps, guidance. For the screens Try it and Library."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from sdlora import config
+from sdlora.core.errors import BadInput
+from sdlora.web import strings
+from sdlora.web.form import coerce, with_labels
+
+MAX_STRENGTH = 1.5
+MAX_PROMPT = 2000  # letters
+
+
+def checked_strength(value: Any) -> float:
+    """Raises BadInput unless it is a number that the slider has."""
+    if not isinstance(value, int | float) or not math.isfinite(value) or not 0 <= value <= MAX_STRENGTH:
+        raise BadInput(strings.preview.STRENGTH_REFUSED.fill(maximum=MAX_STRENGTH))
+    return round(float(value), 2)
+
+
+def checked_prompt(value: Any) -> str:
+    """Raises BadInput for one that is too long."""
+    prompt = str(value or "").strip()
+    if len(prompt) > MAX_PROMPT:
+        raise BadInput(strings.preview.PROMPT_REFUSED.fill(maximum=MAX_PROMPT))
+    return prompt
+
+
+def checked_numbers(values: dict[str, Any]) -> config.Config:
+    """Raises BadInput for a number that the setting of this path refuses."""
+    by_path = {s.path: s for s in config.settings()}
+    try:
+        return config.from_values({path: coerce(by_path[path], value) for path, value in values.items()})
+    except BadInput as error:
+        raise BadInput(with_labels(error.text)) from None

@@ -51,9 +51,9 @@ def train_vae(work: Path, plan: Plan, seed: int) -> None:
 
 def load_normalised_vae(work: Path) -> tuple[AutoencoderKL, torch.Tensor, list[tuple[str, str]]]:
     """(the VAE with normalised latents, latents of the taught pictures, their (name, style)); kept in the work folder."""
-    vae, kept = new_vae(), work / "unet" / "latents.safetensors"
-    if kept.exists():
-        tensors, facts = load_state(kept)
+    vae, latents_file = new_vae(), work / "unet" / "latents.safetensors"
+    if latents_file.exists():
+        tensors, facts = load_state(latents_file)
         latents = tensors.pop("latents")
         vae.register_to_config(scaling_factor=1.0)
         vae.load_state_dict(tensors)
@@ -63,7 +63,7 @@ def load_normalised_vae(work: Path) -> tuple[AutoencoderKL, torch.Tensor, list[t
     latents, labels = training_latents(vae, work)
     normalise(vae, latents)
     latents, labels = training_latents(vae, work)
-    save_state(kept, {"latents": latents} | vae.state_dict(), {"labels": labels})
+    save_state(latents_file, {"latents": latents} | vae.state_dict(), {"labels": labels})
     return vae, latents, labels
 
 

@@ -108,7 +108,7 @@ def gradient_wash(top: str, bottom: str) -> Filter:
     return treat
 
 
-def grown(cover: np.ndarray, share: float) -> np.ndarray:
+def dilate(cover: np.ndarray, share: float) -> np.ndarray:
     """The cover, wider by `share` of the edge."""
     reach = 2 * max(1, round(share * len(cover))) + 1
     picture = Image.fromarray(np.rint(cover[..., 0] * 255).astype(np.uint8))
@@ -120,7 +120,7 @@ def sticker(border: str, ground: str) -> Filter:
     """Cut out with a broad border, on a coloured ground."""
 
     def treat(colour: np.ndarray, cover: np.ndarray) -> np.ndarray:
-        page = composite(np.broadcast_to(rgb(border), colour.shape), grown(cover, 0.035), ground)
+        page = composite(np.broadcast_to(rgb(border), colour.shape), dilate(cover, 0.035), ground)
         return colour * cover + page * (1 - cover)
 
     return treat
@@ -131,8 +131,8 @@ def drop_shadow(shade: str, right: float, down: float, ground: str = WHITE) -> F
 
     def treat(colour: np.ndarray, cover: np.ndarray) -> np.ndarray:
         edge = len(cover)
-        moved = np.roll(cover, (round(down * edge), round(right * edge)), (0, 1))
-        page = composite(np.broadcast_to(rgb(shade), colour.shape), moved, ground)
+        shadow_mask = np.roll(cover, (round(down * edge), round(right * edge)), (0, 1))
+        page = composite(np.broadcast_to(rgb(shade), colour.shape), shadow_mask, ground)
         return colour * cover + page * (1 - cover)
 
     return treat
@@ -154,8 +154,8 @@ def trace_edges(line: str, ground: str, tint: float) -> Filter:
     def treat(colour: np.ndarray, cover: np.ndarray) -> np.ndarray:
         dy, dx = np.gradient(composite(colour, cover), axis=(0, 1))
         steep = np.sqrt(dx**2 + dy**2).max(-1, keepdims=True)
-        drawn = np.clip(np.asarray(grown(np.clip(steep * 5, 0, 1), 0.008)), 0, 1)
+        line_mask = np.clip(np.asarray(dilate(np.clip(steep * 5, 0, 1), 0.008)), 0, 1)
         page = composite(colour * tint + rgb(ground) * (1 - tint), cover, ground)
-        return page * (1 - drawn) + rgb(line) * drawn
+        return page * (1 - line_mask) + rgb(line) * line_mask
 
     return treat

@@ -57,16 +57,16 @@ def held_out(count: int) -> np.ndarray:
 
 def load_judge(work: Path) -> tuple[nn.Sequential, float]:
     """(classifier, its accuracy on held-out pictures, mean over the five sets); trained once, kept in the work folder."""
-    kept, judge = work / "judge.safetensors", network()
-    if kept.exists():
-        weights, facts = load_state(kept)
+    weights_file, judge = work / "judge.safetensors", network()
+    if weights_file.exists():
+        weights, facts = load_state(weights_file)
         judge.load_state_dict(weights)
         return judge.eval(), facts["accuracy"]
     real = [real_pictures(style, work).pictures for style in STYLES]
     _train(judge, [as_input(p[~held_out(len(p))]) for p in real])
     shares = [(_predict(judge, as_input(p[held_out(len(p))])) == i).mean() for i, p in enumerate(real)]
     accuracy = float(np.mean(shares))
-    save_state(kept, judge.state_dict(), {"accuracy": accuracy, "shares": [float(s) for s in shares]})
+    save_state(weights_file, judge.state_dict(), {"accuracy": accuracy, "shares": [float(s) for s in shares]})
     return judge, accuracy
 
 

@@ -31,14 +31,14 @@ class Kind:
 def kinds_of(vae: AutoencoderKL, latents: Tensor, labels: Labels, work: Path) -> dict[str, Kind]:
     """32 pictures a batch; `latents` and `labels` are those of the three sets."""
     plain = [i for i, (_, style) in enumerate(labels) if style == PLAINEST]
-    further, treated, palettes, others = (
+    further, filtered, palettes, others = (
         cached_latents(make, vae, work) for make in (further_latents, filtered_latents, palette_latents, other_latents)
     )
     return {
         "as drawn": Kind(latents, labels, 14, THREE_SETS),
         "plain": Kind(latents[plain], [labels[i] for i in plain], 3, PLAIN),
         "of further sets": Kind(*further, 1, SETTLED),
-        "treated": Kind(*treated, 1, SETTLED),
+        "filtered": Kind(*filtered, 1, SETTLED),
         "in palettes": Kind(*palettes, 10, SETTLED, (0.3, 1.0)),
         "of other things": Kind(*others, 3, ANYTHING, (0.0, 0.5)),
     }

@@ -60,14 +60,16 @@ class Bench:
     judge: nn.Sequential
 
 
-def name_accuracy(vae: AutoencoderKL, drawn: np.ndarray, meant: list[str], real: Tensor, names: list[str]) -> float:
-    """Share of drawn pictures whose TOP nearest real pictures (distance in latents) have the meant name.
+def name_accuracy(
+    vae: AutoencoderKL, pictures: np.ndarray, names_asked: list[str], real: Tensor, names: list[str]
+) -> float:
+    """Share of the pictures whose TOP nearest real pictures (distance in latents) include the name asked for.
 
     `real` is (N, 4, 16, 16), one for each of `names`.
     """
-    distance = torch.cdist(encode(vae, drawn).flatten(1), real.flatten(1))
+    distance = torch.cdist(encode(vae, pictures).flatten(1), real.flatten(1))
     nearest = distance.topk(TOP, largest=False).indices.tolist()
-    return float(np.mean([names.index(m) in row for m, row in zip(meant, nearest, strict=True)]))
+    return float(np.mean([names.index(m) in row for m, row in zip(names_asked, nearest, strict=True)]))
 
 
 def vae_figures(bench: Bench) -> list[Figure]:
@@ -96,15 +98,19 @@ def naming_figures(bench: Bench) -> list[Figure]:
     names, icons = named_icons(bench.work)
     pairs = random.Random(0).sample([(n, s) for n in names for s in TRAINING_SETS], CAPTIONS)
     begun = time.monotonic()
-    drawn = sample(pipeline(bench.base), [full_caption(n, s) for n, s in pairs], seed=1000)
+    pictures = sample(pipeline(bench.base), [full_caption(n, s) for n, s in pairs], seed=1000)
     seconds = (time.monotonic() - begun) / CAPTIONS
-    named, styled = [], []
+    name_shares, style_counts = [], []
     for style in TRAINING_SETS:
         mine = [i for i, (_, s) in enumerate(pairs) if s == style]
         real = encode(bench.vae, draw_exact(icons[style], names, EDGE))
-        named.append(name_accuracy(bench.vae, drawn[mine], [pairs[i][0] for i in mine], real, names) * len(mine))
-        styled.append(style_share_of(bench.judge, as_input(drawn[mine]), style) * len(mine))
-    name_share, style_share = (round(sum(right)) / CAPTIONS for right in (named, styled))  # they are whole pictures
+        name_shares.append(
+            name_accuracy(bench.vae, pictures[mine], [pairs[i][0] for i in mine], real, names) * len(mine)
+        )
+        style_counts.append(style_share_of(bench.judge, as_input(pictures[mine]), style) * len(mine))
+    name_share, style_share = (
+        round(sum(right)) / CAPTIONS for right in (name_shares, style_counts)
+    )  # they are whole pictures
     (bench.work / NAMING_FILE).write_text(json.dumps(name_share), encoding="utf-8")
     return [
         Figure(
@@ -120,22 +126,26 @@ def colour_figures(bench: Bench) -> list[Figure]:
     names, icons = named_icons(bench.work)
     labels = untaught(names)
     plain = [(name, PLAINEST) for name, _ in labels]
-    meant = {
+    real_pictures_of = {
         "": draw_exact(icons[PLAINEST], [name for name, _ in labels], EDGE),
         " in a palette": in_palettes(icons[PLAINEST], labels),
     }
     lines = []
-    for (what, real), asked in zip(meant.items(), (plain, labels), strict=True):
-        drawn = sample(pipeline(bench.base), [full_caption(*pair) for pair in asked], seed=3000)
+    for (what, real), asked in zip(real_pictures_of.items(), (plain, labels), strict=True):
+        pictures = sample(pipeline(bench.base), [full_caption(*pair) for pair in asked], seed=3000)
         lines.append(
-            Figure(f"Colours{what}: median distance from the real pixel, of 442", "", f"{off(drawn, real):.1f}")
+            Figure(
+                f"Colours{what}: median distance from the real pixel, of 442",
+                "",
+                f"{median_colour_distance(pictures, real):.1f}",
+            )
         )
     return lines
 
 
-def off(drawn: np.ndarray, real: np.ndarray) -> float:
+def median_colour_distance(pictures: np.ndarray, real: np.ndarray) -> float:
     """Mean over pictures of the median RGB distance between the same pixels, where the real one is not white ground."""
-    distance = np.linalg.norm(drawn.astype(float) - real, axis=-1)
+    distance = np.linalg.norm(pictures.astype(float) - real, axis=-1)
     inside = np.asarray((real < 250).any(-1))
     return float(np.mean([np.median(d[i]) for d, i in zip(distance, inside, strict=True)]))
 
@@ -150,27 +160,27 @@ def lora_figures(bench: Bench) -> list[Figure]:
     everything = sorted(icons)
     real = encode(bench.vae, draw_exact(icons, everything, EDGE))
     prompts = [f"{name.replace('-', ' ')}, fxemoji style" for name in others]
-    called, named = {}, {}
+    style_shares, name_shares = {}, {}
     for strength in STRENGTHS:
-        drawn = sample(pipeline(bench.base, lora, strength), prompts, seed=2000)
-        called[strength] = style_share_of(bench.judge, as_input(drawn), "fxemoji")
-        named[strength] = name_accuracy(bench.vae, drawn, others, real, everything)
-    kept = bench.work / NAMING_FILE
-    base_named = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else 1.0
-    rising = all(called[a] < called[b] for a, b in itertools.pairwise(STRENGTHS))
-    shares = ", ".join(f"{called[s]:.0%} at {s:g}" for s in STRENGTHS)
+        pictures = sample(pipeline(bench.base, lora, strength), prompts, seed=2000)
+        style_shares[strength] = style_share_of(bench.judge, as_input(pictures), "fxemoji")
+        name_shares[strength] = name_accuracy(bench.vae, pictures, others, real, everything)
+    naming_file = bench.work / NAMING_FILE
+    base_named = json.loads(naming_file.read_text(encoding="utf-8")) if naming_file.exists() else 1.0
+    rising = all(style_shares[a] < style_shares[b] for a, b in itertools.pairwise(STRENGTHS))
+    shares = ", ".join(f"{style_shares[s]:.0%} at {s:g}" for s in STRENGTHS)
     return [
         Figure(
             "LoRA: 24 FxEmoji pictures, `style` preset, whole command", "< 180 s", f"{seconds:.0f} s", seconds < 180
         ),
-        Figure("LoRA: called FxEmoji at strength 0", "< 10 %", f"{called[0.0]:.0%}", called[0.0] < 0.1),
-        Figure("LoRA: called FxEmoji at strength 1", ">= 80 %", f"{called[1.0]:.0%}", called[1.0] >= 0.8),
+        Figure("LoRA: called FxEmoji at strength 0", "< 10 %", f"{style_shares[0.0]:.0%}", style_shares[0.0] < 0.1),
+        Figure("LoRA: called FxEmoji at strength 1", ">= 80 %", f"{style_shares[1.0]:.0%}", style_shares[1.0] >= 0.8),
         Figure("LoRA: the share grows with strength", "yes", shares, rising),
         Figure(
             f"LoRA: right name in the top {TOP} of {len(everything)} FxEmoji pictures at strength 1",
             f">= {base_named / 2:.0%}, half of the base's",
-            f"{named[1.0]:.0%}",
-            named[1.0] >= base_named / 2,
+            f"{name_shares[1.0]:.0%}",
+            name_shares[1.0] >= base_named / 2,
         ),
     ]
 

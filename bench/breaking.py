@@ -68,7 +68,7 @@ class Breaking:
     own_disk: bool
     jobs: list[JobPaths]
     chance: random.Random = field(default_factory=lambda: random.Random(0))
-    slowest_sight: float = 0.0  # seconds until a killed worker was seen
+    slowest_detection: float = 0.0  # seconds until a killed worker was seen
 
     def kinds(self) -> dict[str, Callable[[], bool]]:
         found = {
@@ -78,7 +78,7 @@ class Breaking:
             "web process killed": self.kill_app,
             "state damaged": self.damage_state,
             "stopped by hand": self.stop,
-            "many start at once": self.crowd,
+            "many start at once": self.start_many,
             "base changed": self.change_base,
         }
         return {**found, "disk filled": self.fill_disk} if self.own_disk else found
@@ -121,7 +121,7 @@ class Breaking:
                     return True
         return False
 
-    def crowd(self) -> bool:
+    def start_many(self) -> bool:
         """Sixteen who all want to start what waits."""
         with ThreadPoolExecutor(16) as pool:
             list(pool.map(lambda _: Queue(self.place).tick(), range(16)))
@@ -162,7 +162,7 @@ class Breaking:
             time.sleep(0.01)
             if time.monotonic() - began > 60:
                 raise RuntimeError("a killed worker is not seen")
-        self.slowest_sight = max(self.slowest_sight, time.monotonic() - began)
+        self.slowest_detection = max(self.slowest_detection, time.monotonic() - began)
         return bool(pids)
 
 

@@ -63,9 +63,9 @@ class Session(threading.Thread):
 
     def ask(self, number: int, values: list[Any]) -> str | None:
         """The stamp that the answer ends with; None where it stays."""
-        wish = {"fn_index": number, "data": values, "session_hash": self.name}
+        payload = {"fn_index": number, "data": values, "session_hash": self.name}
         began, stamp = time.monotonic(), {"content-type": "application/json"}
-        said = json.loads(call(self.app.url, "POST", "/en/gradio_api/run/predict", stamp, json.dumps(wish).encode()))
+        said = json.loads(call(self.app.url, "POST", "/en/gradio_api/run/predict", stamp, json.dumps(payload).encode()))
         self.waits.append(time.monotonic() - began)
         return said["data"][-1] if isinstance(said["data"][-1], str) else None
 
@@ -94,9 +94,9 @@ def start_job(app: App, folder: Path) -> tuple[str, Follower]:
     archive = Path(shutil.make_archive(str(folder / "set"), "zip", draw_pictures(folder / "pictures", 12, 128)))
     dataset = json.loads(call(app.url, "POST", "/api/datasets", headers, archive.read_bytes()))["id"]
     settings = {"train.steps": 100_000, "train.sample_every": 100_000, "train.save_every": 100_000}
-    wish = {"dataset": dataset, "settings": settings}
+    payload = {"dataset": dataset, "settings": settings}
     headers["content-type"] = "application/json"
-    job = json.loads(call(app.url, "POST", "/api/jobs", headers, json.dumps(wish).encode()))["id"]
+    job = json.loads(call(app.url, "POST", "/api/jobs", headers, json.dumps(payload).encode()))["id"]
     return job, Follower(app.workspace / "jobs" / job / "events.jsonl")
 
 

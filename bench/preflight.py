@@ -78,7 +78,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=60)
     options = parser.parse_args()
-    print("| settings | foreseen | took | time | memory | file |\n|---|---|---|---|---|---|")
+    print("| settings | estimated | took | time | memory | file |\n|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         workspace = Workspace(root / "workspace")

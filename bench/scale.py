@@ -106,18 +106,18 @@ def measure_training(root: Path, count: int, cached: int) -> Row:
     request = Request("scale", 0.0, ref, "", settings, images, {})
     folders = Folders(root / "run", root / "run", root / "run", root / "run", root / "cache")
 
-    def all_made() -> Sequence[module.TrainingItem]:
+    def encode_all() -> Sequence[module.TrainingItem]:
         items = encode(request, base, folders).items
         for item in items:
             item.latent()
         return items
 
-    first, _ = timed(all_made)
-    again, kept = timed(all_made)
+    first, _ = timed(encode_all)
+    again, items = timed(encode_all)
     module.MEMORY_CACHE_BYTES = 0
     read = encode(request, base, folders).items
     # Latents of the first pictures stand for those of all: the order is that of the whole set.
-    shapes = [kept[k % len(kept)].shape for k in range(count)]
+    shapes = [items[k % len(items)].shape for k in range(count)]
     ordering, sampler = timed(lambda: BatchSampler(shapes, BATCH, 0))
     epoch, _ = timed(lambda: sampler.batch(0))
 
@@ -127,11 +127,11 @@ def measure_training(root: Path, count: int, cached: int) -> Row:
         torch.stack([x + d.noise for x, d in zip(latents, draws, strict=True)])
 
     numbers = iter(range(2 * STEPS))
-    in_memory, _ = timed(lambda: step(kept, next(numbers) % sampler.batches_per_epoch), STEPS)
+    in_memory, _ = timed(lambda: step(items, next(numbers) % sampler.batches_per_epoch), STEPS)
     from_disk, _ = timed(lambda: step(read, next(numbers) % sampler.batches_per_epoch), STEPS)
     return {
-        "latents for the first time, ms a picture": first * 1e3 / len(kept),
-        "latents from the cache, ms a picture": again * 1e3 / len(kept),
+        "latents for the first time, ms a picture": first * 1e3 / len(items),
+        "latents from the cache, ms a picture": again * 1e3 / len(items),
         "order of an epoch, µs a picture": (ordering + epoch) * 1e6 / count,
         "data of a step, latents in memory, ms": in_memory * 1e3,
         "data of a step, latents from the cache, ms": from_disk * 1e3,
@@ -226,9 +226,9 @@ class Asking:
         return next(k for k in ticks if len(self.parts[k]["inputs"]) == inputs)
 
     def ask(self, number: int, data: list[Any]) -> list[Any]:
-        wish = {"fn_index": number, "data": data, "session_hash": self.session}
+        payload = {"fn_index": number, "data": data, "session_hash": self.session}
         headers = {"content-type": "application/json"}
-        said = call(self.app.url, "POST", "/en/gradio_api/run/predict", headers, json.dumps(wish).encode())
+        said = call(self.app.url, "POST", "/en/gradio_api/run/predict", headers, json.dumps(payload).encode())
         return list(json.loads(said)["data"])
 
 

@@ -156,7 +156,7 @@ def soak(folder: Path, seconds: float, steps: int) -> dict[str, Any]:
             "jobs": len(jobs),
             "workers started": sum(runner.attempts(paths) for paths in jobs),
             "most workers at once": run.most_workers,
-            "slowest sight of a killed worker, seconds": round(breaking.slowest_sight, 2),
+            "slowest detection of a killed worker, seconds": round(breaking.slowest_detection, 2),
             "resumed by hand": dict(run.by_hand),
             "files equal": sum(weights(paths) == expected[run.made[paths.id]] for paths in jobs),
             "queue empty": all(runner.status(paths) == "done" for paths in jobs),

@@ -29,10 +29,10 @@ class App:
 
 
 @contextmanager
-def started_app(workspace: Path, *options: str, **environment: str) -> Iterator[App]:
-    """`python app.py` on a free port, until the block ends."""
+def started_app(workspace: Path, *options: str, python: str = sys.executable, **environment: str) -> Iterator[App]:
+    """`python -m sdlora app` on a free port, until the block ends. `python`: the fork servers', or the real one."""
     process = subprocess.Popen(
-        [sys.executable, "app.py", "--port", "0", "--workspace", str(workspace), *options],
+        [python, "-m", "sdlora", "app", "--port", "0", "--workspace", str(workspace), *options],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +11,12 @@ import pytest
 from PIL import Image, ImageDraw
 from playwright.sync_api import Browser
 
+from tests.fork_server import COMPUTE, ForkServers
+
 # Tests run side by side, a core each. Two spinning threads a test on two busy cores made one of 5 seconds last 184.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Whoever starts a process would measure for up to 0.4 s whether the machine is idle: with one thread nothing spins.
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 # Begun first: at the end they would run alone.
 LONGEST = ("test_real.py", "test_distributed.py", "test_ray.py")
@@ -38,6 +43,19 @@ def browser() -> Iterator[Browser]:
 
     with started_browser() as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def fork_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServers]:
+    made = ForkServers(tmp_path_factory.mktemp("fork"))
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def forked(fork_server: ForkServers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands, workers and previewers that this test starts are forks."""
+    monkeypatch.setattr(sys, "executable", fork_server.need(COMPUTE))
 
 
 @pytest.fixture

@@ -1,28 +1,26 @@
-"""A warm parent for workers, and a job that takes a second."""
+"""Workers with faults in their way, and a job that takes a second."""
 
 from __future__ import annotations
 
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sdlora import config
-from sdlora.core import events
 from sdlora.core.environment import child_environment
-from sdlora.core.safetensors_io.writer import data_section
 from sdlora.data import Dataset, import_pictures
 from sdlora.jobs import store
 from sdlora.jobs.paths import JobPaths, Workspace
-from sdlora.jobs.spec import Outcome
+from tests.browser import ROOT
 from tests.conftest import draw_pictures
+from tests.fork_server import COMPUTE, ForkServers
 
 STEPS = 15
 # Everything that could make a resumed run differ: adapter dropout, averaging, gradient checkpointing, pictures of several shapes.
@@ -48,44 +46,42 @@ HARD = {
 
 
 @dataclass
-class Zygote:
-    """Client of the warm parent."""
+class Workers:
+    """Starts workers as forks, with faults put in their way: functions of `tests.faults.plan` by name."""
 
-    process: subprocess.Popen[str]
-    pid: int = field(default=0)
+    python: str
+    process: subprocess.Popen[bytes] | None = None
 
-    def start(self, paths: JobPaths, **fault: Any) -> int:
+    def start(self, paths: JobPaths, **faults: Any) -> int:
         """Begin a worker; its pid."""
-        assert self.process.stdin
-        self.process.stdin.write(json.dumps({"folder": str(paths.folder), "fault": fault}) + "\n")
-        self.process.stdin.flush()
-        return int(self._read()["pid"])
+        with open(paths.log, "ab") as log:
+            self.process = subprocess.Popen(
+                [self.python, "-m", "sdlora.processes.worker", str(paths.folder)],
+                cwd=ROOT,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **child_environment(), "SDLORA_TEST_FAULT": json.dumps(faults)},
+                start_new_session=True,
+            )
+        return self.process.pid
 
     def end(self) -> int:
         """Wait for it; its exit code, negative for a signal."""
-        return int(self._read()["code"])
+        assert self.process
+        return self.process.wait()
 
-    def run(self, paths: JobPaths, **fault: Any) -> int:
-        self.start(paths, **fault)
+    def run(self, paths: JobPaths, **faults: Any) -> int:
+        self.start(paths, **faults)
         return self.end()
 
-    def _read(self) -> dict[str, Any]:
-        assert self.process.stdout
-        return dict(json.loads(self.process.stdout.readline()))
 
-
-@pytest.fixture(scope="session")
-def zygote() -> Iterator[Zygote]:
-    command = [sys.executable, "-m", "tests.faults.zygote"]
-    environment = {**os.environ, **child_environment()}  # OpenMP reads it when torch is loaded
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
-    assert process.stdout
-    assert process.stdin
-    assert process.stdout.readline() == "ready\n"
-    yield Zygote(process)
-    process.stdin.close()
-    assert process.wait(60) == 0
-    process.stdout.close()
+@pytest.fixture
+def workers(fork_server: ForkServers) -> Iterator[Workers]:
+    made = Workers(fork_server.need(COMPUTE))
+    yield made
+    if made.process:
+        made.process.kill()
+        made.process.wait()
 
 
 @pytest.fixture
@@ -120,22 +116,3 @@ def job(place: Workspace, dataset: Dataset, tiny_base: Path) -> MakeJob:
         return place.job(store.create(place, dataset, settings, name=f"job{next(count)}").id)
 
     return make
-
-
-def result(paths: JobPaths) -> bytes:
-    """The weights of the chosen file: all of it but the header, where two jobs differ by name and time."""
-    outcome = outcome_of(paths)
-    assert outcome.status == "done"
-    return data_section((paths.folder / outcome.file).read_bytes())
-
-
-def outcome_of(paths: JobPaths) -> Outcome:
-    outcome = Outcome.read(paths)
-    assert outcome is not None
-    return outcome
-
-
-def told(paths: JobPaths) -> events.Follower:
-    follower = events.Follower(paths.events)
-    follower.poll()
-    return follower

@@ -7,8 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,7 @@ from playwright.sync_api import Browser, expect
 
 from sdlora.jobs import runner
 from sdlora.jobs.job_list import JobList
-from sdlora.jobs.paths import JobPaths, Workspace
+from sdlora.jobs.paths import Workspace
 from sdlora.jobs.queue import Queue
 from sdlora.web import server
 from sdlora.web.context import Site
@@ -24,50 +22,36 @@ from sdlora.web.event_cache import EventCache
 from sdlora.web.previews import Previews
 from sdlora.web.security.media import Media
 from tests.browser import ROOT, started_app
-from tests.faults.conftest import MakeJob, told
+from tests.faults.conftest import MakeJob
+from tests.fork_server import COMPUTE, PAGE, ForkServers
+from tests.jobs import processes, told, wait
 
 pytestmark = pytest.mark.faults
 LONG = {"train.steps": 100_000, "train.state_every": 1000}
 
 
-def wait(until: Callable[[], object], seconds: float = 300.0) -> None:
-    end = time.monotonic() + seconds
-    while not until():
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.05)
-
-
-def workers(paths: JobPaths) -> list[int]:
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (folder / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if b"sdlora.processes.worker" in words and str(paths.folder).encode() in words:
-            found.append(int(folder.name))
-    return found
-
-
-def test_row_3_the_web_process_is_killed(job: MakeJob, place: Workspace, browser: Browser) -> None:
-    paths = job(**LONG)
-    with started_app(place.root) as app:
+def test_row_3_the_web_process_is_killed(
+    job: MakeJob, place: Workspace, browser: Browser, fork_server: ForkServers
+) -> None:
+    paths, python = job(**LONG), fork_server.need(COMPUTE, PAGE)
+    with started_app(place.root, python=python) as app:
         wait(lambda: told(paths).step >= 3)
-        (worker,) = workers(paths)
+        worker = processes(paths.folder)
+        assert len(worker) == 1
         app.process.kill()
         app.process.wait()
     before = told(paths).step
     wait(lambda: told(paths).step > before + 3)
-    with started_app(place.root) as app:
+    with started_app(place.root, python=python) as app:
         page = browser.new_page()
         page.goto(app.url)
         expect(page.locator("#progress")).to_contain_text("Running", timeout=120_000)
         expect(page.locator("#progress")).to_contain_text("job0")
-        assert workers(paths) == [worker]
+        assert processes(paths.folder) == worker
         assert runner.attempts(paths) == 1
         page.click("#train-stop")  # and it can be steered
         expect(page.locator("#progress")).to_contain_text("Stopped", timeout=120_000)
-    assert not workers(paths)
+    wait(lambda: not processes(paths.folder), 10)
 
 
 NAMESPACE = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
@@ -84,11 +68,14 @@ def namespace() -> list[str]:
 
 
 @pytest.mark.parametrize("number_1", [True, False])
-def test_row_10_a_container_is_stopped(job: MakeJob, place: Workspace, number_1: bool) -> None:
+def test_row_10_a_container_is_stopped(
+    job: MakeJob, place: Workspace, number_1: bool, fork_server: ForkServers
+) -> None:
     """With another number 1, such as tini, a flag says that it is one."""
     inside = namespace() if number_1 else []
     paths = job(**LONG)
-    command = [*inside, sys.executable, "app.py", "--port", "0", "--workspace", str(place.root)]
+    python = sys.executable if number_1 else fork_server.need(COMPUTE, PAGE)
+    command = [*inside, python, "-m", "sdlora", "app", "--port", "0", "--workspace", str(place.root)]
     process = subprocess.Popen(
         [*command, *([] if number_1 else ["--end-workers"])], cwd=ROOT, stdout=subprocess.DEVNULL
     )
@@ -102,8 +89,8 @@ def test_row_10_a_container_is_stopped(job: MakeJob, place: Workspace, number_1:
     finally:
         process.kill()
         process.wait()
-        left = workers(paths)
-        for pid in left:
+        left = processes(paths.folder)
+        for pid in left.values():
             os.kill(pid, signal.SIGKILL)
     assert not left
     wait(lambda: runner.status(paths) == "interrupted", 5)

@@ -1,61 +1,24 @@
-"""A warm parent that has loaded everything a worker needs and forks one for each run: `python -m tests.faults.zygote`.
-
-The forked worker is `sdlora.processes.worker.main` as it is, after a planned fault was put in its way. JSON lines in:
-`{"folder", "fault": {…}}`; out: `{"pid"}` at once and `{"code"}` at the end (negative = killed by that signal).
-"""
+"""Faults that are put in a worker's way: functions that the fork server calls in a fork before its `main`."""
 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import signal
 import sys
 import time
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 
 
-def main() -> None:
-    for module in ("sdlora.train.run", "sdlora.processes.worker"):
-        import_module(module)
-    torch.set_num_threads(1)  # no thread of OpenMP may be alive when we fork
-    print("ready", flush=True)
-    for line in sys.stdin:
-        request = json.loads(line)
-        pid = os.fork()
-        if pid == 0:
-            _worker(Path(request["folder"]), request["fault"])
-        print(json.dumps({"pid": pid}), flush=True)
-        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        print(json.dumps({"code": code}), flush=True)
+def apply(faults: dict[str, Any]) -> None:
+    for name, value in faults.items():
+        globals()[name](value)
 
 
-def _worker(folder: Path, fault: dict[str, Any]) -> None:
-    from sdlora.processes import worker
-
-    os.setsid()
-    log = os.open(folder / "log.txt", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    try:
-        _plan(fault)
-        code = worker.main(folder)
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    os._exit(code)
-
-
-def _plan(fault: dict[str, Any]) -> None:
-    for name, value in fault.items():
-        globals()[f"plan_{name}"](value)
-
-
-def plan_kill_at(step: int) -> None:
+def kill_at(step: int) -> None:
     """SIGKILL when this step has been told."""
     from sdlora.core import events
 
@@ -69,7 +32,7 @@ def plan_kill_at(step: int) -> None:
     events.append = kill
 
 
-def plan_kill_in_save(operation: int) -> None:
+def kill_in_save(operation: int) -> None:
     """SIGKILL after this many file operations inside state writes."""
     from sdlora.core import files
     from sdlora.train import resume
@@ -88,7 +51,7 @@ def plan_kill_in_save(operation: int) -> None:
     resume.save = killing
 
 
-def plan_full_disk(where: str) -> None:
+def full_disk(where: str) -> None:
     """No room for files whose path has this in it: half of what is written goes in."""
     from sdlora.core import files
 
@@ -110,7 +73,7 @@ def plan_full_disk(where: str) -> None:
     events.append_line, resume.create = files.append_line, files.create
 
 
-def plan_full_log(_: bool) -> None:
+def full_log(_: bool) -> None:
     """No room for the log either."""
     full = os.open("/dev/full", os.O_WRONLY)
     os.dup2(full, 1)
@@ -119,12 +82,12 @@ def plan_full_log(_: bool) -> None:
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
 
 
-def plan_threads(count: int) -> None:
+def threads(count: int) -> None:
     """As many threads as another machine would take."""
     torch.set_num_threads(count)
 
 
-def plan_out_of_memory(largest_batch: int) -> None:
+def out_of_memory(largest_batch: int) -> None:
     """More than this many pictures at once, or any without gradient checkpointing, do not fit."""
     from sdlora.train import batches
 
@@ -140,7 +103,7 @@ def plan_out_of_memory(largest_batch: int) -> None:
     batches.sample_losses = greedy
 
 
-def plan_not_finite(steps: list[int]) -> None:
+def not_finite(steps: list[int]) -> None:
     """The loss of these steps is not a number."""
     from sdlora.train import batches
 
@@ -153,7 +116,7 @@ def plan_not_finite(steps: list[int]) -> None:
     batches.sample_losses = broken
 
 
-def plan_broken_weights(step: int) -> None:
+def broken_weights(step: int) -> None:
     """A finite gradient, but a weight that is not finite after it."""
     from sdlora.train import loop
 
@@ -168,7 +131,7 @@ def plan_broken_weights(step: int) -> None:
     loop.update = breaking
 
 
-def plan_gpu_lost(step: int) -> None:
+def gpu_lost(step: int) -> None:
     """The device answers no more from this step on."""
     from sdlora.train import batches
 
@@ -182,7 +145,7 @@ def plan_gpu_lost(step: int) -> None:
     batches.sample_losses = lost
 
 
-def plan_long_kernel(step: int) -> None:
+def long_kernel(step: int) -> None:
     """One call into native code that takes far longer than anybody waits; like a kernel, it lets other threads run."""
     from sdlora.train import batches
 
@@ -199,7 +162,7 @@ def plan_long_kernel(step: int) -> None:
     batches.sample_losses = slow
 
 
-def plan_nan_latents(name: str) -> None:
+def nan_latents(name: str) -> None:
     """The VAE fails on one picture."""
     from sdlora.train import latents
 
@@ -212,11 +175,7 @@ def plan_nan_latents(name: str) -> None:
     latents._pixels = broken
 
 
-def plan_clock(jump: float) -> None:
+def clock(jump: float) -> None:
     """The wall clock jumps in the middle."""
     real, calls = time.time, iter(range(10**9))
     time.time = lambda: real() + (jump if next(calls) % 2 else 0)
-
-
-if __name__ == "__main__":
-    main()

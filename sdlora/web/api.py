@@ -67,8 +67,8 @@ def add_api(app: FastAPI, workspace: Workspace, launcher: Launcher) -> None:
 
     @app.exception_handler(SdloraError)
     def refuse(request: Request, error: SdloraError) -> JSONResponse:
-        said = {"error": {"en": error.text.en, "ja": error.text.ja}}
-        return JSONResponse(said, 507 if isinstance(error, DiskFull) else 400)
+        body = {"error": {"en": error.text.en, "ja": error.text.ja}}
+        return JSONResponse(body, 507 if isinstance(error, DiskFull) else 400)
 
 
 def _describe(router: APIRouter) -> None:
@@ -123,8 +123,8 @@ def _jobs(router: APIRouter, workspace: Workspace, launcher: Launcher) -> None:
     @router.post("/jobs", status_code=201)
     def add_job(request: NewJob, user: CurrentUser) -> Any:
         """Start a job, or put it into the queue. The same request within 5 seconds is the same job."""
-        known = {s.path: s for s in config.settings()}
-        changes = {path: coerce(known[path], v) if path in known else v for path, v in request.settings.items()}
+        by_path = {s.path: s for s in config.settings()}
+        changes = {path: coerce(by_path[path], v) if path in by_path else v for path, v in request.settings.items()}
         settings = config.resolve(request.preset, None, changes.items())
         checked_base(settings.model.base)
         dataset = own_dataset(workspace, user, request.dataset)
@@ -256,4 +256,4 @@ def tokens(workspace: Workspace, users: UserFile | None) -> Callable[[str], User
     if users:
         return users.by_token
     own = workspace_token(workspace).encode()
-    return lambda given: ownership.LOCAL_ADMIN if secrets.compare_digest(own, given.encode(errors="replace")) else None
+    return lambda token: ownership.LOCAL_ADMIN if secrets.compare_digest(own, token.encode(errors="replace")) else None

@@ -30,13 +30,13 @@ def event(page: Page, handler: Callable[..., Any], *parts: Any) -> Callable[...,
     `gr.Progress`. A wrapper `(*inputs)` would get none of them, so it carries the handler's own, less what is bound here,
     with the request in front. For
 
-        def rename(page: Page, screen: Library, query: str, given: gr.EventData) -> list[Any]
+        def rename(page: Page, screen: Library, query: str, action: gr.EventData) -> list[Any]
 
     `event(page, rename, screen)` looks to gradio like
 
-        def rename(request: gr.Request, query: str, given: gr.EventData) -> list[Any]
+        def rename(request: gr.Request, query: str, action: gr.EventData) -> list[Any]
 
-    and is called so; it then calls `rename(page of the request, screen, query, given)`.
+    and is called so; it then calls `rename(page of the request, screen, query, action)`.
     """
     run = _generator(page, handler, parts) if inspect.isgeneratorfunction(handler) else _function(page, handler, parts)
     signature = inspect.signature(handler)

@@ -46,27 +46,27 @@ def tick(
     fingerprints: str,
 ) -> list[Any]:
     """The parts that changed since the last tick, the timer's interval, and the fingerprints of what the page shows from now on."""
-    shown = _parse(fingerprints)
+    current = _parse(fingerprints)
     seconds = page.site.polling.interval(page.session)
-    interval = gr.skip() if shown.get("seconds", 1) == seconds else gr.update(value=seconds)
+    interval = gr.skip() if current.get("seconds", 1) == seconds else gr.update(value=seconds)
     now = snapshot.take(page, job_id, bool(history or dataset_id), choice)
     with page.site.events.follow(now.paths or JobPaths(page.workspace.jobs / "none")) as follower:
         stamp = _fingerprint((now, follower.offset, files.tail(now.paths.log, 200) if now.paths else ""))
-        if shown.get("stamp") == stamp:
-            return [*[gr.skip()] * len(parts), interval, json.dumps({**shown, "seconds": seconds})]
+        if current.get("stamp") == stamp:
+            return [*[gr.skip()] * len(parts), interval, json.dumps({**current, "seconds": seconds})]
         values = {name: part.draw(page, now, follower) for name, part in parts.items()}
     new = {name: _fingerprint(value) for name, value in values.items()}
-    changed = [value if new[name] != shown.get(name) else gr.skip() for name, value in values.items()]
+    changed = [value if new[name] != current.get(name) else gr.skip() for name, value in values.items()]
     return [*changed, interval, json.dumps({**new, "stamp": stamp, "seconds": seconds})]
 
 
 def _parse(fingerprints: str) -> dict[str, Any]:
     """What the browser says that it shows; anything else counts as nothing."""
     try:
-        shown = json.loads(fingerprints or "{}")
+        current = json.loads(fingerprints or "{}")
     except ValueError:
         return {}
-    return shown if isinstance(shown, dict) else {}
+    return current if isinstance(current, dict) else {}
 
 
 def _fingerprint(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The client of the previewer process: one warm process for all browsers, pictures made once and kept."""
+"""The client of the previewer process: one warm process for all browsers, each picture drawn once."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class Drawn:
 
 
 @dataclass(frozen=True)
-class _Waiting:
-    """Somebody waits for answers of this process, which may die."""
+class _Pending:
+    """A request that waits for answers of this process, which may die."""
 
     owner: str
     process: subprocess.Popen[bytes]
@@ -48,7 +48,7 @@ class _Waiting:
 
 
 class Cancelled(Exception):
-    """Nobody waits for this picture any more."""
+    """A newer request of the same owner took the place of this one."""
 
 
 class Previews:
@@ -60,11 +60,11 @@ class Previews:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._numbers = itertools.count(1)
-        self._waiting: dict[str, _Waiting] = {}
+        self._pending: dict[str, _Pending] = {}
         self._used = time.monotonic()
 
     def draw(self, owner: str, request: PreviewRequest) -> Iterator[Drawing | Drawn]:
-        """Draw a picture, telling each step; the last thing told is where it lies.
+        """Draw a picture: yields each step, last the file.
 
         Raises:
             Cancelled: `supersede` was called for the same owner meanwhile.
@@ -77,9 +77,9 @@ class Previews:
         yield Drawing(0, 0)
         number = str(next(self._numbers))
         temporary = target.with_name(f".{target.stem}.{number}.png")
-        answers = self._ask(owner, PreviewJob(number, request, temporary))
+        answers = self._submit(owner, PreviewJob(number, request, temporary))
         try:
-            for answer in self._listen(answers):
+            for answer in self._progress(answers):
                 if "file" in answer:
                     os.replace(temporary, target)
                     yield Drawn(target)
@@ -92,36 +92,36 @@ class Previews:
     def supersede(self, owner: str) -> None:
         """Cancel what this owner still waits for."""
         with self._lock:
-            for number, waiting in self._waiting.items():
-                if waiting.owner == owner:
-                    waiting.answers.put({"cancelled": True})
-                    _send(waiting.process, {"cancel": number})
+            for number, pending in self._pending.items():
+                if pending.owner == owner:
+                    pending.answers.put({"cancelled": True})
+                    _send(pending.process, {"cancel": number})
 
     def warm_up(self) -> None:
         """Start the process before it is needed: loading a base takes seconds."""
         with self._lock:
-            self._living()
+            self._running_process()
 
     def end_if_idle(self) -> None:
-        """Give the memory back when nobody has asked for a picture for a while."""
+        """End the process after a while without a request, to free its memory."""
         with self._lock:
-            if not self._waiting and time.monotonic() - self._used > self._idle_seconds:
+            if not self._pending and time.monotonic() - self._used > self._idle_seconds:
                 self._end()
 
     def close(self) -> None:
         with self._lock:
             self._end()
 
-    def _ask(self, owner: str, job: PreviewJob) -> queue.SimpleQueue[dict[str, Any]]:
+    def _submit(self, owner: str, job: PreviewJob) -> queue.SimpleQueue[dict[str, Any]]:
         self._folder.mkdir(parents=True, exist_ok=True)
         answers: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         with self._lock:
-            process = self._living()
-            self._waiting[job.id] = _Waiting(owner, process, answers)
+            process = self._running_process()
+            self._pending[job.id] = _Pending(owner, process, answers)
             _send(process, job.to_json())
         return answers
 
-    def _listen(self, answers: queue.SimpleQueue[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    def _progress(self, answers: queue.SimpleQueue[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         """Steps, then the file. An error or a cancellation ends it by an exception."""
         while True:
             answer = answers.get()
@@ -133,10 +133,10 @@ class Previews:
 
     def _forget(self, number: str) -> None:
         with self._lock:
-            self._waiting.pop(number, None)
+            self._pending.pop(number, None)
             self._used = time.monotonic()
 
-    def _living(self) -> subprocess.Popen[bytes]:
+    def _running_process(self) -> subprocess.Popen[bytes]:
         """The process, started anew where there is none or it died. Called under the lock."""
         self._used = time.monotonic()
         if self._process is None or self._process.poll() is not None:
@@ -150,25 +150,25 @@ class Previews:
         return self._process
 
     def _read(self, process: subprocess.Popen[bytes]) -> None:
-        """Hand each line to the one who waits for it; when the process ends, tell all who wait for it."""
+        """Pass each line on to its request; when the process ends, fail all that are pending."""
         with process:  # closes its pipes in the end
             for line in process.stdout or ():
-                self._hand_over(line)
+                self._dispatch(line)
         died = {"error": asdict(strings.preview.PREVIEWER_DIED)}
         with self._lock:
-            for waiting in self._waiting.values():
-                if waiting.process is process:
-                    waiting.answers.put(died)
+            for pending in self._pending.values():
+                if pending.process is process:
+                    pending.answers.put(died)
 
-    def _hand_over(self, line: bytes) -> None:
+    def _dispatch(self, line: bytes) -> None:
         try:
             answer = json.loads(line)
         except ValueError:
             return  # a library printed something
         with self._lock:
-            waiting = self._waiting.get(str(answer.get("id"))) if isinstance(answer, dict) else None
-        if waiting:
-            waiting.answers.put(answer)
+            pending = self._pending.get(str(answer.get("id"))) if isinstance(answer, dict) else None
+        if pending:
+            pending.answers.put(answer)
 
     def _end(self) -> None:
         if self._process:

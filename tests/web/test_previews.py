@@ -66,7 +66,7 @@ def test_a_newer_request_ends_the_older_one(previews: Previews, base_request: Pr
 
     older = threading.Thread(target=wait_long)
     older.start()
-    while not previews._waiting:
+    while not previews._pending:
         time.sleep(0.01)
     previews.supersede("somebody else")
     assert older.is_alive()

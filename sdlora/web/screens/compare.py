@@ -138,8 +138,8 @@ def initialise(page: Page, first: Any, prompt: Any) -> list[Any]:
         spec = store.get_spec(page.workspace, entry.id)
         item = data.open_dataset(page.workspace.job(entry.id).dataset).items[0]
         return _initial_values(spec.caption(item), spec.settings)
-    known = page.site.headers.inspect(entry.file)
-    trigger = known.metadata.get("modelspec.trigger_phrase", "") if known else ""
+    header = page.site.headers.inspect(entry.file)
+    trigger = header.metadata.get("modelspec.trigger_phrase", "") if header else ""
     return _initial_values(trigger, config.resolve(base=_base(page, "", [entry])))
 
 
@@ -163,9 +163,9 @@ def _requests(page: Page, screen: Compare, values: Values) -> tuple[list[Preview
     for entry, field in zip(chosen, screen.strengths, strict=True):
         strength = checked_strength(values[field]) if entry else 0.0
         lora = entry.file if entry else None
-        shown = numbers.sample
+        sample = numbers.sample
         requests.append(
-            PreviewRequest(base, lora, prompt, "", numbers.train.seed, shown.steps, shown.guidance, strength)
+            PreviewRequest(base, lora, prompt, "", numbers.train.seed, sample.steps, sample.guidance, strength)
         )
         at = (
             strings.library.AT_STRENGTH.fill(name=entry.name, strength=f"{strength:g}")
@@ -185,8 +185,8 @@ def _base(page: Page, choice: Any, chosen: list[LibraryEntry | None]) -> str:
     if choice:
         return checked_base(choice)
     entries = [e for e in chosen if e]
-    if known := next((e.base for e in entries if e.base), ""):
-        return known
+    if base := next((e.base for e in entries if e.base), ""):
+        return base
     facts = page.site.headers.inspect(entries[0].file)
     return _of_family(facts.family if facts else "")
 

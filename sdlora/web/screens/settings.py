@@ -118,8 +118,8 @@ def preset_script(form: Form, keep_own: bool) -> str:
 
 
 def _preset_values(preset: str, base: str) -> dict[str, Any]:
-    kept = (*PERSONAL, "model.base")
-    return {path: v for path, v in config.values_of(config.resolve(preset, base)).items() if path not in kept}
+    excluded = (*PERSONAL, "model.base")
+    return {path: v for path, v in config.values_of(config.resolve(preset, base)).items() if path not in excluded}
 
 
 def summarise(page: Page, screen: Settings, pictures: Pictures, values: Values) -> list[Any]:
@@ -174,8 +174,8 @@ def restore(page: Page, screen: Settings, draft: Any) -> list[Any]:
     try:
         values = {**draft["values"]}
         checked_base(values["model.base"])
-        kept = config.values_of(config.from_values(values))
+        checked = config.values_of(config.from_values(values))
         preset = draft["preset"] if draft["preset"] in config.presets() else gr.skip()
     except (BadInput, KeyError, TypeError):
         return [gr.skip() for _ in range(1 + len(screen.form.fields))]
-    return [preset, *screen.form.show(kept)]
+    return [preset, *screen.form.show(checked)]

@@ -139,8 +139,8 @@ def current_job(page: Page, job_id: Any) -> str:
     """The job that a page just opened shows: one that runs, else the one it showed before, else the last one."""
     jobs = own_jobs(page)
     running = [j.spec.id for j in jobs if j.status in ("running", "stopping")]
-    known = [j.spec.id for j in jobs if j.spec.id == job_id]
-    return next(iter([*running, *known, *(j.spec.id for j in jobs)]), "")
+    previous = [j.spec.id for j in jobs if j.spec.id == job_id]
+    return next(iter([*running, *previous, *(j.spec.id for j in jobs)]), "")
 
 
 def settings_of(page: Page, job_id: str) -> dict[str, Any]:

@@ -226,10 +226,10 @@ def _with_security_headers(send: Send) -> Send:
 
     async def send_hardened(message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
-            kept = [(k, v) for k, v in message.get("headers", []) if not k.lower().startswith(b"access-control-")]
-            present = {k.lower() for k, _ in kept}
+            own = [(k, v) for k, v in message.get("headers", []) if not k.lower().startswith(b"access-control-")]
+            present = {k.lower() for k, _ in own}
             added = [(k.encode(), v.encode()) for k, v in HEADERS.items() if k.encode() not in present]
-            message = {**message, "headers": [*kept, *added]}
+            message = {**message, "headers": [*own, *added]}
         await send(message)
 
     return send_hardened
@@ -237,9 +237,9 @@ def _with_security_headers(send: Send) -> Send:
 
 def _with_user(scope: Scope, user: User) -> Scope:
     """The request with the header that names its user, in place of any that came with it."""
-    kept = [(name, value) for name, value in scope["headers"] if name.lower() != USER_HEADER.encode()]
+    others = [(name, value) for name, value in scope["headers"] if name.lower() != USER_HEADER.encode()]
     written = [(USER_HEADER.encode(), f"{user.name}:{'admin' if user.admin else 'user'}".encode())]
-    return {**scope, "headers": [*kept, *written]}
+    return {**scope, "headers": [*others, *written]}
 
 
 def _plain(status: int, sentence: str, headers: dict[str, str] | None = None) -> Response:

@@ -58,8 +58,8 @@ class Login:
         return self._sessions.get(morsel.value) if morsel else None
 
     async def _enter(self, request: Request) -> Response:
-        given = parse_qs((await _short_body(request)).decode(errors="replace"))
-        name, password = (given.get(field, [""])[0] for field in ("name", "password"))
+        form = parse_qs((await _short_body(request)).decode(errors="replace"))
+        name, password = (form.get(field, [""])[0] for field in ("name", "password"))
         # Counted before it is looked at: of a hundred guesses sent at once, each sees the ones before it.
         address = _network(request.client.host if request.client else "")
         guesses, closed_until = self._guesses.get(address) or (0, 0.0)

@@ -39,11 +39,11 @@ def import_report(page: Page, dataset: Dataset | None) -> Markup:
     """What the import left out, with the reason, and what it changed."""
     if dataset is None:
         return Markup("")
-    return html("import_report", page.language, skipped=dataset.skipped, notes=dataset.notes, shown=PER_PAGE)
+    return html("import_report", page.language, skipped=dataset.skipped, notes=dataset.notes, limit=PER_PAGE)
 
 
 def findings(page: Page, found: Sequence[Finding]) -> Markup:
-    return html("findings", page.language, findings=found, shown=NAMES_PER_FINDING)
+    return html("findings", page.language, findings=found, limit=NAMES_PER_FINDING)
 
 
 def earlier_datasets(page: Page, datasets: Sequence[Dataset], current: str) -> Markup:

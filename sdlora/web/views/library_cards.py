@@ -40,9 +40,13 @@ def matches(page: Page, entry: LibraryEntry, query: str) -> bool:
     """Every word of the search is somewhere in its name, trigger word, base, trainer or kind."""
     if not query.strip():
         return True
-    known = page.site.headers.inspect(entry.file)
-    metadata = known.metadata if known else {}
-    kind = [known.trainer, known.network, known.format, page.say(strings.library.FAMILY[known.family])] if known else []
+    header = page.site.headers.inspect(entry.file)
+    metadata = header.metadata if header else {}
+    kind = (
+        [header.trainer, header.network, header.format, page.say(strings.library.FAMILY[header.family])]
+        if header
+        else []
+    )
     keys = ("modelspec.trigger_phrase", "ss_sd_model_name", "ss_output_name", "modelspec.title")
     values = (metadata.get(key, "") for key in keys)
     text = " ".join((entry.name, Path(entry.base).name, *entry.sources, *kind, *values)).casefold()
@@ -50,28 +54,28 @@ def matches(page: Page, entry: LibraryEntry, query: str) -> bool:
 
 
 def _row(page: Page, entry: LibraryEntry) -> dict[str, Any]:
-    known = page.site.headers.inspect(entry.file)
+    header = page.site.headers.inspect(entry.file)
     sample = publish.preview_picture(JobPaths(entry.home.parent)) if entry.origin == "trained" else None
     name = f"{entry.name}.safetensors"
     return {
         "entry": entry,
         "cover": page.site.media.thumbnail(sample) if sample else "",
-        "facts": _facts(page, entry, known),
-        "trigger": known.metadata.get("modelspec.trigger_phrase", "") if known else "",
-        "details": _details(page, entry, known) if known else None,
+        "facts": _facts(page, entry, header),
+        "trigger": header.metadata.get("modelspec.trigger_phrase", "") if header else "",
+        "details": _details(page, entry, header) if header else None,
         "file": page.site.media.download(entry.file, name) if entry.file.is_file() else "",
         "archive": archive(page, entry, page.say(strings.library.ZIP)),
     }
 
 
-def _facts(page: Page, entry: LibraryEntry, known: Inspection | None) -> list[str]:
+def _facts(page: Page, entry: LibraryEntry, header: Inspection | None) -> list[str]:
     own = strings.library
-    if known is None:
+    if header is None:
         return [page.say(own.UNREADABLE)]
     return [
-        page.say(own.FAMILY[known.family]),
-        *([known.network] if known.network != "lora" else []),
-        *([page.say(own.RANK, rank=known.rank)] if known.rank else []),
+        page.say(own.FAMILY[header.family]),
+        *([header.network] if header.network != "lora" else []),
+        *([page.say(own.RANK, rank=header.rank)] if header.rank else []),
         numbers.size(_bytes(entry.file)),
         page.say(own.ORIGIN[entry.origin]),
         time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.created)),
@@ -82,19 +86,19 @@ def _bytes(file: Path) -> int:
     return sum(p.stat().st_size for p in file.rglob("*")) if file.is_dir() else file.stat().st_size
 
 
-def _details(page: Page, entry: LibraryEntry, known: Inspection) -> dict[str, str]:
+def _details(page: Page, entry: LibraryEntry, header: Inspection) -> dict[str, str]:
     """By the keys of `strings.library.DETAIL`; the template leaves out what is empty."""
     answer = tasks.result(entry) if entry.origin not in ("trained", "added") else {}
     outcome = Outcome.read(JobPaths(entry.home.parent)) if entry.origin == "trained" else None
-    alpha = f", {known.alpha:g}" if known.alpha is not None else ""
+    alpha = f", {header.alpha:g}" if header.alpha is not None else ""
     return {
-        "format": f"{known.format}, {known.network}, {known.dtype}",
-        "trainer": known.trainer,
-        "base": known.metadata.get("ss_sd_model_name", "") or Path(entry.base).name,
-        "rank": f"{known.rank}{alpha}" if known.rank else "",
-        "targets": ", ".join(f"{kind} {count}" for kind, count in known.targets.items()),
-        "parameters": f"{known.parameters:,}",
-        "strength": known.metadata.get("sdlora.recommended_strength", ""),
+        "format": f"{header.format}, {header.network}, {header.dtype}",
+        "trainer": header.trainer,
+        "base": header.metadata.get("ss_sd_model_name", "") or Path(entry.base).name,
+        "rank": f"{header.rank}{alpha}" if header.rank else "",
+        "targets": ", ".join(f"{kind} {count}" for kind, count in header.targets.items()),
+        "parameters": f"{header.parameters:,}",
+        "strength": header.metadata.get("sdlora.recommended_strength", ""),
         "of": ", ".join(entry.sources),
         "energy": f"{answer['energy']:.1%}" if "energy" in answer else "",
         "sha256": entry.sha256 or str(answer.get("sha256", "")),

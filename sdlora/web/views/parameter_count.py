@@ -45,11 +45,11 @@ def view(page: Page, settings: Config, pictures: int) -> Markup:
     lines = [_scale(settings), *([_times_seen(settings, pictures)] if pictures else [])]
     found = cost(settings)
     if found is None:
-        return html("parameter_count", page.language, known=False, lines=lines)
+        return html("parameter_count", page.language, has_cost=False, lines=lines)
     return html(
         "parameter_count",
         page.language,
-        known=True,
+        has_cost=True,
         trained=numbers.amount(found.trained),
         full=numbers.amount(found.full),
         share=numbers.share(found.trained, found.full),

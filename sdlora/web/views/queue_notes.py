@@ -15,8 +15,8 @@ from sdlora.web.views import numbers
 Notes = dict[str, tuple[Text, ...]]  # by the job's id
 
 
-def queue_notes(page: Page, jobs: Sequence[runner.Job], shown: Sequence[runner.Job]) -> Notes:
-    """Of those in `shown`, each among all `jobs`."""
+def queue_notes(page: Page, jobs: Sequence[runner.Job], visible: Sequence[runner.Job]) -> Notes:
+    """Of the `visible` ones among all jobs."""
 
     def follower(spec: JobSpec) -> Follower:
         with page.site.events.follow(page.workspace.job(spec.id)) as found:
@@ -25,7 +25,7 @@ def queue_notes(page: Page, jobs: Sequence[runner.Job], shown: Sequence[runner.J
     names = {job.spec.id: job.spec.name for job in jobs}
     starts = {} if any(job.gpu_lost for job in jobs) else eta.seconds_to_start(jobs, follower)
     notes: Notes = {}
-    for job in shown:
+    for job in visible:
         lineage = [_lineage(job, names)] if job.spec.parent else []
         start = [_start(starts[job.spec.id])] if job.spec.id in starts else []
         if lineage or start:

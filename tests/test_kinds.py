@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -14,9 +14,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from sdlora import config
-from sdlora.adapters.file_tensors import groups
-from sdlora.adapters.inject import Adapters, delta_weight, eject, inject
-from sdlora.adapters.spec import AdapterConfig, Kind, Targets, count_adapter_parameters, pattern
+from sdlora.adapters.file_tensors import group_by_layer
+from sdlora.adapters.inject import Adapters, eject, inject
+from sdlora.adapters.kinds import KINDS
+from sdlora.adapters.spec import AdapterConfig, Targets, count_adapter_parameters, pattern
+from sdlora.config.adapters import Kind
+from sdlora.config.inactive import inactive_settings
 from sdlora.core.errors import BadInput, Diverged, Unloadable
 from sdlora.families.base_model import Base
 from sdlora.lora_files import kohya
@@ -28,7 +31,6 @@ from sdlora.render.verify import verify_file
 from tests.layouts import unet_config
 from tests.test_lora import about, load
 
-KINDS: tuple[Kind, ...] = ("lora", "rslora", "dora", "loha", "lokr")
 WIDE: Targets = "attention+ff+conv"
 
 
@@ -40,7 +42,7 @@ def moved(adapters: Adapters, size: float = 0.1) -> Adapters:
     return adapters
 
 
-def adapted(base: Base, kind: Kind, rank: int = 4, **more: Any) -> Adapters:
+def adapted(base: Base, kind: str, rank: int = 4, **more: Any) -> Adapters:
     config = AdapterConfig(rank, 2.0, WIDE, kind=kind, **more)
     return inject(base.parts, config, seed=1)
 
@@ -48,7 +50,7 @@ def adapted(base: Base, kind: Kind, rank: int = 4, **more: Any) -> Adapters:
 @pytest.mark.parametrize("rank", [2, 16])
 @pytest.mark.parametrize("kind", KINDS)
 def test_counted_without_torch_untrained_and_at_strength_0_it_is_the_base(
-    tiny_base: Path, kind: Kind, rank: int
+    tiny_base: Path, kind: str, rank: int
 ) -> None:
     base, known = load(tiny_base), facts(resolve_base(str(tiny_base)))
     assert known is not None
@@ -67,13 +69,13 @@ def test_counted_without_torch_untrained_and_at_strength_0_it_is_the_base(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_strength_is_linear_in_the_weights(tiny_base: Path, kind: Kind) -> None:
+def test_strength_is_linear_in_the_weights(tiny_base: Path, kind: str) -> None:
     base = load(tiny_base)
     adapters = moved(adapted(base, kind))
     for path in ("down_blocks.0.attentions.0.transformer_blocks.0.ff.net.2", "down_blocks.0.downsamplers.0.conv"):
         layer: Any = adapters.parts["unet"][path]
         adapters.set_strength(1.0)
-        inside, delta = layer.get_base_layer(), delta_weight(layer, kind)
+        inside, delta = layer.get_base_layer(), adapters.delta_weight(layer)
         x = torch.randn(2, inside.weight.shape[1], 6, 6) if delta.dim() == 4 else torch.randn(3, delta.shape[1])
         weight = inside.weight.data.clone()
         for strength in (-1.0, 0.5, 1.0, 1.5):
@@ -112,26 +114,26 @@ def by_hand(group: dict[str, Tensor], weight: Tensor) -> np.ndarray:
 
 @pytest.mark.parametrize("rank", [2, 16])
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_file_means_what_was_trained(tiny_base: Path, tmp_path: Path, kind: Kind, rank: int) -> None:
+def test_the_file_means_what_was_trained(tiny_base: Path, tmp_path: Path, kind: str, rank: int) -> None:
     base = load(tiny_base)
     adapters = moved(adapted(base, kind, rank))
     file = tmp_path / "x.safetensors"
     kohya.write(file, adapters, "sd1", about(), "fp32")
-    found = groups(load_file(file))
+    found = group_by_layer(load_file(file))
     assert len(found) == sum(len(layers) for layers in adapters.parts.values())
     for part, layers in adapters.parts.items():
         for path, layer in layers.items():
             inside: Any = layer.get_base_layer()
             name = path if part == "unet" else f"text_model.{path}"
             expected = torch.from_numpy(by_hand(found[part, name], inside.weight.data)).float()
-            torch.testing.assert_close(delta_weight(layer, kind), expected, atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(adapters.delta_weight(layer), expected, atol=1e-5, rtol=1e-4)
     known = inspect_file(file)
     assert known.network == {"lora": "locon", "rslora": "locon"}.get(kind, kind)
     assert known.parameters == adapters.parameter_count()
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_certified_drawn_and_read_back(tiny_base: Path, tmp_path: Path, kind: Kind) -> None:
+def test_certified_drawn_and_read_back(tiny_base: Path, tmp_path: Path, kind: str) -> None:
     """Also in fp16, and with a rank of its own for the text encoder; by a base that has never seen the adapters."""
     base = load(tiny_base)
     adapters = moved(adapted(base, kind, text_encoder_rank=2))
@@ -179,7 +181,7 @@ def swapped(t: dict[str, Tensor], first: str, second: str) -> dict[str, Tensor]:
     [("dora", "dora_scale", "other numbers"), ("loha", "hada_w2_a", "other numbers"), ("lokr", "lokr_w1", "numbers")],
 )
 def test_a_wrong_file_fails(
-    tiny_base: Path, tmp_path: Path, kind: Kind, ending: str, says: str, monkeypatch: pytest.MonkeyPatch
+    tiny_base: Path, tmp_path: Path, kind: str, ending: str, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from safetensors.torch import save_file
 
@@ -202,7 +204,7 @@ def test_a_wrong_file_fails(
 
 
 @pytest.mark.parametrize("kind", ["dora", "loha", "lokr"])
-def test_what_a_format_cannot_hold_is_refused(tiny_base: Path, tmp_path: Path, kind: Kind) -> None:
+def test_what_a_format_cannot_hold_is_refused(tiny_base: Path, tmp_path: Path, kind: str) -> None:
     base = load(tiny_base)
     adapters = moved(adapted(base, kind))
     file = tmp_path / "x.safetensors"
@@ -228,6 +230,14 @@ def test_the_two_blocks_of_b_lora() -> None:
         found = [path for path in paths if wanted.fullmatch(path)]
         assert len(found) == 10 * 8
         assert all(path.startswith(f"{block}.transformer_blocks.") for path in found)
+
+
+def test_settings_know_the_same_kinds_and_what_has_no_effect_for_them() -> None:
+    assert set(get_args(Kind)) == KINDS.keys()
+    for kind in KINDS.values():
+        values = config.values_of(config.from_values({})) | {"lora.kind": kind.name}
+        inactive = inactive_settings(values).keys() - inactive_settings(values | {"lora.kind": "lora"}).keys()
+        assert inactive == set(kind.inactive_settings), kind.name
 
 
 def test_rslora_is_another_scale() -> None:

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from sdlora import config
-from sdlora.adapters.inject import delta_weight
 from sdlora.core.errors import BadInput
 from sdlora.data import import_pictures
 from sdlora.jobs import store
@@ -48,7 +47,7 @@ def test_it_begins_with_what_the_file_does(
     for where, layer in found.items():
         wanted = layers[where].delta()
         assert wanted.abs().max() > 0
-        torch.testing.assert_close(delta_weight(layer, run.trainer.adapters.config.kind), wanted, rtol=1e-5, atol=1e-7)
+        torch.testing.assert_close(run.trainer.adapters.delta_weight(layer), wanted, rtol=1e-5, atol=1e-7)
 
 
 def test_it_is_trained_further_and_resumed_without_the_file(tmp_path: Path, tiny_base: Path, first: Path) -> None:

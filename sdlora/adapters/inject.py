@@ -7,18 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
-from peft import LoHaConfig, LoKrConfig, LoraConfig, PeftConfig, inject_adapter_in_model
+from peft import inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
-from sdlora.adapters import dora
 from sdlora.adapters.dropout import BatchSlice, Dropout
+from sdlora.adapters.kind_spec import ADAPTER
 from sdlora.adapters.spec import AdapterConfig, pattern
 from sdlora.core.errors import BadInput
 from sdlora.core.text import Text
 from sdlora.families.spec import Part
-
-ADAPTER = "sdlora"
 
 
 @dataclass(frozen=True)
@@ -52,10 +50,12 @@ class Adapters:
         """1 is what was trained; 0 gives the base's own output bit for bit."""
         for layers in self.parts.values():
             for layer in layers.values():
-                if self.config.kind == "dora":
-                    layer.lora_magnitude_vector[ADAPTER].strength = strength
-                else:
-                    layer.set_scale(ADAPTER, strength)
+                self.config.adapter_kind.set_strength(layer, strength)
+
+    @torch.no_grad()
+    def delta_weight(self, layer: BaseTunerLayer) -> Tensor:
+        """What the adapter in `layer` adds to its weight at strength 1, in fp32 and the weight's shape."""
+        return self.config.adapter_kind.delta(layer)
 
     @torch.no_grad()
     def load(self, tensors: Mapping[str, Tensor]) -> None:
@@ -76,12 +76,6 @@ def trainable_parameters(layer: BaseTunerLayer) -> dict[str, nn.Parameter]:
     return found
 
 
-@torch.no_grad()
-def delta_weight(layer: BaseTunerLayer, kind: str) -> Tensor:
-    """What the adapter adds to its layer's weight at strength 1, in fp32 and the weight's shape."""
-    return dora.delta_weight(layer, ADAPTER) if kind == "dora" else layer.get_delta_weight(ADAPTER).float()
-
-
 def inject(models: dict[Part, nn.Module], config: AdapterConfig, seed: int) -> Adapters:
     """Add untrained adapters to each model, in place. The global random state is left as it was.
 
@@ -94,12 +88,14 @@ def inject(models: dict[Part, nn.Module], config: AdapterConfig, seed: int) -> A
         torch.manual_seed(seed)
         for part, model in models.items():
             _refuse_no_layer(part, model, config)
-            inject_adapter_in_model(_peft_config(part, config), model, adapter_name=ADAPTER)
+            rank, targets = config.rank_of(part), pattern(part, config.targets, config.blocks)
+            peft_config = config.adapter_kind.peft_config(rank, config.alpha_of(rank), targets, config.dropout)
+            inject_adapter_in_model(peft_config, model, adapter_name=ADAPTER)
             parts[part] = layers_of(model)
-            for layer in parts[part].values() if config.kind == "dora" else ():
-                dora.use_column_norms(layer, ADAPTER)
-            for layer in parts[part].values() if config.dropout else ():
-                layer.lora_dropout[ADAPTER] = Dropout(config.dropout, batch_slice)
+            for layer in parts[part].values():
+                config.adapter_kind.prepare(layer)
+                if config.dropout:
+                    layer.lora_dropout[ADAPTER] = Dropout(config.dropout, batch_slice)
     adapters = Adapters(parts, config, batch_slice)
     for parameter in adapters.named_parameters().values():
         parameter.data = parameter.data.float()
@@ -128,21 +124,3 @@ def eject(models: dict[Part, nn.Module]) -> None:
             model.set_submodule(path, layer.get_base_layer())
         if hasattr(model, "peft_config"):
             del model.peft_config
-
-
-def _peft_config(part: Part, config: AdapterConfig) -> PeftConfig:
-    """rsLoRA is another alpha (`AdapterConfig.alpha_of`). LoHa and LoKr start without effect as in LyCORIS."""
-    rank, where = config.rank_of(part), pattern(part, config.targets, config.blocks)
-    alpha = config.alpha_of(rank)
-    if config.kind == "loha":
-        return LoHaConfig(r=rank, alpha=alpha, target_modules=where)
-    if config.kind == "lokr":
-        return LoKrConfig(r=rank, alpha=alpha, target_modules=where, init_weights="lycoris")
-    return LoraConfig(
-        r=rank,
-        lora_alpha=alpha,
-        target_modules=where,
-        lora_dropout=config.dropout,
-        use_dora=config.kind == "dora",
-        bias="none",
-    )

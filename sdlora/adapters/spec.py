@@ -1,18 +1,17 @@
-"""Which layers get adapters, and how many parameters that is; by names and shapes alone, without torch."""
+"""What an adapter looks like: its configuration, the layers that get one, the parameters that it trains. By names and shapes, without torch."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isqrt, prod, sqrt
 from typing import Literal
 
+from sdlora.adapters.kind_spec import AdapterKind
+from sdlora.adapters.kinds import KINDS
 from sdlora.families.spec import Part
 
 Targets = Literal["attention", "attention+ff", "attention+ff+conv"]
-Kind = Literal["lora", "rslora", "dora", "loha", "lokr"]
-PLAIN: tuple[Kind, ...] = ("lora", "rslora")  # two matrices a layer: what every program and format holds
 
 # Module paths inside diffusers' UNet2DConditionModel and transformers' CLIPTextModel. The widest choice is what sd-scripts can
 # hold: its networks know these module kinds and drop the rest (conv_in, conv_out, time_embedding) without a word.
@@ -35,27 +34,31 @@ _TEXT: dict[Targets, str] = {
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """What decides the adapters' form; its fields are the settings of the section `lora`."""
+    """What decides the adapters' shapes and scale; the fields are the settings of the section `lora`."""
 
     rank: int
     alpha: float
     targets: Targets
     blocks: str = ""  # parts of UNet paths, separated by commas; "" = all
     dropout: float = 0.0
-    kind: Kind = "lora"
+    kind: str = "lora"  # a key of `KINDS`
     text_encoder_rank: int = 0  # 0 = the same rank
 
     @property
+    def adapter_kind(self) -> AdapterKind:
+        return KINDS[self.kind]
+
+    @property
     def scale(self) -> float:
-        """What the trained change is multiplied with: alpha / rank, for rsLoRA alpha / sqrt(rank) (arXiv 2312.03732)."""
+        """What the trained change is multiplied with: alpha / rank, times the kind's own factor."""
         return self.alpha_of(self.rank) / self.rank
 
     def rank_of(self, part: Part) -> int:
         return self.rank if part == "unet" else self.text_encoder_rank or self.rank
 
     def alpha_of(self, rank: int) -> float:
-        """The alpha with which a layer of this rank has the one scale, where a reader takes alpha / rank."""
-        return self.alpha * (sqrt(self.rank) if self.kind == "rslora" else 1.0) * (rank / self.rank)
+        """The alpha to write beside a layer of this rank: readers divide it by that rank, and all layers have one scale."""
+        return self.alpha * self.adapter_kind.alpha_factor(self.rank) * (rank / self.rank)
 
 
 def pattern(part: Part, targets: Targets, blocks: str = "") -> str:
@@ -71,27 +74,9 @@ def pattern(part: Part, targets: Targets, blocks: str = "") -> str:
 
 def count_adapter_parameters(shapes: Mapping[str, tuple[int, ...]], part: Part, config: AdapterConfig) -> int:
     """Trained parameters over all targets among `shapes` (weight name -> (out, in, …))."""
-    wanted = re.compile(pattern(part, config.targets, config.blocks))
+    wanted, rank = re.compile(pattern(part, config.targets, config.blocks)), config.rank_of(part)
     return sum(
-        _parameters(weight, config.kind, config.rank_of(part))
+        config.adapter_kind.parameters(weight, rank)
         for name, weight in shapes.items()
         if name.endswith(".weight") and wanted.fullmatch(name.removesuffix(".weight"))
     )
-
-
-def _parameters(weight: tuple[int, ...], kind: Kind, rank: int) -> int:
-    """Of one layer. A is rank × in, B out × rank; DoRA has a magnitude for each input; LoHa is two pairs (arXiv 2108.06098);
-    LoKr's two factors are full where a low rank would save nothing (arXiv 2309.14859)."""
-    out, inputs, inside = weight[0], weight[1], prod(weight[1:])
-    pair = rank * (out + inside)
-    if kind == "lokr":
-        (a, b), (c, d) = factors(out), factors(inputs)
-        kernel = inside // inputs
-        return a * c + (b * d * kernel if 2 * rank >= max(b, d) else rank * (b + d * kernel))
-    return {"dora": pair + inputs, "loha": 2 * pair}.get(kind, pair)
-
-
-def factors(size: int) -> tuple[int, int]:
-    """LoKr's two factors of a side: as near to its square root as whole numbers come, the smaller first."""
-    small = next(k for k in range(isqrt(size), 0, -1) if size % k == 0)
-    return small, size // small

@@ -7,9 +7,14 @@ from typing import Literal
 from sdlora.config.declare import Section, setting
 from sdlora.core.text import Text
 
+# The names of `sdlora.adapters.kinds.KINDS`, and those of them whose change is a product of small factors: no inputs to drop, no B.
+# Written here again since settings know no adapters; tests/test_kinds.py holds both equal.
+Kind = Literal["lora", "rslora", "dora", "loha", "lokr"]
+PRODUCT_KINDS: tuple[Kind, ...] = ("loha", "lokr")
+
 
 class LoraSettings(Section):
-    kind: Literal["lora", "rslora", "dora", "loha", "lokr"] = setting(
+    kind: Kind = setting(
         "lora",
         Text("Adapter kind", "アダプターの種類"),
         Text(

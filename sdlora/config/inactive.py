@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sdlora.config.adapters import PRODUCT_KINDS
 from sdlora.core.text import Text
 
 
@@ -18,7 +19,6 @@ class InactiveRule:
     why: Text
 
 
-_FACTORISED_KINDS = ("loha", "lokr")
 INACTIVE_RULES = (
     InactiveRule(
         "lora.text_encoder_rank",
@@ -43,12 +43,12 @@ INACTIVE_RULES = (
     ),
     InactiveRule(
         "lora.dropout",
-        lambda v: v["lora.kind"] in _FACTORISED_KINDS,
+        lambda v: v["lora.kind"] in PRODUCT_KINDS,
         Text("LoHa and LoKr have no inputs to drop", "LoHa と LoKr には落とす入力がないため"),
     ),
     InactiveRule(
         "train.lora_plus",
-        lambda v: v["lora.kind"] in _FACTORISED_KINDS,
+        lambda v: v["lora.kind"] in PRODUCT_KINDS,
         Text("LoHa and LoKr have no B", "LoHa と LoKr には B マトリクスがないため"),
     ),
     InactiveRule(

@@ -19,7 +19,7 @@ from sdlora.core.safetensors_io.dtypes import FORMATS
 from sdlora.core.safetensors_io.header import read_header, scalars
 from sdlora.core.text import Text
 from sdlora.families.spec import Part
-from sdlora.lora_files import lycoris
+from sdlora.lora_files import file_kind
 
 _PEFT_FILE = "adapter_model.safetensors"
 _DIFFUSERS_FILE = "pytorch_lora_weights.safetensors"
@@ -30,8 +30,8 @@ class Inspection:
     """`rank` and `alpha` are of most layers; `alpha` is None where the file stores none (then it equals the rank)."""
 
     file: Path  # the one that was read; of a PEFT folder with several parts, the first
-    format: str  # kohya, diffusers, peft, or one of `lycoris.KINDS`
-    network: str  # lora, locon (convolutions too), dora, or one of `lycoris.KINDS`
+    format: str  # kohya, diffusers, peft, or another one of `FILE_KINDS`
+    network: str  # lora, locon (convolutions too), dora, or another one of `FILE_KINDS`
     trainer: str  # which program wrote it, as far as it says
     family: str  # sd1, sd2, sdxl, unknown
     rank: int
@@ -132,9 +132,10 @@ def _inspection(
     down = {name: key for name, key in keys.items() if key.role == "down"}
     if any(len(header[name]["shape"]) < 2 or 0 in header[name]["shape"] for name in down):
         raise _odd(path, "a layer's matrix has no rank", "階数のない行列があります")
-    other = lycoris.kind_of(header)
-    if other and not (other == "full" and down):
-        kind, network, ranks, places = other, other, lycoris.ranks(header), lycoris.places(header, other)
+    other = file_kind.detect_kind(header)
+    if other and not (other.name == "full" and down):
+        kind = network = other.name
+        ranks, places = file_kind.ranks(header, other), file_kind.layer_shapes(header, other)
     elif down:
         kind, network = Counter(key.format for key in down.values()).most_common(1)[0][0], _network(header, keys)
         ranks = [header[name]["shape"][0] for name in down]
@@ -142,7 +143,7 @@ def _inspection(
     else:
         _refuse(path, header)
     family = family_of(places, metadata)
-    if family == "unknown" and (lycoris.is_ldm(header) or any(key.ldm for key in keys.values())):
+    if family == "unknown" and (file_kind.has_ldm_names(header) or any(key.ldm for key in keys.values())):
         family = "sdxl"
     return Inspection(
         file=path,

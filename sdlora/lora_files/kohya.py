@@ -11,7 +11,6 @@ from torch import Tensor
 from sdlora.adapters import file_tensors
 from sdlora.adapters.inject import Adapters
 from sdlora.adapters.layer_names import canonical as canonical_path
-from sdlora.adapters.spec import PLAIN
 from sdlora.core.errors import BadInput
 from sdlora.core.files import write_bytes
 from sdlora.core.safetensors_io import writer
@@ -55,19 +54,19 @@ def write(path: Path, adapters: Adapters, family: str, about: RunMetadata, dtype
 
 def to_bytes(adapters: Adapters, family: str, about: RunMetadata, dtype: str) -> bytes:
     """The file's bytes. Raises as `write` does."""
-    if adapters.config.kind in PLAIN:
+    if adapters.config.adapter_kind.two_matrices:
         lora = to_lora(adapters, family).cast(torch_dtype(dtype))
         refuse_not_finite(lora.layers)
         return kohya_bytes(Lora(lora.layers, family, metadata(about)))
-    tensors = file_tensors.tensors_of(adapters, family, torch_dtype(dtype))
+    tensors = file_tensors.to_file_tensors(adapters, family, torch_dtype(dtype))
     refuse_tensors(tensors)
     return serialize(tensors, metadata(about) | lycoris_metadata(adapters.config))
 
 
 def read_parameters(path: Path, adapters: Adapters, family: str) -> dict[str, Tensor]:
     """A file written by `write`, back as the names that `Adapters.load` takes."""
-    if adapters.config.kind not in PLAIN:
-        return file_tensors.values_of(load_file(path), adapters, family)
+    if not adapters.config.adapter_kind.two_matrices:
+        return file_tensors.from_file_tensors(load_file(path), adapters, family)
     layers = {(layer.part, layer.path): layer for layer in read_lora(path).layers}
     found: dict[str, Tensor] = {}
     for part, paths in adapters.parts.items():
@@ -87,8 +86,8 @@ def start_from(path: Path, adapters: Adapters, family: str) -> dict[str, Tensor]
     Raises:
         BadInput: another kind, another family, a larger rank, or a layer that is not trained here and would be lost.
     """
-    if adapters.config.kind not in PLAIN:
-        return file_tensors.values_of(load_file(path), adapters, family)
+    if not adapters.config.adapter_kind.two_matrices:
+        return file_tensors.from_file_tensors(load_file(path), adapters, family)
     lora, matrices = read_lora(path), adapters.named_parameters()
     if lora.family not in (family, "unknown"):
         raise _unfit(

@@ -171,9 +171,8 @@ def network_metadata(lora: Lora) -> dict[str, str]:
 
 def lycoris_metadata(config: AdapterConfig) -> dict[str, str]:
     """The same for a kind that is no plain LoRA: LyCORIS' algorithm, as its own files name it."""
-    rank = config.rank
-    algorithm = {"algo": "lora", "dora_wd": "True", "wd_on_output": "False"} if config.kind == "dora" else {}
-    args = {"algo": config.kind, "conv_dim": str(rank), "conv_alpha": str(config.alpha_of(rank)), **algorithm}
+    rank, (algorithm, *options) = config.rank, (config.adapter_kind.network_args or {}).items()
+    args = dict([algorithm, ("conv_dim", str(rank)), ("conv_alpha", str(config.alpha_of(rank))), *options])
     return {
         "ss_network_module": "lycoris.kohya",
         "ss_network_dim": str(rank),

@@ -21,7 +21,7 @@ from sdlora.core.text import Text
 from sdlora.families.base_model import Base
 from sdlora.families.conditioning import Conditioning
 from sdlora.families.spec import Part, tokenizer_of
-from sdlora.lora_files.lycoris import needs_weight_patch
+from sdlora.lora_files.file_kind import needs_weight_patch
 from sdlora.lora_files.to_diffusers import to_diffusers_state_dict
 from sdlora.models.bases import resolve_base
 from sdlora.models.load import load_base

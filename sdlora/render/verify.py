@@ -15,11 +15,11 @@ from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from sdlora.adapters.file_tensors import delta_weight as delta_of_file
-from sdlora.adapters.file_tensors import groups
-from sdlora.adapters.inject import ADAPTER, Adapters, delta_weight, eject
+from sdlora.adapters.file_tensors import file_delta, group_by_layer
+from sdlora.adapters.inject import Adapters, eject
+from sdlora.adapters.kind_spec import ADAPTER, AdapterKind
+from sdlora.adapters.kinds import KINDS
 from sdlora.adapters.layer_names import canonical
-from sdlora.adapters.spec import PLAIN, Kind
 from sdlora.core.errors import BadInput, Unloadable
 from sdlora.core.text import Text
 from sdlora.families.base_model import Base
@@ -33,21 +33,11 @@ _CLOSE = 0.02  # of a matrix' largest value: what is left of a number in bf16 is
 # Of the LoRA's effect on the picture, and of the picture itself, what may differ. Measured on a tiny base in bf16: 0.07 of the
 # effect, since diffusers keeps adapters in the base's dtype while training has them in fp32.
 _SHARE = {True: (0.05, 1e-4), False: (0.25, 2e-2)}  # whether the base computes in fp32
-# Written down here once more, so that a fault in the writer's own names does not pass: what sd-scripts reads in each family,
-# and LyCORIS' tensors.
+# Written here apart from the tables of the writer, so that a fault in those does not pass: the layer names that sd-scripts reads in each
+# family. What follows a layer's name is in each kind's `file_pattern`, for the same reason.
 _UNET = {"sdxl": r"(input_blocks|middle_block|output_blocks)_\w+"}
 _TEXT = r"text_model_encoder_layers_\d+_(self_attn_(q|k|v|out)_proj|mlp_fc[12])"
 _PREFIX = {"sdxl": r"lora_te[12]"}
-_PLAIN = r"lora_(down|up)\.weight|alpha"
-_ENDINGS: dict[Kind, str] = {
-    "lora": _PLAIN,
-    "rslora": _PLAIN,
-    "dora": rf"{_PLAIN}|dora_scale",
-    "loha": r"hada_w[12]_[ab]|alpha",
-    "lokr": r"lokr_w[12](_[ab])?|alpha",
-}
-_NAMES: dict[Kind, str] = {"dora": "DoRA", "loha": "LoHa", "lokr": "LoKr"}
-
 # layer -> what is compared, in fp32: A, and B times its scale; of other kinds the whole change of the weight
 LayerTensors = dict[tuple[Part, str], tuple[Tensor, ...]]
 
@@ -58,12 +48,12 @@ class Certificate:
 
     layers: int
     difference: float  # between the file's picture and the trainer's, as a share of the LoRA's effect on it
-    kind: Kind = "lora"
+    kind: AdapterKind = KINDS["lora"]
 
     @property
     def text(self) -> Text:
-        if self.kind in _NAMES:
-            name = _NAMES[self.kind]
+        if not self.kind.two_matrices:
+            name = self.kind.title
             return Text(
                 f"Checked: {name} names complete ({self.layers} layers), same picture as in training where it is computed as ComfyUI, Forge and A1111 do. diffusers does not load {name}.",
                 f"確認済み: {name} の名前がすべてそろい({self.layers} 層)、ComfyUI・Forge・A1111 の計算方法で学習時と同じ絵になります。diffusers は {name} を読み込めません。",
@@ -86,10 +76,10 @@ def verify_file(
     parts: dict[Part, nn.Module] = {part: base.parts[part] for part in adapters.parts}
     for model in parts.values():
         model.eval()
-    kind = adapters.config.kind
+    kind = adapters.config.adapter_kind
     trained = _live(adapters)
     _check_tensors(file, len(trained), base.family.name, kind)
-    if kind not in PLAIN:
+    if not kind.two_matrices:
         _check_layers(_read(file, adapters), trained)
     side = min(base.resolution, MAX_SIDE)
     live = Renderer(base, adapters, text_cache=text_cache or {})
@@ -104,7 +94,7 @@ def verify_file(
     except BadInput as error:
         raise _unloadable(f"it cannot be loaded: {error.text.en}", f"読み込めません({error.text.ja})") from error
     try:
-        if kind in PLAIN:
+        if kind.two_matrices:
             _check_layers(_loaded(parts), trained)
         difference = _difference(loaded.latent(PROBE, side), pictures[1.0], pictures[0.0], base.dtype)
     finally:
@@ -113,12 +103,12 @@ def verify_file(
 
 
 def _live(adapters: Adapters) -> LayerTensors:
-    kind = adapters.config.kind
+    kind = adapters.config.adapter_kind
     rank = max(adapters.config.rank_of(part) for part in adapters.parts)
     return {
         (part, canonical(part, path)): _padded(*_matrices(layer, ADAPTER), rank)
-        if kind in PLAIN
-        else (delta_weight(layer, kind),)
+        if kind.two_matrices
+        else (adapters.delta_weight(layer),)
         for part, layers in adapters.parts.items()
         for path, layer in layers.items()
     }
@@ -132,7 +122,7 @@ def _read(file: Path, adapters: Adapters) -> LayerTensors:
         for path, layer in layers.items()
     }
     try:
-        return {place: (delta_of_file(group, weights[place]),) for place, group in groups(load_file(file)).items()}
+        return {place: (file_delta(group, weights[place]),) for place, group in group_by_layer(load_file(file)).items()}
     except (KeyError, RuntimeError) as error:
         raise _unloadable(f"its tensors do not fit together: {error}", f"テンソルの形が合いません: {error}") from error
 
@@ -159,17 +149,17 @@ def _padded(a: Tensor, b: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     return torch.cat([a, a.new_zeros(more, *a.shape[1:])]), torch.cat([b, b.new_zeros(len(b), more, *b.shape[2:])], 1)
 
 
-def _check_tensors(file: Path, layers: int, family: str, kind: Kind) -> None:
+def _check_tensors(file: Path, layers: int, family: str, kind: AdapterKind) -> None:
     """A plain LoRA has three tensors a layer and no other, by kohya's names; all are finite. A whole file of zeros fails; single layers
     without effect are normal, such as the last ones of SDXL's first text encoder, which get no gradient."""
     tensors = load_file(file)
-    if len({name.split(".")[0] for name in tensors}) != layers or (kind in PLAIN and len(tensors) != 3 * layers):
+    if len({name.split(".")[0] for name in tensors}) != layers or (kind.two_matrices and len(tensors) != 3 * layers):
         raise _unloadable(
             f"it has {len(tensors)} tensors for {layers} layers",
             f"{layers} 層に対しテンソルが {len(tensors)} 個あります",
         )
     unet = _UNET.get(family, r"(down_blocks|mid_block|up_blocks)_\w+")
-    known = re.compile(rf"(lora_unet_{unet}|{_PREFIX.get(family, 'lora_te')}_{_TEXT})\.({_ENDINGS[kind]})")
+    known = re.compile(rf"(lora_unet_{unet}|{_PREFIX.get(family, 'lora_te')}_{_TEXT})\.({kind.file_pattern})")
     if strange := [name for name in tensors if not known.fullmatch(name)]:
         raise _unloadable(
             f"{strange[0]} is no name that kohya's readers know", f"{strange[0]} は kohya 形式の名前ではありません"

@@ -19,16 +19,16 @@ from sdlora.core.text import Text
 from sdlora.families.spec import is_text_encoder
 
 _PACKAGES = {"adamw8bit": "bitsandbytes", "prodigy": "prodigyopt"}
-_GROWN = "lora_B"  # LoRA+ lets B learn faster than A (arXiv 2402.12354)
 
 
 def groups_of(adapters: Adapters, t: TrainSettings) -> tuple[list[dict[str, Any]], list[float]]:
-    """Parameter groups, and the learning rate of each: by part, and with LoRA+ B apart from the rest."""
+    """Parameter groups, and the learning rate of each: by part, and with LoRA+ B apart from the rest (arXiv 2402.12354)."""
     groups, rates = [], []
+    fast_parameters = adapters.config.adapter_kind.fast_parameters
     for part in adapters.parts:
         rate = t.text_encoder_lr if is_text_encoder(part) else t.unet_lr
         named = {n: p for n, p in adapters.named_parameters().items() if n.startswith(f"{part}.")}
-        fast = {n: p for n, p in named.items() if t.lora_plus > 1 and n.endswith(_GROWN)}
+        fast = {n: p for n, p in named.items() if t.lora_plus > 1 and n.endswith(fast_parameters)}
         for chosen, factor in (({n: p for n, p in named.items() if n not in fast}, 1.0), (fast, t.lora_plus)):
             if chosen:
                 groups.append({"params": list(chosen.values()), "lr": rate * factor})

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from sdlora.adapters.inject import inject
-from sdlora.adapters.spec import AdapterConfig, Part
+from sdlora.adapters.spec import AdapterConfig
 from sdlora.config import Config
 from sdlora.core.errors import BadInput, BaseUnusable
 from sdlora.core.events import Emit, Phase
@@ -20,7 +20,7 @@ from sdlora.data.buckets import bucket
 from sdlora.data.captions import without_trigger
 from sdlora.families.base_model import Base
 from sdlora.families.conditioning import Conditioning
-from sdlora.families.spec import is_text_encoder
+from sdlora.families.spec import Part, is_text_encoder
 from sdlora.lora_files import kohya
 from sdlora.models.bases import BaseRef
 from sdlora.models.fingerprint import fingerprint

@@ -1,0 +1,54 @@
+"""LoRA: W + alpha / rank * B A (arXiv 2106.09685), and rsLoRA with alpha / sqrt(rank) (arXiv 2312.03732). LoCon is LoRA on convolutions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from math import prod, sqrt
+from typing import TYPE_CHECKING
+
+from sdlora.adapters.kind_spec import AdapterKind, FileKind
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+    from torch import Tensor
+
+
+def peft_config(rank: int, alpha: float, target_modules: str, dropout: float) -> PeftConfig:
+    from peft import LoraConfig
+
+    return LoraConfig(r=rank, lora_alpha=alpha, target_modules=target_modules, lora_dropout=dropout, bias="none")
+
+
+def parameters(weight: Sequence[int], rank: int) -> int:
+    """A is (rank, in, …), B is (out, rank)."""
+    return rank * (weight[0] + prod(weight[1:]))
+
+
+def delta(tensors: Mapping[str, Tensor], weight: Tensor) -> Tensor:
+    """alpha / rank * up @ down."""
+    down, up = tensors["lora_down.weight"], tensors["lora_up.weight"]
+    return (up.flatten(1) @ down.flatten(1) * (tensors["alpha"] / down.shape[0])).reshape(weight.shape)
+
+
+LORA = AdapterKind(
+    name="lora",
+    title="LoRA",
+    peft_config=peft_config,
+    parameters=parameters,
+    file_endings={"lora_A": "lora_down.weight", "lora_B": "lora_up.weight"},
+    file_pattern=r"lora_(down|up)\.weight|alpha",
+    two_matrices=True,
+    fast_parameters=("lora_B",),
+)
+ADAPTER_KINDS = (LORA, replace(LORA, name="rslora", title="rsLoRA", alpha_factor=sqrt))
+FILE_KINDS = (
+    FileKind(
+        "lora",
+        "LoRA",
+        ("lora_down.weight", "lora_up.weight", "lora_mid.weight"),
+        delta,
+        rank_endings=(("lora_down.weight", 0),),
+        input_ending="lora_down.weight",
+    ),
+)

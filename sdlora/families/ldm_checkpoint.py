@@ -10,14 +10,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from sdlora.families import ldm_names
+from sdlora.families.ldm_unet import find_blocks, unet_config
 from sdlora.families.spec import CheckpointLayout, Config, Configs, Part, Shapes
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+Value = TypeVar("Value")
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
 _OPENCLIP = {
     "attn.out_proj": "self_attn.out_proj",
@@ -26,7 +27,7 @@ _OPENCLIP = {
     "mlp.c_fc": "mlp.fc1",
     "mlp.c_proj": "mlp.fc2",
 }
-_HEAD = 64  # width of a head in OpenAI's and OpenCLIP's encoders and in the UNets of SD 2 and SDXL
+_HEAD = 64  # width of a head in OpenAI's and OpenCLIP's encoders
 _SCHEDULE = {
     "beta_start": 0.00085,
     "beta_end": 0.012,
@@ -104,36 +105,26 @@ def _configs(model: LdmModel, shapes: Shapes, prediction: str) -> dict[str, Conf
 
 
 def _unet(model: LdmModel, shapes: Shapes, prediction: str) -> Config:
-    channels: list[int] = []
-    depths: list[int] = []
-    while (first := f"{UNET}input_blocks.{3 * len(channels) + 1}.") + "0.in_layers.2.weight" in shapes:
-        channels.append(shapes[first + "0.in_layers.2.weight"][0])
-        depths.append(_count(shapes, re.escape(first) + r"1\.transformer_blocks\.(\d+)\."))
-    middle = f"{UNET}middle_block.1."
+    inside = _inside(shapes, UNET)
     config: Config = {
-        "_class_name": "UNet2DConditionModel",
         "sample_size": model.sample_size[prediction],
-        "block_out_channels": channels,
-        "down_block_types": ["CrossAttnDownBlock2D" if d else "DownBlock2D" for d in depths],
-        "up_block_types": ["CrossAttnUpBlock2D" if d else "UpBlock2D" for d in reversed(depths)],
-        "cross_attention_dim": shapes[middle + "transformer_blocks.0.attn2.to_k.weight"][1],
-        "use_linear_projection": len(shapes[middle + "proj_in.weight"]) == 2,
-        "attention_head_dim": model.heads
-        or [max(1, c // _HEAD) for c in channels],  # how many heads, whatever its name
-        "layers_per_block": 2,
+        **unet_config(inside, find_blocks(inside), model.heads),
         "upcast_attention": False,
         **model.unet,
     }
-    if f"{UNET}label_emb.0.0.weight" in shapes:  # a UNet that is given sizes and pooled text
+    if "label_emb.0.0.weight" in inside:  # a UNet that is given sizes and pooled text
         text = shapes[model.text_encoders[-1].prefix + "text_projection"][1]
-        joined = shapes[UNET + "label_emb.0.0.weight"][1]
+        joined = inside["label_emb.0.0.weight"][1]
         config |= {
-            "transformer_layers_per_block": [max(1, d) for d in depths],
             "addition_embed_type": "text_time",
             "addition_time_embed_dim": (joined - text) // 6,  # six sizes beside the pooled text
             "projection_class_embeddings_input_dim": joined,
         }
     return config
+
+
+def _inside(tensors: dict[str, Value], prefix: str) -> dict[str, Value]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def _vae(model: LdmModel, shapes: Shapes) -> Config:
@@ -189,13 +180,18 @@ def _text_config(embedding: tuple[int, ...], positions: int, inner: int, layers:
 
 
 def _diffusers_shapes(model: LdmModel, shapes: Shapes) -> dict[Part, Shapes]:
-    parts: dict[Part, Shapes] = {
-        "unet": {ldm_names.to_diffusers(n.removeprefix(UNET)): s for n, s in shapes.items() if n.startswith(UNET)}
-    }
+    parts: dict[Part, Shapes] = {"unet": _renamed_unet(_inside(shapes, UNET))}
     for encoder in model.text_encoders:
-        inside = {n.removeprefix(encoder.prefix): s for n, s in shapes.items() if n.startswith(encoder.prefix)}
+        inside = _inside(shapes, encoder.prefix)
         parts[encoder.part] = _open_clip_shapes(inside, encoder.layers(shapes)) if encoder.open_clip else inside
     return parts
+
+
+def _renamed_unet(tensors: dict[str, Value]) -> dict[str, Value]:
+    """By diffusers' names; what its UNet has no place for is left out."""
+    blocks = find_blocks(tensors)
+    names = {name: blocks.rename(name) for name in tensors}
+    return {new: tensors[name] for name, new in names.items() if new}
 
 
 def _open_clip_shapes(inside: Shapes, layers: int) -> Shapes:
@@ -216,11 +212,11 @@ def _open_clip_shapes(inside: Shapes, layers: int) -> Shapes:
 
 
 def _diffusers_tensors(model: LdmModel, whole: dict[str, Tensor], configs: Configs) -> dict[str, dict[str, Tensor]]:
-    """Names are converted by diffusers' own functions; nothing is downloaded."""
+    """VAE and text encoders are converted by diffusers' own functions; nothing is downloaded."""
     from diffusers.loaders import single_file_utils as convert
 
     parts: dict[str, Any] = {
-        "unet": convert.convert_ldm_unet_checkpoint(whole, dict(configs["unet"])),
+        "unet": _renamed_unet(_inside(whole, UNET)),
         "vae": convert.convert_ldm_vae_checkpoint(whole, dict(configs["vae"])),
     }
     for encoder in model.text_encoders:

@@ -93,6 +93,12 @@ _RESNET_BACK = {ldm: ours for ours, ldm in _RESNET.items()}
 _ALONE_BACK = {ldm: ours for ours, ldm in _ALONE.items()}
 
 
+def inside_to_diffusers(module: str, rest: str) -> str:
+    """The end of a path inside `module`, which is diffusers' path of a resnet, a sampler or an attention."""
+    kind = module.split(".")[-2]
+    return _resnet(rest) if kind == "resnets" else _swap(rest, {"op": "conv"}) if kind == "downsamplers" else rest
+
+
 def _resnet(rest: str) -> str:
     return _swap(rest, _RESNET_BACK)
 

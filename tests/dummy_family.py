@@ -76,7 +76,7 @@ def predict(base: Base, x_t: Tensor, t: Tensor, text: Conditioning, sizes: Seque
 
 
 def pipeline_options(base: Base) -> dict[str, Any]:
-    return {name: None for name in ("text_encoder_2", "tokenizer_2", "text_encoder_3", "tokenizer_3")}
+    return dict.fromkeys(("text_encoder_2", "tokenizer_2", "text_encoder_3", "tokenizer_3"))
 
 
 DUMMY = FamilySpec(
@@ -110,7 +110,17 @@ DUMMY = FamilySpec(
             "text_encoder": TEXT_TARGETS,
         },
         prefixes={"transformer": "lora_transformer_", "text_encoder": "lora_te1_"},
-        words=("transformer_blocks", "to_q", "to_k", "to_v", "to_out", "add_q_proj", "add_k_proj", "add_v_proj", "ff_context"),
+        words=(
+            "transformer_blocks",
+            "to_q",
+            "to_k",
+            "to_v",
+            "to_out",
+            "add_q_proj",
+            "add_k_proj",
+            "add_v_proj",
+            "ff_context",
+        ),
         kohya_pattern=rf"lora_transformer_transformer_blocks_\d+_\w+|lora_te1_{KOHYA_TEXT}",
         detect=lambda part, path, shape: part == "transformer",
     ),

@@ -38,18 +38,10 @@ RULE = """
 
 def test_a_setting(tmp_path: Path) -> None:
     """A field, and a rule where it may be without effect: form, command line, refusals, `job.json`, table follow."""
-    edited_config(
-        tmp_path, {"training.py": ("class TrainSettings(Section):", FIELD), "inactive.py": ("INACTIVE_RULES = (", RULE)}
-    )
-    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
-
-    def run(*words: str) -> str:
-        command = [sys.executable, *words]
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    found = json.loads(run("-m", "tests.dummy_setting").splitlines()[-1])
+    config = edited_package(tmp_path, "config") / "config"
+    insert(config / "training.py", "class TrainSettings(Section):", FIELD)
+    insert(config / "inactive.py", "INACTIVE_RULES = (", RULE)
+    found = json.loads(run(tmp_path, "tests.dummy_setting").splitlines()[-1])
     assert found == {
         "element": "train-dummy",
         "greyed where it has no effect": True,
@@ -60,20 +52,56 @@ def test_a_setting(tmp_path: Path) -> None:
         "reason": "ウォームアップがないため",
     }
     assert "ウォームアップがないため" in found["without effect"]
-    assert "| `train.dummy` | 3 | 0 to 9 | A setting of a test. |" in run("-m", "sdlora", "settings", "--markdown")
+    assert "| `train.dummy` | 3 | 0 to 9 | A setting of a test. |" in run(tmp_path, "sdlora", "settings", "--markdown")
 
 
-def edited_config(folder: Path, insertions: dict[str, tuple[str, str]]) -> None:
-    """The package in `folder`, linked but for `config`, in whose files something is inserted behind a line."""
+def test_an_adapter_kind(tmp_path: Path, tiny_base: Path) -> None:
+    """A file in `kinds/` and a word in the Literal: it is chosen, trained, written, proved, drawn and recognised."""
+    package = edited_package(tmp_path, "config", "adapters")
+    shutil.copy(ROOT / "tests" / "dummy_kind.py", package / "adapters" / "kinds" / "dummy.py")
+    insert(package / "config" / "adapters.py", "Kind = Literal[", '"dummy", ')
+    values = {
+        "lora.kind": "dummy",
+        "lora.rank": 2,
+        "train.steps": 2,
+        "train.resolution": 32,
+        "train.save_every": 1,
+        "data.held_out": 0,
+        "sample.steps": 1,
+    }
+    settings = [word for path, value in values.items() for word in ("--set", f"{path}={value}")]
+    pictures = package / "bundled" / "pictures"
+    out = run(tmp_path, "sdlora", "train", str(pictures), "--base", str(tiny_base), *settings, "--json")
+    done = json.loads(out.splitlines()[-1])
+    assert done["status"] == "done"
+    assert list((tmp_path / "workspace" / "jobs" / done["job"] / "samples").glob("*.png"))
+    about = json.loads(run(tmp_path, "sdlora", "inspect", done["file"], "--json").splitlines()[-1])
+    assert (about["format"], about["rank"]) == ("dummy", 2)
+
+
+def edited_package(folder: Path, *rooms: str) -> Path:
+    """The package in `folder`: these rooms as copies to be edited, the others as links."""
     package = folder / "sdlora"
     package.mkdir()
     (folder / "presets").symlink_to(ROOT / "presets")
     for child in (ROOT / "sdlora").iterdir():
-        if child.name != "config":
+        if child.name in rooms:
+            shutil.copytree(child, package / child.name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
             (package / child.name).symlink_to(child)
-    shutil.copytree(ROOT / "sdlora" / "config", package / "config", ignore=shutil.ignore_patterns("__pycache__"))
-    for name, (behind, text) in insertions.items():
-        file = package / "config" / name
-        source = file.read_text(encoding="utf-8")
-        assert source.count(behind) == 1
-        file.write_text(source.replace(behind, behind + text), encoding="utf-8")
+    return package
+
+
+def insert(file: Path, behind: str, text: str) -> None:
+    source = file.read_text(encoding="utf-8")
+    assert source.count(behind) == 1
+    file.write_text(source.replace(behind, behind + text), encoding="utf-8")
+
+
+def run(folder: Path, module: str, *words: str) -> str:
+    """What `python -m` with the package in this folder prints."""
+    environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
+    command = [sys.executable, "-m", module, *words]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout

@@ -16,7 +16,7 @@ from safetensors import safe_open
 
 from sdlora import config
 from sdlora.config import values_of
-from sdlora.config.inactive import faults
+from sdlora.config.inactive import contradictions
 from sdlora.core.errors import BadInput, Unmoved
 from sdlora.core.events import Sampled, Saved
 from sdlora.data.captions import with_trigger
@@ -269,7 +269,7 @@ def test_what_would_do_nothing_is_refused_with_the_reason(values: dict[str, Any]
 def test_every_rule_is_about_a_setting_and_names_the_way_out() -> None:
     known = {s.path: s.default for s in config.settings()}
     assert {rule.path for rule in config.INACTIVE_RULES} <= known.keys()
-    assert not faults(known, known)
+    assert not contradictions(known, known)
 
 
 def test_what_does_not_move_is_stopped_with_advice(tiny_base: Path, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 Equal work: 24 pictures of 256 pixels, batch 1, rank 16, base in bf16, AdamW, constant rate, two threads, no mirroring, no samples
 on the way. Off for ours, since the peers have no such thing: held-out pictures, caption dropout, samples. On for ours all the same:
-the forecast before the first step, a state every 50 steps, the certificate at the end. What the peers' settings do not reach:
+the estimate before the first step, a state every 50 steps, the verification at the end. What the peers' settings do not reach:
 diffusers' script encodes picture and caption again in each step and keeps its adapters in bf16, sd-scripts encodes the caption again,
 and adapts the feed-forward layers and projections of each transformer too (192 layers, not 128).
 

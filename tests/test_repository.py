@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
 import tomllib
@@ -9,6 +10,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+from sdlora.cli import main
 
 ROOT = Path(__file__).parent.parent
 LARGEST = 1_000_000  # bytes: a clone carries every version of a file for good
@@ -67,3 +70,15 @@ def test_the_wheel_holds_what_the_app_reads(wheel: zipfile.ZipFile) -> None:
 def test_the_wheel_installs_the_command(wheel: zipfile.ZipFile) -> None:
     (entry_points,) = (name for name in wheel.namelist() if name.endswith("entry_points.txt"))
     assert "sdlora = sdlora.__main__:main" in wheel.read(entry_points).decode()
+
+
+def test_app_py_is_the_command_app(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["app.py", "--help"])
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(ROOT / "app.py"), run_name="__main__")
+    twin = capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["app", "--help"])
+    assert capsys.readouterr().out == twin
+    for flag in ("--host", "--port", "--workspace", "--password-file", "--users-file", "--runner", "--open"):
+        assert flag in twin

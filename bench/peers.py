@@ -170,7 +170,7 @@ def run(command: list[str], task: Task, threads: int, with_shim: bool) -> Taken:
 
 
 def _read(clock: Path, steps: int, began: float, whole: float) -> Taken:
-    """The last so many steps: a forecast makes some before."""
+    """The last so many steps: the estimate makes some before."""
     notes = [json.loads(line) for line in clock.read_text().splitlines()]
     ends = sorted(n["step"] for n in notes if "step" in n)[-steps:]
     if len(ends) != steps:

@@ -1,7 +1,7 @@
-"""`python -m bench.preflight`: the forecast of a run beside what the run then took, on five kinds of settings.
+"""`python -m bench.preflight`: the estimate of a run beside what the run then took, on five kinds of settings.
 
 Each run is a job of its own in a worker process, as users have it. Time is the worker's from its start to its end, memory the
-process' largest resident size (on a GPU what the forecast says of the GPU's is not compared).
+process' largest resident size (on a GPU what the estimate says of the GPU's is not compared).
 """
 
 from __future__ import annotations

@@ -10,14 +10,14 @@ from sdlora.core.errors import BadInput
 from sdlora.web import strings
 from sdlora.web.form import coerce, with_labels
 
-MAX_STRENGTH = 1.5
+MIN_STRENGTH, MAX_STRENGTH = -1.0, 2.0
 MAX_PROMPT = 2000  # letters
 
 
 def checked_strength(value: Any) -> float:
     """Raises BadInput unless it is a number that the slider has."""
-    if not isinstance(value, int | float) or not math.isfinite(value) or not 0 <= value <= MAX_STRENGTH:
-        raise BadInput(strings.preview.STRENGTH_REFUSED.fill(maximum=MAX_STRENGTH))
+    if not isinstance(value, int | float) or not math.isfinite(value) or not MIN_STRENGTH <= value <= MAX_STRENGTH:
+        raise BadInput(strings.preview.STRENGTH_REFUSED.fill(minimum=f"{MIN_STRENGTH:g}", maximum=f"{MAX_STRENGTH:g}"))
     return round(float(value), 2)
 
 

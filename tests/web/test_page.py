@@ -25,6 +25,9 @@ def test_who_has_no_pictures_gets_the_examples(open_page: Open) -> None:
     page.click("#dataset-gallery [data-do=take_example]")
     expect(page.locator("#dataset-gallery img")).to_have_count(24)
     expect(page.locator("#dataset-gallery textarea").first).to_have_value("anchor, blueprint style")
+    expect(page.locator("#dataset-gallery .dataset-head")).to_contain_text("blueprint example")
+    page.click("#language")
+    expect(page.locator("#dataset-gallery .dataset-head")).to_contain_text("設計図のサンプル")
 
 
 @pytest.mark.parametrize(("path", "heading"), [("/en/", "Pictures"), ("/ja/", "画像")])
@@ -193,6 +196,29 @@ def test_without_pictures_the_buttons_say_why(open_page: Open, app: App) -> None
 def test_nothing_sticks_out(open_page: Open, path: str, width: int) -> None:
     page = open_page(path, viewport={"width": width, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    bars = "Math.max(...[...document.querySelectorAll('.versus *')].map((e) => e.getBoundingClientRect().right))"
+    assert page.evaluate(bars) <= width
+
+
+def test_a_strength_out_of_range_is_put_right_without_a_foreign_word(open_page: Open) -> None:
+    page = open_page("/ja/")
+    for typed, kept in (("3", "2"), ("-5", "-1"), ("-0.5", "-0.5")):
+        page.fill("#strength input[type=number]", typed)
+        page.locator("#strength input[type=number]").blur()
+        expect(page.locator("#strength input[type=number]")).to_have_value(kept)
+    page.wait_for_timeout(1000)
+    assert "Value" not in " ".join(page.locator(".toast-body").all_text_contents())
+
+
+def test_a_removed_picture_comes_back_at_a_click(open_page: Open, zip_file: Path) -> None:
+    page = open_page("/ja/")
+    upload(page, zip_file)
+    page.locator("#dataset-gallery button[data-do=remove]").nth(2).click()
+    expect(page.locator("#dataset-gallery [role=status]")).to_contain_text("「disc2.png」を外しました。")
+    expect(page.locator("#dataset-gallery img")).to_have_count(9)
+    page.click("#dataset-gallery [data-do=undo_last]")
+    expect(page.locator("#dataset-gallery img")).to_have_count(10)
+    expect(page.locator("#dataset-gallery [role=status]")).to_have_count(0)
 
 
 def upload(page: Page, file: Path) -> None:

@@ -19,7 +19,7 @@ from sdlora.models import bases
 from sdlora.processes.protocol import PreviewRequest
 from sdlora.web import strings
 from sdlora.web.context import Page
-from sdlora.web.drawing_inputs import MAX_STRENGTH, checked_numbers, checked_prompt, checked_strength
+from sdlora.web.drawing_inputs import MAX_STRENGTH, MIN_STRENGTH, checked_numbers, checked_prompt, checked_strength
 from sdlora.web.form import Values
 from sdlora.web.handlers import event
 from sdlora.web.screens.preview import number_field, roll
@@ -108,7 +108,7 @@ def _lora(page: Page, index: int) -> tuple[gr.Dropdown, gr.Slider]:
             scale=3,
         )
         strength = gr.Slider(
-            0.0,
+            MIN_STRENGTH,
             MAX_STRENGTH,
             1.0,
             step=0.05,

@@ -67,7 +67,7 @@ def build(page: Page, built: Built) -> Pictures:
     cards = gr.HTML(
         gallery.gallery(page, None),
         elem_id="dataset-gallery",
-        js_on_load=theme.actions("change_caption", "remove", "take_example", "turn_page"),
+        js_on_load=theme.actions("change_caption", "remove", "take_example", "turn_page", "undo_last"),
     )
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=280):
@@ -135,6 +135,7 @@ def _connect(page: Page, screen: Pictures, tools: CaptionTools) -> None:
     edit(screen.cards.change_caption, change_caption)
     edit(screen.cards.remove, remove)
     edit(screen.cards.take_example, take_example)
+    edit(screen.cards.undo_last, undo_last)
     edit(screen.earlier.open_dataset, open_dataset)
     edit(tools.prefix.click, add_prefix, [tools.text])
     edit(tools.suffix.click, add_suffix, [tools.text])
@@ -143,8 +144,8 @@ def _connect(page: Page, screen: Pictures, tools: CaptionTools) -> None:
     screen.cards.turn_page(event(page, turn_page), current, screen.cards, show_progress="hidden")
 
 
-def show(page: Page, dataset: Dataset | None, history: list[str]) -> list[Any]:
-    """Values for `Pictures.outputs`."""
+def show(page: Page, dataset: Dataset | None, history: list[str], removed: str = "") -> list[Any]:
+    """Values for `Pictures.outputs`. `removed`: name of the picture that the last edit left out."""
     current = dataset.id if dataset else ""
     if dataset:
         ownership.claim(page.workspace, page.user, dataset.id)
@@ -153,7 +154,7 @@ def show(page: Page, dataset: Dataset | None, history: list[str]) -> list[Any]:
     return [
         current,
         history[-MAX_UNDO:],
-        gallery.gallery(page, dataset),
+        gallery.gallery(page, dataset, removed=removed),
         gallery.import_report(page, dataset),
         gallery.earlier_datasets(page, own_datasets(page), current),
         gr.update(value=undo, interactive=steps > 0),
@@ -193,7 +194,7 @@ def import_upload(page: Page, files: list[str] | None, progress: gr.Progress = g
 
 def take_example(page: Page, history: list[str], dataset_id: str) -> list[Any]:
     """Import the pictures that come with the app."""
-    dataset = data.import_pictures([bases.EXAMPLE], page.workspace.datasets, page.say(strings.pictures.EXAMPLE_NAME))
+    dataset = data.import_pictures([bases.EXAMPLE], page.workspace.datasets, gallery.EXAMPLE)
     return show(page, dataset, [dataset.id])
 
 
@@ -209,8 +210,9 @@ def change_caption(page: Page, history: list[str], dataset_id: str, action: gr.E
 
 def remove(page: Page, history: list[str], dataset_id: str, action: gr.EventData) -> list[Any]:
     before = find(page, history, dataset_id)
-    after = data.without_items(before, [_index(before, action)], page.workspace.datasets)
-    return show(page, after, _extended(before, after, history))
+    index = _index(before, action)
+    after = data.without_items(before, [index], page.workspace.datasets)
+    return show(page, after, _extended(before, after, history), removed=before.items[index].name)
 
 
 def _index(dataset: Dataset, action: gr.EventData) -> int:

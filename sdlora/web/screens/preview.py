@@ -20,7 +20,7 @@ from sdlora.jobs.paths import JobPaths
 from sdlora.processes.protocol import PreviewRequest
 from sdlora.web import snapshot, strings
 from sdlora.web.context import Page
-from sdlora.web.drawing_inputs import MAX_STRENGTH, checked_numbers, checked_prompt, checked_strength
+from sdlora.web.drawing_inputs import MAX_STRENGTH, MIN_STRENGTH, checked_numbers, checked_prompt, checked_strength
 from sdlora.web.form import Values
 from sdlora.web.handlers import event
 from sdlora.web.screens.screen import Built
@@ -71,7 +71,7 @@ def build(page: Page, built: Built) -> Preview:
                 elem_id="preview-prompt",
             )
             strength = gr.Slider(
-                0.0,
+                MIN_STRENGTH,
                 MAX_STRENGTH,
                 1.0,
                 step=0.05,

@@ -52,6 +52,16 @@ addEventListener("keyup", (event) => {
   }
 });
 
+// Of a number typed beside a slider, gradio sends first and clamps then: out of range, its server answers in English.
+addEventListener("blur", ({ target }) => {
+  const slider = target.matches?.(".slider_input_container input, input[type=number]") && target.closest(".block")?.querySelector("input[type=range]");
+  if (!slider || target === slider || target.value === "") return;
+  const clamped = Math.min(Math.max(target.value, slider.min), slider.max);
+  if (clamped === Number(target.value)) return;
+  target.value = clamped;
+  target.dispatchEvent(new Event("input", { bubbles: true }));
+}, true);
+
 // The link of the step that is being read.
 const follow = () => {
   const links = [...document.querySelectorAll(".steps a")];

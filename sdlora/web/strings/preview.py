@@ -36,7 +36,8 @@ CHECKPOINT_NONE = Text("None saved yet", "まだ保存されていません")
 CHECKPOINT_BEST = Text("Step {step} — recommended", "ステップ {step}(おすすめ)")
 DRAW = Text("Draw", "描く")
 STRENGTH_REFUSED = Text(
-    "The strength must be a number from 0 to {maximum}.", "強さは 0 から {maximum} までの数値にしてください。"
+    "The strength must be a number from {minimum} to {maximum}.",
+    "強さは {minimum} から {maximum} までの数値にしてください。",
 )
 PROMPT_REFUSED = Text("A prompt may have {maximum} letters at most.", "プロンプトは {maximum} 文字以内にしてください。")
 DRAWING_OPTIONS = Text("Drawing options", "描画の設定")

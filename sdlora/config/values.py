@@ -55,6 +55,7 @@ class Setting:
     label: Text
     help: Text
     basic: bool  # shown on the first level of the form
+    excludes_minimum: bool = False  # the value must be above `minimum`
 
 
 def settings() -> list[Setting]:
@@ -80,6 +81,7 @@ def _describe(path: str, field: FieldInfo) -> Setting:
         label=extra["label"],
         help=extra["help"],
         basic=extra["basic"],
+        excludes_minimum="gt" in limits,
     )
 
 
@@ -153,6 +155,11 @@ def _expected(s: Setting) -> Text:
             s.path, Text("a shorter text without control characters", "制御文字を含まない、より短い文字列")
         )
     kind = Text("a whole number", "整数") if s.kind == "int" else Text("a number", "数値")
+    if s.excludes_minimum:
+        return Text(
+            f"{kind.en} above {s.minimum:g}, {s.maximum:g} at most",
+            f"{s.minimum:g} より大きく {s.maximum:g} 以下の{kind.ja}",
+        )
     return Text(f"{kind.en} from {s.minimum} to {s.maximum}", f"{s.minimum} から {s.maximum} までの{kind.ja}")
 
 

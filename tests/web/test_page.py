@@ -155,12 +155,21 @@ def test_another_base_keeps_what_was_typed(open_page: Open) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value", "said"),
-    [("#rank", "3.7", "Rank"), ("#rank", "0", "1 to 1024"), ("#unet-lr", "-1", "Learning rate")],
+    [
+        ("#rank", "3.7", "Rank"),
+        ("#rank", "0", "1 to 1024"),
+        ("#alpha", "0", "above 0, 4096 at most"),
+        ("#unet-lr", "-1", "Learning rate"),
+    ],
 )
 def test_a_bad_number_is_refused_with_a_sentence(open_page: Open, field: str, value: str, said: str) -> None:
     page = open_page()
     page.fill(f"{field} input", value)
     expect(page.locator("#comparison .problem")).to_contain_text(said)
+    expect(page.locator(f"{field} input")).to_have_css("border-color", "rgb(165, 50, 42)")
+    page.fill(f"{field} input", "1")
+    expect(page.locator("#comparison .comparison")).to_be_visible()
+    expect(page.locator(f"{field} input")).not_to_have_css("border-color", "rgb(165, 50, 42)")
 
 
 def test_a_path_on_the_server_is_no_base(open_page: Open, tiny_base: Path) -> None:

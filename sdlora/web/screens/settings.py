@@ -15,6 +15,7 @@ from markupsafe import Markup
 from sdlora import config
 from sdlora.config import Config
 from sdlora.core.errors import BadInput, SdloraError
+from sdlora.core.text import Text
 from sdlora.models import bases
 from sdlora.web import strings, theme
 from sdlora.web.context import STORAGE_KEY, Page
@@ -131,7 +132,13 @@ def summarise(page: Page, screen: Settings, pictures: Pictures, values: Values) 
         summary = _summary(page, parse(flat), _count(page, pictures, values))
         return [summary, {"preset": values[screen.preset], "values": flat}, *updates]
     except SdloraError as error:
-        return [notices.problem(page, with_labels(error.text)), gr.skip(), *updates]
+        return [notices.problem(page, with_labels(error.text), _field_of(error.text)), gr.skip(), *updates]
+
+
+def _field_of(refusal: Text) -> str:
+    """Element id of the field that a sentence of `config` or of the form begins with, "" for another sentence."""
+    named = (s for s in config.settings() if refusal.en.startswith((f"{s.path} ", f"“{s.label.en}”")))
+    return next((element_id(s) for s in named), "")
 
 
 def _count(page: Page, pictures: Pictures, values: Values) -> int:

@@ -18,5 +18,6 @@ def hint(page: Page, text: Text) -> Markup:
     return html("hint", page.language, text=text)
 
 
-def problem(page: Page, text: Text) -> Markup:
-    return html("problem", page.language, text=text)
+def problem(page: Page, text: Text, field: str = "") -> Markup:
+    """`field`: element id of the field with the wrong value, which is marked as long as the problem stands here."""
+    return html("problem", page.language, text=text, field=field)

@@ -1,4 +1,4 @@
-"""Holding shapes: where noise is strong, the base's own guess is asked for, in the picture's colours."""
+"""Self-distillation at high noise: the target is drawn towards the base's own prediction, in the picture's colours."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def asked(run: Run, timestep: int, distill_weight: float) -> Sample:
     return Sample(latent.plain, latent.sizes, item.caption, d, distill_weight=distill_weight)
 
 
-def test_shapes_are_held_where_noise_hides_them() -> None:
+def test_composition_is_distilled_where_noise_hides_the_rest() -> None:
     objective = DiffusionObjective.of(SCHEDULE, "epsilon")
     assert [round(structure_weight(objective, t), 3) for t in (0, 600, 700, 800, 999)] == [0, 0, 0.5, 1, 1]
 
@@ -61,7 +61,7 @@ def test_other_shapes_give_their_average_colour_only() -> None:
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
-def test_what_is_asked_for_is_what_an_answer_is_read_as(prediction: str) -> None:
+def test_target_for_x0_is_the_inverse_of_predict_x0(prediction: str) -> None:
     objective = DiffusionObjective.of(SCHEDULE, prediction)
     x_0, other, noise = torch.randn(3, 2, 4, 8, 8).unbind()
     t = torch.tensor([300, 900])
@@ -92,8 +92,8 @@ def test_an_untrained_lora_is_off_by_colour_alone(layouts: Path, tmp_path: Path,
     )
 
 
-def test_a_batch_in_pieces_asks_the_same(layouts: Path, tmp_path: Path) -> None:
-    """Some rows of a piece are held, all have dropout: together or one by one, the gradient is the same."""
+def test_micro_batches_give_the_same_gradient(layouts: Path, tmp_path: Path) -> None:
+    """Some rows of a batch are distilled, all have dropout: in one or two micro-batches, the gradient is the same."""
     changes = {**ALONE, "data.recolour": 1.0, "lora.dropout": 0.3, "train.batch_size": 4, "data.buckets": False}
     found = []
     for pieces in (1, 2):

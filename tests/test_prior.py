@@ -50,7 +50,7 @@ def distance(run: Run) -> float:
 
 
 @pytest.mark.parametrize("text_encoder_lr", [0.0, 1e-2])
-def test_the_second_goal_is_the_base(layouts: Path, tmp_path: Path, text_encoder_lr: float) -> None:
+def test_the_prior_is_the_base(layouts: Path, tmp_path: Path, text_encoder_lr: float) -> None:
     """Untrained, it costs nothing; trained with it, the base's answers stay nearer than without."""
     far = {}
     for weight in (0.0, 10.0):

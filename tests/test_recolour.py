@@ -1,4 +1,4 @@
-"""Recolouring: other colours are shown, the right ones are asked for."""
+"""Colour augmentation: noise is added to other colours, the target stays the right ones."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_colours_change_and_shapes_stay() -> None:
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
-def test_what_is_asked_for_is_the_right_picture(prediction: str) -> None:
+def test_the_target_leads_to_the_right_picture(prediction: str) -> None:
     """From x_t, made of other colours, and the exact answer a sampler reads x_0 in the right ones."""
     objective = DiffusionObjective.of(SCHEDULE, prediction)
     x_0, shown, noise = torch.randn(3, 2, 4, 8, 8).unbind()
@@ -79,7 +79,7 @@ def test_other_colours_are_made_only_where_they_are_wanted_and_alike_each_time(t
     assert made(mirrored=False, wanted=True)[1::2] == [None, None]
 
 
-def test_held_out_pictures_are_asked_as_training_asks(tiny_base: Path, tmp_path: Path) -> None:
+def test_held_out_pictures_are_recoloured_as_in_training(tiny_base: Path, tmp_path: Path) -> None:
     job = Trained(tmp_path, tiny_base, **{"data.recolour": 1.0, "data.held_out": 0.2})
     base = load(job.request)
     run = prepare(job.request, base, encode(job.request, base, job.folders), job.folders, job.events.append)

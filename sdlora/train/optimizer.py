@@ -1,4 +1,4 @@
-"""Optimizers by name. What one remembers is tensors and numbers, so that it can be saved and brought back exactly."""
+"""Optimizers by name, their parameter groups, and their state as tensors and back, so that a run resumes exactly."""
 
 from __future__ import annotations
 
@@ -69,30 +69,27 @@ def make(groups: list[dict[str, Any]], t: TrainSettings, fused: bool) -> torch.o
 
 
 def state_for(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict[str, Tensor]:
-    """What it remembers of a parameter; a whole number is a tensor under a name with `#`."""
-    slots = optimizer.state.get(parameter, {})
-    return {
-        slot if isinstance(value, Tensor) else f"{slot}#": value if isinstance(value, Tensor) else torch.tensor(value)
-        for slot, value in slots.items()
-    }
+    """The optimizer's state of one parameter as tensors; a plain number becomes one under a name that ends in `#`."""
+    state = optimizer.state.get(parameter, {})
+    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    return tensors | {f"{name}#": torch.tensor(value) for name, value in state.items() if name not in tensors}
 
 
 def load_state_for(
-    optimizer: torch.optim.Optimizer, parameter: Tensor, slots: Mapping[str, Tensor], fused: bool
+    optimizer: torch.optim.Optimizer, parameter: Tensor, tensors: Mapping[str, Tensor], fused: bool
 ) -> None:
-    """The way back. AdamW's step count lies on the device only where it is fused."""
-    optimizer.state[parameter] = {
-        slot.removesuffix("#"): value.item()
-        if slot.endswith("#")
-        else value
-        if slot == "step" and not fused
-        else value.to(parameter.device)
-        for slot, value in slots.items()
-    }
+    """Put back what `state_for` gave. AdamW keeps its step count on the parameter's device only where it is fused."""
+    state: dict[str, Any] = {}
+    for name, value in tensors.items():
+        if name.endswith("#"):
+            state[name.removesuffix("#")] = value.item()
+        else:
+            state[name] = value if name == "step" and not fused else value.to(parameter.device)
+    optimizer.state[parameter] = state
 
 
 def group_scalars(optimizer: torch.optim.Optimizer) -> list[dict[str, float]]:
-    """Numbers that it keeps for a whole group: Prodigy's estimate of the rate. The learning rate itself follows from the step."""
+    """Finite numbers that it keeps for a whole group: Prodigy's estimate of the rate. The learning rate follows from the step."""
     return [
         {
             k: v

@@ -53,9 +53,11 @@ def fork_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer
 
 
 @pytest.fixture
-def forked(fork_server: ForkServers, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands, workers and previewers that this test starts are forks."""
+def forked(fork_server: ForkServers, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Commands, workers and previewers that this test starts are forks. Returns the interpreter, for what starts from nothing."""
+    real = sys.executable
     monkeypatch.setattr(sys, "executable", fork_server.need(COMPUTE))
+    return real
 
 
 @pytest.fixture

@@ -39,6 +39,8 @@ COMPUTE = (
     "sdlora.render.renderer",
     "sdlora.processes.worker",
     "sdlora.processes.previewer",
+    "accelerate.commands.launch",
+    "torch.distributed.run",
 )
 PAGE = ("sdlora.cli", "sdlora.web.server", "sdlora.web.serve")
 SERVED = {
@@ -46,6 +48,7 @@ SERVED = {
     "-m sdlora": COMPUTE,
     "-m sdlora.processes.worker": COMPUTE,
     "-m sdlora.processes.previewer": COMPUTE,
+    "-m accelerate.commands.launch": COMPUTE,
 }
 HIGH = 500  # descriptors from here on are free
 

@@ -52,3 +52,9 @@ def processes(folder: Path) -> dict[int, int]:
         if b"sdlora.processes.worker" in words and any(word.startswith(str(folder).encode()) for word in words):
             found[int(environment.get(b"RANK", b"-1"))] = int(process.name)
     return found
+
+
+def worker_of(paths: JobPaths) -> int:
+    """The pid of the one process that runs this job."""
+    (pid,) = processes(paths.folder).values()
+    return pid

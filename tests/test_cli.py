@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
+pytestmark = pytest.mark.usefixtures("forked")
 
-def sdlora(*words: object, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "sdlora", *map(str, words)], capture_output=True, text=True, timeout=600
-    )
+
+def sdlora(*words: object, code: int = 0, python: str = "") -> subprocess.CompletedProcess[str]:
+    command = [python or sys.executable, "-m", "sdlora", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr + done.stdout
     return done
@@ -36,8 +37,11 @@ FAST = [
 ]
 
 
-def test_from_pictures_to_preview(workspace: Path, pictures: Path, tiny_base: Path, tmp_path: Path) -> None:
-    added = last_json(sdlora("dataset", "add", pictures, "--json"))
+def test_from_pictures_to_preview(
+    workspace: Path, pictures: Path, tiny_base: Path, tmp_path: Path, forked: str
+) -> None:
+    """The first and the last command start from nothing."""
+    added = last_json(sdlora("dataset", "add", pictures, "--json", python=forked))
     assert [i["caption"] for i in added["items"]][:2] == ["red disc 0", "green disc 1"]
     assert "findings" in last_json(sdlora("dataset", "check", added["id"], "--json"))
 
@@ -80,7 +84,7 @@ def test_from_pictures_to_preview(workspace: Path, pictures: Path, tiny_base: Pa
     assert pictures_by_name["s-1.00"].tobytes() != without
 
     sdlora("resume", trained["job"], code=2)
-    sdlora("stop", trained["job"], code=2)
+    sdlora("stop", trained["job"], code=2, python=forked)
 
 
 @pytest.mark.parametrize(

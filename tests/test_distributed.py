@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import time
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,14 +15,14 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from sdlora import config
-from sdlora.core import events
 from sdlora.core.errors import BadInput
 from sdlora.data import Dataset, import_pictures
 from sdlora.jobs import runner, store
 from sdlora.jobs.paths import JobPaths, Workspace
-from sdlora.jobs.spec import Outcome
 from sdlora.train import distributed
 from tests.conftest import draw_pictures
+from tests.fork_server import COMPUTE, ForkServers
+from tests.jobs import processes, told, wait
 
 STEPS = 24
 # Whatever could tell shares apart: pictures of two shapes, batches that are not full, dropped captions, adapter dropout, averaging.
@@ -50,9 +50,8 @@ SETTINGS = {
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     made = Workspace(tmp_path_factory.mktemp("many") / "workspace").make()
     yield made
-    for job in runner.jobs(made):
-        for pid in processes(made.job(job.spec.id)).values():
-            os.kill(pid, signal.SIGKILL)
+    for pid in processes(made.jobs).values():
+        os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
@@ -80,39 +79,14 @@ def job(place: Workspace, dataset: Dataset, tiny_base: Path) -> MakeJob:
 
 
 @pytest.fixture(scope="module")
-def alone(job: MakeJob) -> JobPaths:
+def alone(job: MakeJob, fork_server: ForkServers) -> JobPaths:
     """The job as one process trains it."""
     paths = job(1)
-    assert runner.start(paths)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sys, "executable", fork_server.need(COMPUTE))
+        assert runner.start(paths)
     finish(paths)
     return paths
-
-
-def processes(paths: JobPaths) -> dict[int, int]:
-    """Rank -> pid of what works on a job now; -1 is the launcher."""
-    found = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (folder / "cmdline").read_bytes().split(b"\0")
-            environment = dict(w.partition(b"=")[::2] for w in (folder / "environ").read_bytes().split(b"\0"))
-        except OSError:
-            continue
-        if b"sdlora.processes.worker" in words and str(paths.folder).encode() in words:
-            found[int(environment.get(b"RANK", b"-1"))] = int(folder.name)
-    return found
-
-
-def wait(until: Callable[[], object], seconds: float = 300.0) -> None:
-    end = time.monotonic() + seconds
-    while not until():
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.02)
-
-
-def told(paths: JobPaths) -> events.Follower:
-    follower = events.Follower(paths.events)
-    follower.poll()
-    return follower
 
 
 def losses(paths: JobPaths) -> dict[int, float]:
@@ -139,48 +113,62 @@ def same(one: JobPaths, other: JobPaths) -> None:
 
 
 def test_two_processes_train_what_one_does(job: MakeJob, alone: JobPaths) -> None:
+    """`accelerate launch` and its two processes, all three started from nothing."""
     paths = job(2)
     assert runner.start(paths)
     wait(lambda: told(paths).steps or runner.status(paths) != "running")
-    assert set(processes(paths)) == {-1, 0, 1}, paths.log.read_text()
+    assert set(processes(paths.folder)) == {-1, 0, 1}, paths.log.read_text()
     finish(paths)
     assert told(paths).started.device == "cpu × 2"
     assert told(paths).estimate is not None
     same(alone, paths)
-    wait(lambda: not processes(paths), 5)
+    wait(lambda: not processes(paths.folder), 5)
 
 
-def test_a_killed_process_and_a_sigterm_cost_nothing(job: MakeJob, alone: JobPaths) -> None:
+def test_a_killed_process_a_stop_and_a_sigterm_cost_nothing(job: MakeJob, alone: JobPaths, forked: str) -> None:
     paths = job(2)
     runner.start(paths)
-    wait(lambda: len(told(paths).steps) >= 6)
-    os.kill(processes(paths)[1], signal.SIGKILL)
+    wait(lambda: told(paths).step >= 4)
+    os.kill(processes(paths.folder)[1], signal.SIGKILL)
     wait(lambda: runner.status(paths) == "interrupted", 10)
-    wait(lambda: not processes(paths), 5)
-    saved = paths.saved_step()
-    assert 0 < saved < STEPS
+    wait(lambda: not processes(paths.folder), 5)
+    killed = paths.saved_step()
+    assert 0 < killed < STEPS
 
     runner.resume(paths)
     runner.start(paths)
-    wait(lambda: max(told(paths).steps) >= saved + 6)
-    os.kill(processes(paths)[-1], signal.SIGTERM)  # as `docker stop` and the server's end do
+    wait(lambda: told(paths).step >= killed + 4)
+    runner.stop(paths)
+    wait(lambda: runner.status(paths) == "stopped", 60)
+    stopped = paths.saved_step()
+    assert killed < stopped < STEPS, "both have stopped at the same step"
+
+    runner.resume(paths)
+    runner.start(paths)
+    wait(lambda: told(paths).step >= stopped + 4)
+    os.kill(processes(paths.folder)[-1], signal.SIGTERM)  # as `docker stop` and the server's end do
     wait(lambda: runner.status(paths) == "interrupted", 10)
-    assert not processes(paths)
-    assert paths.saved_step() == max(told(paths).steps) > saved, "the last whole step"
+    wait(lambda: not processes(paths.folder), 5)
+    assert paths.saved_step() == told(paths).step > stopped, "the last whole step"
 
     runner.resume(paths)
     runner.start(paths)
     finish(paths)
-    assert runner.attempts(paths) == 3
+    assert runner.attempts(paths) == 4
     same(alone, paths)
 
 
-def test_a_killed_launcher_takes_its_processes_along_and_one_process_can_go_on(job: MakeJob, alone: JobPaths) -> None:
+def test_a_killed_launcher_takes_its_processes_along_and_one_process_can_go_on(
+    job: MakeJob, alone: JobPaths, forked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All three from nothing: the parent of a fork is its server, not the launcher."""
     paths = job(2)
-    runner.start(paths)
-    wait(lambda: len(told(paths).steps) >= 6)
-    os.kill(processes(paths)[-1], signal.SIGKILL)
-    wait(lambda: not processes(paths), 5)
+    with monkeypatch.context() as real:
+        real.setattr(sys, "executable", forked)
+        runner.start(paths)
+    wait(lambda: told(paths).step >= 4)
+    os.kill(processes(paths.folder)[-1], signal.SIGKILL)
+    wait(lambda: not processes(paths.folder), 5)
     assert runner.status(paths) == "interrupted"
     runner.resume(paths)
 
@@ -189,17 +177,7 @@ def test_a_killed_launcher_takes_its_processes_along_and_one_process_can_go_on(j
     paths.job.write_text(text.replace('"processes": 2', '"processes": 1'))
     runner.start(paths)
     finish(paths)
-    assert Outcome.read(paths)
     same(alone, paths)
-
-
-def test_stop_is_agreed(job: MakeJob) -> None:
-    paths = job(2)
-    runner.start(paths)
-    wait(lambda: len(told(paths).steps) >= 3)
-    runner.stop(paths)
-    wait(lambda: runner.status(paths) == "stopped", 60)
-    assert 0 < paths.saved_step() < STEPS
 
 
 @pytest.mark.parametrize(("count", "size"), [(4, 2), (3, 2), (1, 4), (5, 3)])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,8 @@ from sdlora.core.errors import BadInput
 from sdlora.data import Dataset, delete_dataset, import_pictures
 from sdlora.jobs import lock, runner, store
 from sdlora.jobs.paths import JobPaths, Workspace, checked_id
-from sdlora.jobs.spec import JobSpec, Outcome
+from sdlora.jobs.spec import JobSpec
+from tests.jobs import outcome_of, processes, told, wait, weights_of, worker_of
 
 FAST = {
     "train.steps": 300,
@@ -32,13 +33,11 @@ FAST = {
 
 
 @pytest.fixture
-def place(workspace: Path) -> Iterator[Workspace]:
+def place(workspace: Path, forked: str) -> Iterator[Workspace]:
     made = Workspace(workspace).make()
     yield made
-    for job in runner.jobs(made):
-        pid = worker_of(made.job(job.spec.id))
-        if pid:
-            os.kill(pid, signal.SIGKILL)
+    for pid in processes(made.jobs).values():
+        os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture
@@ -51,35 +50,13 @@ def job(place: Workspace, dataset: Dataset, base: Path, **changes: object) -> Jo
     return place.job(store.create(place, dataset, settings).id)
 
 
-def worker_of(paths: JobPaths) -> int | None:
-    """The pid of the process that runs this job."""
-    for folder in Path("/proc").iterdir():
-        try:
-            words = (folder / "cmdline").read_bytes().split(b"\0")
-        except (OSError, NotADirectoryError):
-            continue
-        if b"sdlora.processes.worker" in words and str(paths.folder).encode() in words:
-            return int(folder.name)
-    return None
-
-
-def wait(until: Callable[[], object], seconds: float = 600.0) -> None:
-    """Until it is so. The limit is for what hangs; a machine that does six other things is slow, not wrong."""
-    end = time.monotonic() + seconds
-    while not until():
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.02)
-
-
-def steps_done(paths: JobPaths) -> int:
-    follower = events.Follower(paths.events)
-    follower.poll()
-    return max(follower.steps, default=0)
-
-
-def test_killed_seen_and_resumed_to_the_same_bytes(place: Workspace, dataset: Dataset, tiny_base: Path) -> None:
-    whole = job(place, dataset, tiny_base)
-    broken = job(place, dataset, tiny_base, **{"train.sample_every": 299})  # another job, the same training
+def test_killed_seen_and_resumed_to_the_same_bytes(
+    place: Workspace, dataset: Dataset, tiny_base: Path, forked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One worker is a fork, the one that is killed a process started from nothing."""
+    short = {"train.steps": 60, "train.save_every": 30}
+    whole = job(place, dataset, tiny_base, **short)
+    broken = job(place, dataset, tiny_base, **short, **{"train.sample_every": 299})  # another job, the same training
     assert runner.status(whole) == runner.status(broken) == "queued"
     assert [j.queue_position for j in runner.jobs(place)] == [2, 1]
 
@@ -91,11 +68,11 @@ def test_killed_seen_and_resumed_to_the_same_bytes(place: Workspace, dataset: Da
     assert not runner.start(whole), "one worker a job"
     wait(lambda: runner.status(whole) == "done")
 
-    runner.start_next(place)
-    wait(lambda: steps_done(broken) >= 20)
-    pid = worker_of(broken)
-    assert pid
-    os.kill(pid, signal.SIGKILL)
+    with monkeypatch.context() as real:
+        real.setattr(sys, "executable", forked)
+        runner.start_next(place)
+    wait(lambda: told(broken).step >= 4)
+    os.kill(worker_of(broken), signal.SIGKILL)
     wait(lambda: runner.status(broken) == "interrupted", seconds=5)
     assert runner.start_next(place) is None
     assert broken.saved_step() > 0
@@ -106,36 +83,23 @@ def test_killed_seen_and_resumed_to_the_same_bytes(place: Workspace, dataset: Da
     runner.start_next(place)
     wait(lambda: runner.status(broken) == "done")
     assert runner.attempts(broken) == 2
-    first, second = Outcome.read(whole), Outcome.read(broken)
-    assert first
-    assert second
-    assert weights_of(whole, first) == weights_of(broken, second)
-
-
-def weights_of(paths: JobPaths, outcome: Outcome) -> bytes:
-    """The file's data without its header, in which the two jobs' names and times differ."""
-    from sdlora.core.safetensors_io.writer import data_section
-
-    return data_section((paths.folder / outcome.file).read_bytes())
+    assert weights_of(whole) == weights_of(broken)
 
 
 def test_stopped_by_the_page_and_by_sigterm(place: Workspace, dataset: Dataset, tiny_base: Path) -> None:
     paths = job(place, dataset, tiny_base, **{"train.steps": 100_000})
     runner.start_next(place)
-    wait(lambda: steps_done(paths) >= 5)
+    wait(lambda: told(paths).step >= 5)
     runner.stop(paths)
     wait(lambda: runner.status(paths) == "stopped")
-    outcome = Outcome.read(paths)
-    assert outcome
+    outcome = outcome_of(paths)
     assert (paths.folder / outcome.file).is_file()
     assert paths.saved_step() == outcome.step
 
     runner.resume(paths)
     runner.start_next(place)
-    wait(lambda: steps_done(paths) > outcome.step)
-    pid = worker_of(paths)
-    assert pid
-    os.kill(pid, signal.SIGTERM)
+    wait(lambda: told(paths).step > outcome.step)
+    os.kill(worker_of(paths), signal.SIGTERM)
     wait(lambda: runner.status(paths) == "interrupted")
     assert paths.saved_step() > outcome.step
 
@@ -148,8 +112,7 @@ def test_a_job_that_cannot_run_says_why(place: Workspace, dataset: Dataset, tiny
     shutil.rmtree(tmp_path / "mine")
     runner.start_next(place)
     wait(lambda: runner.status(paths) == "failed")
-    outcome = Outcome.read(paths)
-    assert outcome
+    outcome = outcome_of(paths)
     assert outcome.exit_code == 64
     assert "no base model" in outcome.reason.en
     assert "見つかりません" in outcome.reason.ja

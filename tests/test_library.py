@@ -42,7 +42,7 @@ def lora_file(file: Path, seed: int = 1, rank: int = 4, width: int = 16, layers:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Workspace:
+def place(tmp_path: Path, forked: str) -> Workspace:
     return Workspace(tmp_path / "workspace").make()
 
 
@@ -124,7 +124,14 @@ def test_rename_delete_and_back(place: Workspace, tmp_path: Path, tiny_base: Pat
             trash.restore(place, bad)
 
 
-def test_made_of_others_by_a_process(place: Workspace, tmp_path: Path) -> None:
+@pytest.fixture
+def held_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Processes that are started now work when this file is there."""
+    monkeypatch.setenv("SDLORA_TEST_FAULT", json.dumps({"wait_for": str(tmp_path / "go")}))
+    return tmp_path / "go"
+
+
+def test_made_of_others_by_a_process(place: Workspace, tmp_path: Path, held_back: Path) -> None:
     a, b = (catalog.add_file(place, lora_file(tmp_path / f"{n}.safetensors", n), f"{n}.safetensors") for n in (1, 2))
     wanted = catalog.new_entry(place, "both", "merged", sources=(a.name, b.name))
     entry = tasks.start(place, wanted, ["merge", f"{a.file}:0.5", f"{b.file}:-1"])
@@ -134,6 +141,7 @@ def test_made_of_others_by_a_process(place: Workspace, tmp_path: Path) -> None:
         tasks.start(place, catalog.new_entry(place, "c", "merged"), ["merge", f"{a.file}:1"])
     with pytest.raises(BadInput, match="still being made"):
         trash.delete(place, entry.id)
+    held_back.touch()
     entry = waited(entry, place)
     assert (tasks.status(entry), entry.name, entry.sources) == ("ready", "both", ("1", "2"))
     assert stamp(place) != while_working  # the page sees that it is ready
@@ -164,7 +172,8 @@ def test_made_of_others_by_a_process(place: Workspace, tmp_path: Path) -> None:
         )
 
 
-def test_a_refused_a_killed_and_a_cancelled_one(place: Workspace, tmp_path: Path) -> None:
+def test_a_refused_a_killed_and_a_cancelled_one(place: Workspace, tmp_path: Path, held_back: Path) -> None:
+    held_back.touch()
     a = catalog.add_file(place, lora_file(tmp_path / "a.safetensors"), "a.safetensors")
     failed = waited(
         tasks.start(place, catalog.new_entry(place, "small", "resized"), ["resize", str(a.file), "--rank", "9"]), place
@@ -172,6 +181,7 @@ def test_a_refused_a_killed_and_a_cancelled_one(place: Workspace, tmp_path: Path
     assert tasks.status(failed) == "failed"
     assert "rank is 4" in tasks.reason(failed).en
     assert "ランクは 4" in tasks.reason(failed).ja
+    held_back.unlink()
     killed = tasks.start(place, catalog.new_entry(place, "k", "resized"), ["resize", str(a.file), "--rank", "2"])
     os.killpg(json.loads((killed.home / "process.json").read_text())["pid"], signal.SIGKILL)
     killed = waited(killed, place)

@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from sdlora.lora_files import write
 from sdlora.lora_files.layers import Layer, Lora
 from sdlora.lora_files.metadata import minimal
 from tests.conftest import draw_pictures
+from tests.fork_server import COMPUTE, ForkServers
 
 VALUES = {
     "train.steps": 4,
@@ -43,7 +43,7 @@ VALUES = {
 
 
 @pytest.fixture(scope="module")
-def job(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> JobPaths:
+def job(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory, fork_server: ForkServers) -> JobPaths:
     """A job that a real worker has finished."""
     root = tmp_path_factory.mktemp("publish")
     place = Workspace(root / "workspace").make()
@@ -51,7 +51,7 @@ def job(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> JobPaths:
     spec = store.create(place, dataset, config.from_values({**VALUES, "model.base": str(tiny_base)}), name="disc")
     paths = place.job(spec.id)
     done = subprocess.run(
-        [sys.executable, "-m", "sdlora.processes.worker", str(paths.folder)], capture_output=True, text=True
+        [fork_server.need(COMPUTE), "-m", "sdlora.processes.worker", str(paths.folder)], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     return paths

@@ -18,6 +18,12 @@ def apply(faults: dict[str, Any]) -> None:
         globals()[name](value)
 
 
+def wait_for(file: str) -> None:
+    """Nothing is done until this file is there."""
+    while not os.path.exists(file):
+        time.sleep(0.01)
+
+
 def kill_at(step: int) -> None:
     """SIGKILL when this step has been told."""
     from sdlora.core import events

@@ -15,6 +15,8 @@ from sdlora.core.errors import SdloraError
 from sdlora.processes.protocol import PreviewRequest
 from sdlora.web.previews import Cancelled, Drawing, Drawn, Previews
 
+pytestmark = pytest.mark.usefixtures("forked")
+
 
 @pytest.fixture(scope="module")
 def previews(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Previews]:

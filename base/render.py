@@ -27,17 +27,17 @@ def draw(icon: dict, edge: int, zoom: float = 1.0, shift: tuple[float, float] = 
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGBA"))
 
 
-def draw_set(icons: dict[str, dict], names: list[str], edge: int, kept: Path) -> np.ndarray:
-    """uint8 RGBA (N, edge, edge, 4) in the order of `names`; drawn once, then read back from the file `kept`."""
-    if kept.exists():
-        pictures = np.load(kept, allow_pickle=False)
+def draw_set(icons: dict[str, dict], names: list[str], edge: int, file: Path) -> np.ndarray:
+    """uint8 RGBA (N, edge, edge, 4) in the order of `names`; drawn once, then read back from `file`."""
+    if file.exists():
+        pictures = np.load(file, allow_pickle=False)
         if pictures.shape == (len(names), edge, edge, 4):
             return pictures
     pictures = np.stack([draw(icons[name], edge) for name in names])
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    temporary = kept.with_suffix(".tmp.npy")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_suffix(".tmp.npy")
     np.save(temporary, pictures, allow_pickle=False)
-    os.replace(temporary, kept)
+    os.replace(temporary, file)
     return pictures
 
 

@@ -15,8 +15,8 @@ def save_state(path: Path, tensors: dict[str, Tensor], facts: dict) -> None:
     """Replace `path` by the new state, or leave the old one whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
-    kept = {n: t.detach().contiguous() for n, t in tensors.items()}
-    save_file(kept, temporary, metadata={"facts": json.dumps(facts, sort_keys=True)})
+    contiguous = {n: t.detach().contiguous() for n, t in tensors.items()}
+    save_file(contiguous, temporary, metadata={"facts": json.dumps(facts, sort_keys=True)})
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
     os.replace(temporary, path)

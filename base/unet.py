@@ -101,6 +101,6 @@ def denoising_loss(
     x_t = schedule.add_noise(x_0, noise, t)
     with autocast():
         guess = denoiser(x_t, t, tokens).float()
-    kept = schedule.alphas_cumprod[t]
-    weight = 1 + ((1 - kept) / kept).clamp(max=MOST_FOR_WORDS)
+    alpha_bar = schedule.alphas_cumprod[t]
+    weight = 1 + ((1 - alpha_bar) / alpha_bar).clamp(max=MOST_FOR_WORDS)
     return ((guess - noise).square().mean((1, 2, 3)) * weight).mean()

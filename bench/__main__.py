@@ -96,15 +96,15 @@ def _report(found: Found) -> None:
     print("\n| ours, of | | asked | median | round by round |\n|---|---|---|---|---|")
     for what, of, beside, most in TARGETS:
         ratios = [_ratio(found, of, beside, k) for k in range(len(found["ours"]))]
-        known = [r for r in ratios if r is not None]
-        if known:
-            each = ", ".join(f"{r:.2f}" for r in known)
-            print(f"| {what} | {beside} | <= {most:.2f} | {statistics.median(known):.2f} | {each} |")
+        measured = [r for r in ratios if r is not None]
+        if measured:
+            each = ", ".join(f"{r:.2f}" for r in measured)
+            print(f"| {what} | {beside} | <= {most:.2f} | {statistics.median(measured):.2f} | {each} |")
 
 
 def _spread(values: Iterable[float | None]) -> str:
-    known = [v for v in values if v is not None]
-    return f"{statistics.median(known):.0f} s ({min(known):.0f} to {max(known):.0f})" if known else ""
+    measured = [v for v in values if v is not None]
+    return f"{statistics.median(measured):.0f} s ({min(measured):.0f} to {max(measured):.0f})" if measured else ""
 
 
 def _ratio(found: Found, of: Measure, beside: str, k: int) -> float | None:

@@ -26,7 +26,7 @@ from pathlib import Path
 from bench.work import RANK, SIDE, tokenizers
 from sdlora.core.environment import child_environment
 
-HERE = Path(__file__).parent
+BENCH = Path(__file__).parent
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
 
 
@@ -155,10 +155,10 @@ def run(command: list[str], task: Task, threads: int, with_shim: bool) -> Taken:
         **os.environ,
         **OFFLINE,
         "OMP_NUM_THREADS": str(threads),
-        "PYTHONPATH": str(HERE / "clock"),
+        "PYTHONPATH": str(BENCH / "clock"),
         "HF_HOME": str(task.folder / "hub"),
         "BENCH_CLOCK": str(clock),
-        **({"BENCH_SHIM": str(HERE / "shim")} if with_shim else {}),
+        **({"BENCH_SHIM": str(BENCH / "shim")} if with_shim else {}),
     }
     began = time.monotonic()
     with open(log, "wb") as file:

@@ -90,10 +90,10 @@ class Soak:
         while time.monotonic() < end:
             self.most_workers = max(self.most_workers, len(workers(self.place)))
             for paths in list(self.open):
-                self._look_at(paths)
+                self._watch_job(paths)
             time.sleep(0.5)
 
-    def _look_at(self, paths: JobPaths) -> None:
+    def _watch_job(self, paths: JobPaths) -> None:
         state = runner.status(paths)
         if state == "done":
             self.open.remove(paths)

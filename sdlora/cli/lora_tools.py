@@ -65,13 +65,13 @@ def merge(
     wanted = _dtype(loras[0][0], dtype)
     with progress_bar("merging") as advance:
         merged = merge.merge(loras, torch.float32 if rank else wanted, advance)
-    kept = {}
+    shares = {}
     if rank:
         with progress_bar("cutting") as advance:
             small = merge.resize(merged, min(rank, merged.rank), None, wanted, advance)
-        merged, kept = small.lora, {"energy": small.energy, "least_energy": small.least_energy}
+        merged, shares = small.lora, {"energy": small.energy, "least_energy": small.least_energy}
     named = _renamed(merged, out) | {"modelspec.merged_from": ", ".join(Path(text).name for text in files)}
-    _report(write.write_lora(out, replace(merged, metadata=named), "kohya"), as_json, **kept)
+    _report(write.write_lora(out, replace(merged, metadata=named), "kohya"), as_json, **shares)
 
 
 def _merge_into(loras: list[tuple[Lora, float]], into: str, out: Path, as_json: bool) -> None:

@@ -134,8 +134,8 @@ def import_pictures(
         (temporary / ".raw").unlink(missing_ok=True)
         (temporary / ".decoded").unlink(missing_ok=True)
         (temporary / ".mask").unlink(missing_ok=True)
-        kept = publish(temporary, dataset)
-    return kept if kept is dataset else _again(kept, dataset)
+        published = publish(temporary, dataset)
+    return published if published is dataset else _again(published, dataset)
 
 
 def _take_all(
@@ -219,12 +219,12 @@ def _repeats(pictures: Sequence[Entry]) -> list[Text]:
     ]
 
 
-def _again(kept: Dataset, wanted: Dataset) -> Dataset:
+def _again(existing: Dataset, wanted: Dataset) -> Dataset:
     note = Text(
-        f"The same pictures and captions are there already, as “{kept.name}”.",
-        f"同じ画像とキャプションが「{kept.name}」としてすでにあります。",
+        f"The same pictures and captions are there already, as “{existing.name}”.",
+        f"同じ画像とキャプションが「{existing.name}」としてすでにあります。",
     )
-    return replace(kept, skipped=wanted.skipped, notes=(*wanted.notes, note))
+    return replace(existing, skipped=wanted.skipped, notes=(*wanted.notes, note))
 
 
 def _name_of(sources: Sequence[Path], name: str | None) -> str:

@@ -162,11 +162,11 @@ def _add_folder(source: Path, number: int, found: Found) -> None:
         for name in [name for name in folders if os.path.islink(os.path.join(folder, name))]:
             found.skip(name, NOT_A_FILE)
         folders[:] = sorted(name for name in folders if not ignored(name))
-        here = Path(folder)
-        place = (str(number), top.name, *here.relative_to(top).parts)
+        parent = Path(folder)
+        place = (str(number), top.name, *parent.relative_to(top).parts)
         for name in sorted(files):
             if not ignored(name):
-                _add_file(here / name, place, found)
+                _add_file(parent / name, place, found)
 
 
 def _add_file(path: Path, place: tuple[str, ...], found: Found) -> None:

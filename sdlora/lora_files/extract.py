@@ -36,7 +36,7 @@ def extract(base: Weights, tuned: Weights, rank: int, targets: Targets, on_progr
     """
     names = [(part, name) for part in base for name in base[part]]
     _refuse_others(base, tuned)
-    layers, whole, kept = [], 0.0, 0.0
+    layers, whole, captured = [], 0.0, 0.0
     for done, (part, name) in enumerate(names):
         change = tuned[part][name].float() - base[part][name].float()
         size = (change.double() ** 2).sum().item()
@@ -44,7 +44,7 @@ def extract(base: Weights, tuned: Weights, rank: int, targets: Targets, on_progr
         path = name.removesuffix(".weight")
         if size and path != name and re.fullmatch(pattern(part, targets), path):
             found = _leading(change.flatten(1), rank)
-            kept += (found[1][:rank].double() ** 2).sum().item()
+            captured += (found[1][:rank].double() ** 2).sum().item()
             layers.append(cut((part, path), found, rank, change.shape[1:], torch.float32))
         on_progress(done + 1, len(names))
     if not layers:
@@ -54,7 +54,7 @@ def extract(base: Weights, tuned: Weights, rank: int, targets: Targets, on_progr
                 "2 つのモデルは LoRA で表せる層がすべて同じなので、抽出するものがありません。",
             )
         )
-    return Extraction(Lora(sort_layers(layers), "unknown", {}), kept / whole)
+    return Extraction(Lora(sort_layers(layers), "unknown", {}), captured / whole)
 
 
 def _refuse_others(base: Weights, tuned: Weights) -> None:

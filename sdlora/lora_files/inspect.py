@@ -90,7 +90,7 @@ def inspect_file(path: Path, digest: bool = True) -> Inspection:
             for part, f in folders.items()
         ]
     found = [replace(one, sha256=sha256_of(one.file)) for one in found] if digest else found
-    return found[0] if len(found) == 1 else _together(found, digest)
+    return found[0] if len(found) == 1 else _join_parts(found, digest)
 
 
 def _peft_config(folder: Path) -> dict[str, Any]:
@@ -109,14 +109,14 @@ def _peft_config(folder: Path) -> dict[str, Any]:
     )
 
 
-def _together(found: list[Inspection], hashed: bool) -> Inspection:
+def _join_parts(found: list[Inspection], hashed: bool) -> Inspection:
     """Several PEFT folders as one LoRA; its sha256 is of the files' own, in order."""
     first = found[0]
     targets = {k: v for one in found for k, v in one.targets.items()}
     digest = hashlib.sha256("".join(one.sha256 for one in found).encode()).hexdigest() if hashed else ""
     family = next((one.family for one in found if one.family != "unknown"), "unknown")
-    together = {"family": family, "targets": targets, "sha256": digest}
-    return Inspection(**{**vars(first), **together, "parameters": sum(one.parameters for one in found)})
+    joined = {"family": family, "targets": targets, "sha256": digest}
+    return Inspection(**{**vars(first), **joined, "parameters": sum(one.parameters for one in found)})
 
 
 def _inspection(

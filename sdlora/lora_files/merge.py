@@ -52,15 +52,15 @@ def merge(loras: Sequence[tuple[Lora, float]], dtype: torch.dtype, on_progress: 
 
 
 def _one_family(families: list[str]) -> str:
-    known = {f for f in families if f != "unknown"}
-    if len(known) > 1:
+    named = {f for f in families if f != "unknown"}
+    if len(named) > 1:
         raise BadInput(
             Text(
-                f"These LoRAs are for different base models ({', '.join(sorted(known))}) and cannot be merged.",
-                f"基礎モデルの種類が異なる LoRA({'、'.join(sorted(known))})はマージできません。",
+                f"These LoRAs are for different base models ({', '.join(sorted(named))}) and cannot be merged.",
+                f"基礎モデルの種類が異なる LoRA({'、'.join(sorted(named))})はマージできません。",
             )
         )
-    return known.pop() if known else "unknown"
+    return named.pop() if named else "unknown"
 
 
 def _padded(layer: Layer, rank: int) -> tuple[Tensor, Tensor]:
@@ -121,14 +121,16 @@ def resize(
             )
         )
     chosen = rank or _rank_for(lora, energy or 1.0)
-    layers, total, kept, least = [], 0.0, 0.0, 1.0
+    layers, total, captured, least = [], 0.0, 0.0, 1.0
     for done, layer in enumerate(lora.layers):
         found = _spectrum(layer)
         whole, part = (found[1] ** 2).sum().item(), (found[1][:chosen] ** 2).sum().item()
-        total, kept, least = total + whole, kept + part, min(least, part / whole if whole else 1.0)
+        total, captured, least = total + whole, captured + part, min(least, part / whole if whole else 1.0)
         layers.append(cut((layer.part, layer.path), found, chosen, layer.down.shape[1:], dtype))
         on_progress(done + 1, len(lora.layers))
-    return ResizeResult(Lora(tuple(layers), lora.family, lora.metadata), chosen, least, kept / total if total else 1.0)
+    return ResizeResult(
+        Lora(tuple(layers), lora.family, lora.metadata), chosen, least, captured / total if total else 1.0
+    )
 
 
 def _rank_for(lora: Lora, energy: float) -> int:
@@ -150,8 +152,8 @@ def _needed(s: Tensor, energy: float) -> int:
     total = (s**2).sum()
     if total == 0:
         return 1
-    kept = (s**2).cumsum(0) / total
-    return min(int((kept < energy - 1e-12).sum()) + 1, len(s))
+    captured = (s**2).cumsum(0) / total
+    return min(int((captured < energy - 1e-12).sum()) + 1, len(s))
 
 
 def cut(place: tuple[Part, str], found: Spectrum, rank: int, inside: Sequence[int], dtype: torch.dtype) -> Layer:

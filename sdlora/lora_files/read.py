@@ -30,12 +30,12 @@ def read_lora(path: Path) -> Lora:
     Raises:
         BadInput: no LoRA, a damaged one, or one of a kind that has no two plain matrices a layer (LoHa, LoKr, DoRA).
     """
-    known = inspect_file(path)
-    if known.network not in ("lora", "locon"):
+    inspection = inspect_file(path)
+    if inspection.network not in ("lora", "locon"):
         raise BadInput(
             Text(
-                f"{path.name} is a {known.network} file: its layers are not two matrices, so it can be inspected but not changed here.",
-                f"{path.name} は {known.network} 形式です。層が 2 つの行列ではないため、確認はできますが変換や編集はできません。",
+                f"{path.name} is a {inspection.network} file: its layers are not two matrices, so it can be inspected but not changed here.",
+                f"{path.name} は {inspection.network} 形式です。層が 2 つの行列ではないため、確認はできますが変換や編集はできません。",
             )
         )
     folders = peft_folders(path)
@@ -44,10 +44,10 @@ def read_lora(path: Path) -> Lora:
         layers = [layer for found, _ in read_parts for layer in found]
         metadata = {k: v for _, found in read_parts for k, v in found.items()}
     else:
-        layers, metadata = _read_file(known.file)
+        layers, metadata = _read_file(inspection.file)
     metadata = {k: v for k, v in metadata.items() if k not in _ABOUT_FORMAT}
     family = family_of([(x.part, x.path, x.down.shape) for x in layers], metadata)
-    return Lora(sort_layers(layers), family if family != "unknown" else known.family, metadata)
+    return Lora(sort_layers(layers), family if family != "unknown" else inspection.family, metadata)
 
 
 def _read_file(path: Path) -> tuple[list[Layer], dict[str, str]]:

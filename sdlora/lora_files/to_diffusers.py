@@ -23,11 +23,11 @@ def to_diffusers_state_dict(path: Path) -> dict[str, Tensor] | None:
     Raises:
         BadInput: no LoRA, or a damaged one.
     """
-    known = inspect_file(path, digest=False)
-    if known.network not in ("lora", "locon"):
+    inspection = inspect_file(path, digest=False)
+    if inspection.network not in ("lora", "locon"):
         return None
     lora = read_lora(path)
-    if path.is_file() and all(_is_even(lora, known.format, part) for part in lora.parts):
+    if path.is_file() and all(_is_even(lora, inspection.format, part) for part in lora.parts):
         return None
     even = merge([(lora, 1.0)], torch.float32)
     downs = {f"{x.part}.{x.path}.lora_A.weight": x.down for x in even.layers}

@@ -83,8 +83,8 @@ def _write_peft(folder: Path, lora: Lora) -> Path:
             )
         )
     for part in lora.parts:
-        here = folder / part
-        here.mkdir(parents=True, exist_ok=True)
+        part_folder = folder / part
+        part_folder.mkdir(parents=True, exist_ok=True)
         config = {
             "peft_type": "LORA",
             "task_type": None,
@@ -99,9 +99,9 @@ def _write_peft(folder: Path, lora: Lora) -> Path:
             inner = bare(layer.path) if part == "text_encoder" else layer.path
             tensors[f"base_model.model.{inner}.lora_A.weight"] = layer.down
             tensors[f"base_model.model.{inner}.lora_B.weight"] = layer.up
-        write_bytes(here / "adapter_config.json", (json.dumps(config, indent=2, sort_keys=True) + "\n").encode())
+        write_bytes(part_folder / "adapter_config.json", (json.dumps(config, indent=2, sort_keys=True) + "\n").encode())
         header = {**lora.metadata, **network_metadata(lora), "format": "pt"}
-        write_bytes(here / PEFT_FILE, serialize(tensors, header))
+        write_bytes(part_folder / PEFT_FILE, serialize(tensors, header))
     return folder
 
 

@@ -142,11 +142,11 @@ def _read_part(folder: Path, family: FamilySpec, part: str, dtype: torch.dtype) 
     kind, options = family.part_class(part), {"subfolder": part, "use_safetensors": True, "local_files_only": True}
     if family.classes[part].startswith("transformers."):
         return kind.from_pretrained(folder, dtype=dtype, **options)
-    lean = _read_lean(folder / part, kind, dtype) if part == family.denoiser else None
-    return lean or kind.from_pretrained(folder, torch_dtype=dtype, low_cpu_mem_usage=True, **options)
+    model = _read_into_dtype(folder / part, kind, dtype) if part == family.denoiser else None
+    return model or kind.from_pretrained(folder, torch_dtype=dtype, low_cpu_mem_usage=True, **options)
 
 
-def _read_lean(folder: Path, kind: Any, dtype: torch.dtype) -> Any:
+def _read_into_dtype(folder: Path, kind: Any, dtype: torch.dtype) -> Any:
     """None where it is not one file with just the model's tensors: diffusers then reads it, or says what is wrong with it."""
     file = folder / "diffusion_pytorch_model.safetensors"
     if not file.is_file():

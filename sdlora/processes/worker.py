@@ -221,8 +221,8 @@ def classify(error: Exception) -> SdloraError:
     """A library's exception as the error of ours that it means; as a plain `SdloraError` where it is not recognised."""
     if is_disk_full(error):
         return disk_full()
-    if known := device_error(error):
-        return known
+    if recognised := device_error(error):
+        return recognised
     first = (str(error).strip().splitlines() or [""])[0][:300]
     text = f"{type(error).__name__}: {first}"
     return SdloraError(

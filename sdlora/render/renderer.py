@@ -53,7 +53,7 @@ class Renderer:
     adapters: Adapters | None = None  # live ones of a training run; else `load` brings a file
     file: Path | None = None
     text_cache: Mapping[str, Conditioning] = field(default_factory=dict)  # texts of frozen encoders that are gone
-    _applied: WeightPatch | None = None  # a file of a kind that diffusers does not load
+    _patch: WeightPatch | None = None  # a file of a kind that diffusers does not load
     _strength: float = 1.0
     _texts: LruCache[tuple[str, Path | None, float], Conditioning] = field(default_factory=lambda: LruCache(256))
 
@@ -73,8 +73,8 @@ class Renderer:
             return
         self._unload()
         if file is not None and file.is_file() and needs_weight_patch(read_header(file)[0]):
-            self._applied = WeightPatch(file, self._models())
-            self._applied.set_strength(1.0)
+            self._patch = WeightPatch(file, self._models())
+            self._patch.set_strength(1.0)
         elif file is not None:
             try:
                 given: dict[str, Any] = {"weight_name": file.name, "local_files_only": True}
@@ -91,11 +91,11 @@ class Renderer:
         self.file = file
 
     def _unload(self) -> None:
-        if self._applied is not None:
-            self._applied.remove()
+        if self._patch is not None:
+            self._patch.remove()
         elif self.file is not None:
             self.pipe.unload_lora_weights()
-        self.file, self._applied, self._strength = None, None, 1.0
+        self.file, self._patch, self._strength = None, None, 1.0
 
     def _models(self) -> dict[Part, nn.Module]:
         parts = self.base.family.parts
@@ -105,8 +105,8 @@ class Renderer:
         """0 is the base, 1 what was trained."""
         if self.adapters is not None:
             self.adapters.set_strength(strength)
-        elif self._applied is not None and strength != self._strength:
-            self._applied.set_strength(strength)
+        elif self._patch is not None and strength != self._strength:
+            self._patch.set_strength(strength)
         elif self.file is not None and strength != self._strength:
             names = self.pipe.get_active_adapters() or [_LOADED]
             self.pipe.set_adapters(names, strength)
@@ -160,7 +160,7 @@ class Renderer:
         return found
 
     def _text_encoder_adapted(self) -> bool:
-        parts = self._applied.parts if self._applied else self.pipe.get_list_adapters() if self.file else ()
+        parts = self._patch.parts if self._patch else self.pipe.get_list_adapters() if self.file else ()
         return any(part.startswith("text_encoder") for part in parts)
 
 

@@ -159,8 +159,8 @@ def _check_tensors(file: Path, layers: int, family: str, kind: AdapterKind) -> N
             f"{layers} 層に対しテンソルが {len(tensors)} 個あります",
         )
     unet = _UNET.get(family, r"(down_blocks|mid_block|up_blocks)_\w+")
-    known = re.compile(rf"(lora_unet_{unet}|{_PREFIX.get(family, 'lora_te')}_{_TEXT})\.({kind.file_pattern})")
-    if strange := [name for name in tensors if not known.fullmatch(name)]:
+    expected = re.compile(rf"(lora_unet_{unet}|{_PREFIX.get(family, 'lora_te')}_{_TEXT})\.({kind.file_pattern})")
+    if strange := [name for name in tensors if not expected.fullmatch(name)]:
         raise _unloadable(
             f"{strange[0]} is no name that kohya's readers know", f"{strange[0]} は kohya 形式の名前ではありません"
         )

@@ -95,14 +95,14 @@ def tag_orders(caption: str, settings: Config) -> list[str]:
     """Every form of a caption that training may show: with `data.shuffle`, up to `MAX_TAG_ORDERS` orders of the tags after the
     first `keep_tokens`, so that no place in the caption counts for more; else the caption itself."""
     tags = [tag.strip() for tag in caption.split(",") if tag.strip()]
-    kept = settings.data.keep_tokens
-    if not settings.data.shuffle or len(tags) - kept < 2:
+    fixed = settings.data.keep_tokens
+    if not settings.data.shuffle or len(tags) - fixed < 2:
         return [caption]
     number = int.from_bytes(hashlib.blake2b(caption.encode(), digest_size=6).digest(), "big")
     orders = []
     for k in range(MAX_TAG_ORDERS):
-        order = torch.randperm(len(tags) - kept, generator=generator(settings.train.seed, "tags", number, k)).tolist()
-        orders.append(", ".join([*tags[:kept], *(tags[kept + i] for i in order)]))
+        order = torch.randperm(len(tags) - fixed, generator=generator(settings.train.seed, "tags", number, k)).tolist()
+        orders.append(", ".join([*tags[:fixed], *(tags[fixed + i] for i in order)]))
     return list(dict.fromkeys(orders))
 
 

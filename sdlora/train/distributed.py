@@ -66,13 +66,13 @@ class World:
         """Replace gradients by their sums over all processes, in one flat tensor; one that no process has stays None."""
         if self.size == 1:
             return
-        known = list(parameters)
-        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in known]
-        present = torch.tensor([float(p.grad is not None) for p in known], device=known[0].device)
+        trained = list(parameters)
+        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in trained]
+        present = torch.tensor([float(p.grad is not None) for p in trained], device=trained[0].device)
         flat = torch.cat([*(grad.flatten() for grad in grads), present])
         _all_reduce(flat)
-        *sums, present = flat.split([*(p.numel() for p in known), len(known)])
-        for p, grad, owners in zip(known, sums, present.tolist(), strict=True):
+        *sums, present = flat.split([*(p.numel() for p in trained), len(trained)])
+        for p, grad, owners in zip(trained, sums, present.tolist(), strict=True):
             p.grad = grad.view_as(p) if owners else None
 
 

@@ -106,12 +106,14 @@ def _alike(items: Sequence[Item], stats: dict[str, ImageStats | None]) -> list[F
     names: dict[str, str] = {}
     for item in items:
         names.setdefault(item.file, item.name)
-    known = [(file, image) for file, image in stats.items() if image]
+    readable = [(file, image) for file, image in stats.items() if image]
     fix = Text(
         "Keep the best of them, unless the small difference is what you want to teach.",
         "わずかな違いを学習させたいのでなければ、いちばん良い 1 枚を残してください。",
     )
-    groups = [[names[known[index][0]] for index in group] for group in groups_alike([image for _, image in known])]
+    groups = [
+        [names[readable[index][0]] for index in group] for group in groups_alike([image for _, image in readable])
+    ]
     return _of_groups("near-duplicates", groups, Text("almost the same", "ほぼ同じ画像"), fix)
 
 

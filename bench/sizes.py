@@ -26,7 +26,7 @@ from sdlora.families import FAMILIES
 from sdlora.families.autoencoder import to_latents
 from sdlora.families.base_model import Base
 from sdlora.models.bases import BaseRef
-from sdlora.models.load import default_device
+from sdlora.models.precision import default_device
 from sdlora.train.latents import CaptionedImage, Latent, TrainingItem
 from sdlora.train.loop import train
 from sdlora.train.setup import Folders, Request, Run, TrainingSet, prepare

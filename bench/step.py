@@ -22,7 +22,7 @@ from sdlora.adapters.spec import AdapterConfig
 from sdlora.families import FAMILIES
 from sdlora.families.base_model import Base
 from sdlora.families.conditioning import Conditioning
-from sdlora.models.load import default_device, resolve_dtype
+from sdlora.models.precision import default_device, resolve_dtype
 from sdlora.train.latents import CaptionedImage, Latent, TrainingItem
 from sdlora.train.loop import train
 from sdlora.train.trainer import Trainer

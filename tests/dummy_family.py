@@ -96,6 +96,8 @@ DUMMY = FamilySpec(
     detect=lambda configs: configs["transformer"]["_class_name"] == "SD3Transformer2DModel",
     prediction=lambda configs: "flow",
     resolution=lambda configs: configs["transformer"]["sample_size"] * downscaling(configs["vae"]),
+    fault=lambda configs: None,
+    scheduler={"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000},
     objective=lambda scheduler, prediction: FlowObjective(scheduler["num_train_timesteps"]),
     encode=encode,
     predict=predict,

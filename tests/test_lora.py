@@ -24,7 +24,8 @@ from sdlora.lora_files.inspect import inspect_file
 from sdlora.lora_files.layers import Lora
 from sdlora.lora_files.metadata import RunMetadata
 from sdlora.models.bases import facts, resolve_base
-from sdlora.models.load import Precision, load_base
+from sdlora.models.load import load_base
+from sdlora.models.precision import Precision
 from sdlora.render.renderer import DrawRequest, Renderer
 
 CPU = torch.device("cpu")

@@ -19,6 +19,7 @@ from sdlora.core.safetensors_io.reader import load_as_dtype
 from sdlora.models import load
 from sdlora.models.bases import resolve_base
 from sdlora.models.load import load_base
+from sdlora.models.precision import Precision
 
 FILE = "unet/diffusion_pytorch_model.safetensors"
 
@@ -42,7 +43,7 @@ def test_tensors_come_in_the_dtype_that_is_wanted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_unet_is_the_one_that_diffusers_reads(tiny_base: Path, precision: load.Precision) -> None:
+def test_a_unet_is_the_one_that_diffusers_reads(tiny_base: Path, precision: Precision) -> None:
     unet = load_base(resolve_base(str(tiny_base)), precision).denoiser
     theirs = UNet2DConditionModel.from_pretrained(tiny_base, subfolder="unet", torch_dtype=unet.dtype)
     mine, other = unet.state_dict(), theirs.state_dict()

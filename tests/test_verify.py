@@ -14,7 +14,7 @@ from sdlora.adapters.inject import eject
 from sdlora.core.errors import Unloadable
 from sdlora.families.base_model import Base
 from sdlora.lora_files import kohya, write
-from sdlora.models.load import Precision
+from sdlora.models.precision import Precision
 from sdlora.render.verify import verify_file
 from sdlora.train import run as run_module
 from tests.test_lora import adapted, fill, load

@@ -26,7 +26,7 @@ def doctor(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> No
 def _machine() -> dict[str, Any]:
     import torch
 
-    from sdlora.models.load import SMALL, default_device, resolve_dtype
+    from sdlora.models.precision import SMALL, default_device, resolve_dtype
 
     device = default_device()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from sdlora.core.errors import BaseUnusable
-from sdlora.core.text import Text
 from sdlora.families.sd1 import SD1
 from sdlora.families.sd2 import SD2
 from sdlora.families.sdxl import SDXL
@@ -15,26 +13,14 @@ from sdlora.families.spec import Configs, FamilySpec, LoraLayout, Part
 FAMILIES: dict[str, FamilySpec] = {family.name: family for family in (SD1, SD2, SDXL)}
 
 
-def detect_family(configs: Configs) -> FamilySpec:
-    """The family of a base by the configurations of its parts.
+def get_family(name: str) -> FamilySpec:
+    return FAMILIES[name]
 
-    Raises:
-        BaseUnusable: no family here has such a base.
-    """
-    for family in FAMILIES.values():
-        if family.denoiser in configs and family.detect(configs):
-            return family
-    unet = configs.get("unet", {})
-    kind = unet.get("addition_embed_type") or unet.get("_class_name") or "unknown"
-    if kind == "text_time":  # the only one with this that is not SDXL
-        kind = "sdxl-refiner"
-    titles = ", ".join(f.title for f in FAMILIES.values())
-    raise BaseUnusable(
-        Text(
-            f"This base is of another kind ({kind}), which cannot be trained. Use one of {titles}.",
-            f"この種類の基礎モデル({kind})は学習に対応していません。{titles} のいずれかを使ってください。",
-        )
-    )
+
+def detect_family(configs: Configs) -> FamilySpec | None:
+    """The family of a base by the configurations of its parts; None where no family here has such a base."""
+    found = (family for family in FAMILIES.values() if family.denoiser in configs and family.detect(configs))
+    return next(found, None)
 
 
 def detect_lora(layers: Iterable[tuple[Part, str, Sequence[int]]], metadata: dict[str, str]) -> FamilySpec | None:

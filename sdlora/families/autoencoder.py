@@ -1,4 +1,4 @@
-"""Pictures to latents and back, through diffusers' AutoencoderKL."""
+"""Pictures to latents and back, through diffusers' AutoencoderKL, whatever number format the latents are in."""
 
 from __future__ import annotations
 
@@ -20,3 +20,12 @@ def to_latents(vae: AutoencoderKL, pixels: Tensor) -> Tensor:
     mean = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist.mode()
     shift = vae.config.get("shift_factor") or 0.0
     return ((mean.float() - shift) * vae.config.scaling_factor).cpu()
+
+
+def to_pixels(vae: AutoencoderKL, latents: Tensor) -> Tensor:
+    """Scaled latents (B, C, h, w) to (B, 3, H, W) in [-1, 1]. diffusers' pipelines do not cast: a denoiser in fp16 has its VAE in fp32."""
+    z = latents.to(vae.device, vae.dtype) / vae.config.scaling_factor
+    if shift := vae.config.get("shift_factor"):
+        z = z + shift
+    pixels: Tensor = vae.decode(z, return_dict=False)[0]
+    return pixels

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sdlora.families import ldm_names
+from sdlora.core.text import Text
+from sdlora.families import ldm_names, refusals
 from sdlora.families.autoencoder import downscaling
 from sdlora.families.spec import Config, Configs
 
@@ -22,6 +23,16 @@ CLASSES = {
     "vae": "diffusers.AutoencoderKL",
     "text_encoder": "transformers.CLIPTextModel",
     "tokenizer": "transformers.CLIPTokenizer",
+}
+
+SCHEDULE: Config = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "num_train_timesteps": 1000,
+    "steps_offset": 1,
+    "timestep_spacing": "leading",
+    "prediction_type": "epsilon",
 }
 
 # Module paths inside diffusers' UNet2DConditionModel and transformers' CLIPTextModel. The widest choice is what sd-scripts can
@@ -62,13 +73,39 @@ def from_kohya(part: str, path: str) -> str:
     return ldm_names.to_diffusers(path) if part == DENOISER else path
 
 
+def is_plain_unet(unet: Config) -> bool:
+    """Whether it is a UNet of images that reads nothing but text and what SDXL adds; Kolors' and DeepFloyd IF's project the text."""
+    kind = unet.get("_class_name", "UNet2DConditionModel")
+    return kind == "UNet2DConditionModel" and not unet.get("encoder_hid_dim_type")
+
+
+def fault(configs: Configs) -> Text | None:
+    """Why a base of the right layout can still not be trained: other inputs, another noise schedule, other latents."""
+    unet, vae, scheduler = configs[DENOISER], configs["vae"], configs["scheduler"]
+    kind, channels = str(scheduler.get("_class_name", "")), unet.get("in_channels", 4)
+    if channels != 4:
+        return refusals.channels(channels)
+    if unet.get("time_cond_proj_dim"):
+        return refusals.GUIDANCE_DISTILLED
+    if kind.startswith("EDM") or "sigma_data" in scheduler or vae.get("latents_mean") or vae.get("latents_std"):
+        return refusals.EDM
+    if kind.startswith("FlowMatch") or "flow" in prediction(configs):
+        return refusals.FLOW
+    if prediction(configs) not in ("epsilon", "v_prediction"):
+        return refusals.prediction(prediction(configs))
+    if vae.get("_class_name", "AutoencoderKL") != "AutoencoderKL" or vae.get("latent_channels", 4) != channels:
+        return refusals.vae_channels(vae.get("latent_channels", 4))
+    return None
+
+
 def prediction(configs: Configs) -> str:
     return str(configs["scheduler"].get("prediction_type", "epsilon"))
 
 
 def resolution(configs: Configs) -> int:
     """Latent size × the VAE's downscaling."""
-    return int(configs[DENOISER]["sample_size"] * downscaling(configs["vae"]))
+    size = configs[DENOISER].get("sample_size") or 64
+    return int((min(size) if isinstance(size, list) else size) * downscaling(configs["vae"]))
 
 
 def objective(scheduler: Config, prediction: str) -> Objective:

@@ -12,6 +12,8 @@ from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from sdlora.core.text import Text
+from sdlora.families import refusals
 from sdlora.families.ldm_unet import find_blocks, unet_config
 from sdlora.families.spec import CheckpointLayout, Config, Configs, Part, Shapes
 
@@ -28,14 +30,6 @@ _OPENCLIP = {
     "mlp.c_proj": "mlp.fc2",
 }
 _HEAD = 64  # width of a head in OpenAI's and OpenCLIP's encoders
-_SCHEDULE = {
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "num_train_timesteps": 1000,
-    "steps_offset": 1,
-    "timestep_spacing": "leading",
-}
 
 
 @dataclass(frozen=True)
@@ -68,6 +62,7 @@ class LdmModel:
 def checkpoint_layout(model: LdmModel) -> CheckpointLayout:
     return CheckpointLayout(
         detect=partial(_detect, model),
+        fault=_fault,
         prediction=partial(_prediction, model),
         configs=partial(_configs, model),
         shapes=partial(_diffusers_shapes, model),
@@ -78,7 +73,23 @@ def checkpoint_layout(model: LdmModel) -> CheckpointLayout:
 
 
 def _detect(model: LdmModel, shapes: Shapes) -> bool:
-    return all(_has(shapes, encoder.prefix) for encoder in model.text_encoders)
+    return all(_has(shapes, prefix) for prefix in (UNET, VAE, *(e.prefix for e in model.text_encoders)))
+
+
+def _fault(shapes: Shapes) -> Text | None:
+    if any(name.endswith(("scaled_fp8", ".scale_weight", ".weight_scale")) for name in shapes):
+        return refusals.SCALED_FP8
+    if any(name.startswith("edm_") for name in shapes):  # CosXL, Playground 2.5: trained on noise by another formula
+        return refusals.EDM
+    if (channels := shapes.get(f"{UNET}input_blocks.0.0.weight", (0, 4))[1]) != 4:
+        return refusals.channels(channels)
+    if f"{UNET}time_embed.cond_proj.weight" in shapes:
+        return refusals.GUIDANCE_DISTILLED
+    if any(f"{VAE}{name}" not in shapes for name in ("encoder.down.0.block.0.conv1.weight", "decoder.conv_in.weight")):
+        return refusals.VAE_NOT_WHOLE
+    if (channels := shapes[f"{VAE}decoder.conv_in.weight"][1]) != 4:
+        return refusals.vae_channels(channels)
+    return None
 
 
 def _has(shapes: Shapes, prefix: str) -> bool:
@@ -95,7 +106,7 @@ def _prediction(model: LdmModel, shapes: Shapes, metadata: Mapping[str, str]) ->
 
 
 def _configs(model: LdmModel, shapes: Shapes, prediction: str) -> dict[str, Config]:
-    scheduler = _SCHEDULE | {"prediction_type": prediction} | model.scheduler
+    scheduler = model.scheduler | {"prediction_type": prediction}
     if "rescale_betas_zero_snr" in scheduler:
         scheduler["rescale_betas_zero_snr"] = "ztsnr" in shapes
     parts = {"unet": _unet(model, shapes, prediction), "vae": _vae(model, shapes), "scheduler": scheduler}

@@ -6,10 +6,16 @@ from sdlora.families import clip_unet
 from sdlora.families.ldm_checkpoint import LdmModel, TextEncoder, checkpoint_layout
 from sdlora.families.spec import Configs, FamilySpec, LoraLayout, LoraMetadata
 
+_SCHEDULER = {**clip_unet.SCHEDULE, "_class_name": "PNDMScheduler", "skip_prk_steps": True, "set_alpha_to_one": False}
+
 
 def _detect(configs: Configs) -> bool:
     unet = configs["unet"]
-    return not unet.get("addition_embed_type") and not unet.get("use_linear_projection", False)
+    return (
+        clip_unet.is_plain_unet(unet)
+        and not unet.get("addition_embed_type")
+        and not unet.get("use_linear_projection", False)
+    )
 
 
 SD1 = FamilySpec(
@@ -24,6 +30,8 @@ SD1 = FamilySpec(
     detect=_detect,
     prediction=clip_unet.prediction,
     resolution=clip_unet.resolution,
+    fault=clip_unet.fault,
+    scheduler=_SCHEDULER,
     objective=clip_unet.objective,
     encode=clip_unet.encode,
     predict=clip_unet.predict,
@@ -49,7 +57,7 @@ SD1 = FamilySpec(
             text_encoders=(TextEncoder("text_encoder", "cond_stage_model.transformer.", open_clip=False),),
             sample_size={"epsilon": 64, "v_prediction": 64},
             heads=8,
-            scheduler={"_class_name": "PNDMScheduler", "skip_prk_steps": True, "set_alpha_to_one": False},
+            scheduler=_SCHEDULER,
         )
     ),
 )

@@ -8,10 +8,22 @@ from sdlora.families import clip_unet
 from sdlora.families.ldm_checkpoint import LdmModel, TextEncoder, checkpoint_layout
 from sdlora.families.spec import Configs, FamilySpec, LoraLayout, LoraMetadata
 
+_SCHEDULER = {
+    **clip_unet.SCHEDULE,
+    "_class_name": "DDIMScheduler",
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "rescale_betas_zero_snr": False,
+}
+
 
 def _detect(configs: Configs) -> bool:
     unet = configs["unet"]
-    return not unet.get("addition_embed_type") and bool(unet.get("use_linear_projection", False))
+    return (
+        clip_unet.is_plain_unet(unet)
+        and not unet.get("addition_embed_type")
+        and bool(unet.get("use_linear_projection", False))
+    )
 
 
 def _default_prediction(metadata: Mapping[str, str]) -> str:
@@ -31,6 +43,8 @@ SD2 = FamilySpec(
     detect=_detect,
     prediction=clip_unet.prediction,
     resolution=clip_unet.resolution,
+    fault=clip_unet.fault,
+    scheduler=_SCHEDULER,
     objective=clip_unet.objective,
     encode=clip_unet.encode,  # in diffusers' layout the last layer is left out already
     predict=clip_unet.predict,
@@ -56,12 +70,7 @@ SD2 = FamilySpec(
             text_encoders=(TextEncoder("text_encoder", "cond_stage_model.model.", open_clip=True, drop_last=True),),
             sample_size={"epsilon": 64, "v_prediction": 96},
             unet={"upcast_attention": True},
-            scheduler={
-                "_class_name": "DDIMScheduler",
-                "clip_sample": False,
-                "set_alpha_to_one": False,
-                "rescale_betas_zero_snr": False,
-            },
+            scheduler=_SCHEDULER,
             default_prediction=_default_prediction,
         )
     ),

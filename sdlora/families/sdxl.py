@@ -15,11 +15,14 @@ if TYPE_CHECKING:
     from sdlora.families.base_model import Base
     from sdlora.families.conditioning import Conditioning
 
+_SCHEDULER = {**clip_unet.SCHEDULE, "_class_name": "EulerDiscreteScheduler", "rescale_betas_zero_snr": False}
+
 
 def _detect(configs: Configs) -> bool:
     """The refiner has one text encoder, and an aesthetic score in place of the crop."""
     unet = configs["unet"]
-    return unet.get("addition_embed_type") == "text_time" and unet.get("cross_attention_dim") != 1280
+    added = unet.get("addition_embed_type") == "text_time"
+    return clip_unet.is_plain_unet(unet) and added and unet.get("cross_attention_dim") != 1280
 
 
 def _encode(base: Base, texts: Sequence[str]) -> Conditioning:
@@ -78,6 +81,8 @@ SDXL = FamilySpec(
     detect=_detect,
     prediction=clip_unet.prediction,
     resolution=clip_unet.resolution,
+    fault=clip_unet.fault,
+    scheduler=_SCHEDULER,
     objective=clip_unet.objective,
     encode=_encode,
     predict=_predict,
@@ -115,7 +120,7 @@ SDXL = FamilySpec(
             ),
             sample_size={"epsilon": 128, "v_prediction": 128},
             vae={"sample_size": 1024, "scaling_factor": 0.13025},
-            scheduler={"_class_name": "EulerDiscreteScheduler", "rescale_betas_zero_snr": False},
+            scheduler=_SCHEDULER,
         )
     ),
 )

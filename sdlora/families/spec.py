@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sdlora.core.text import Text
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -57,6 +59,7 @@ class CheckpointLayout:
     """How bases of a family lie in one `.safetensors` file. The functions take the file's own tensor names and shapes."""
 
     detect: Callable[[Shapes], bool]
+    fault: Callable[[Shapes], Text | None]  # why such a file can still not be used, as the end of a sentence
     prediction: Callable[[Shapes, Mapping[str, str]], str]  # the second: the file's metadata
     configs: Callable[[Shapes, str], dict[str, Config]]  # by prediction type: as in a folder in diffusers layout
     shapes: Callable[[Shapes], dict[Part, Shapes]]  # by diffusers' names, text encoders with `text_model.`
@@ -85,6 +88,8 @@ class FamilySpec:
     detect: Callable[[Configs], bool]
     prediction: Callable[[Configs], str]  # what the denoiser predicts: a key of the mappings in `metadata`
     resolution: Callable[[Configs], int]  # pixels of a side that the base was trained on
+    fault: Callable[[Configs], Text | None]  # why such a base can still not be trained, as the end of a sentence
+    scheduler: Config  # diffusers' configuration that bases are drawn with whose own scheduler cannot be used
 
     objective: Callable[[Config, str], Objective]  # by the scheduler's configuration and the prediction type
     encode: Callable[[Base, Sequence[str]], Conditioning]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from dataclasses import dataclass
@@ -12,9 +11,10 @@ from pathlib import Path
 from sdlora.core.errors import BadInput, BaseUnusable
 from sdlora.core.safetensors_io.header import tensor_shapes
 from sdlora.core.text import Text
-from sdlora.families import FAMILIES, detect_family, parts
-from sdlora.families.spec import Config, Part, tokenizer_of
-from sdlora.models.checkpoint import configs, diffusers_shapes, read_checkpoint
+from sdlora.families import refusals
+from sdlora.families.spec import Part
+from sdlora.models.checkpoint import configs, diffusers_shapes, read_checkpoint, unusable
+from sdlora.models.folder import check_folder, family_of_folder, missing_files, read_configs, weight_files
 
 BUNDLED = Path(__file__).parent.parent / "bundled" / "emoji"
 EXAMPLE = BUNDLED.parent / "pictures"  # 24 captioned pictures in one style that the bundled base does not know
@@ -23,7 +23,7 @@ _HUB_ID = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
 
 @dataclass(frozen=True)
 class BaseRef:
-    """A base model that was asked for. `source` is what a worker loads: a folder, a file, or a hub id not fetched yet."""
+    """A base model that was asked for. `source` is what a worker loads: a folder, a file, or a hub id that is not here yet, or not whole."""
 
     name: str
     source: str
@@ -37,15 +37,15 @@ def resolve_base(name: str) -> BaseRef:
         BaseUnusable: nothing of that name, or a folder or file that is no base.
     """
     if name == "emoji":
-        return BaseRef(name, str(BUNDLED), _checked(BUNDLED))
-    for path in (*_given(name), *(p for p in _on_offer() if name in (p.name, p.stem))):
+        return BaseRef(name, str(BUNDLED), check_folder(BUNDLED, name))
+    for path in (*_existing_path(name), *(p for p in _listed() if name in (p.name, p.stem))):
         if path.is_dir():
-            return BaseRef(name, str(path.absolute()), _checked(path.absolute()))
+            return BaseRef(name, str(path.absolute()), check_folder(path.absolute(), path.name))
         if path.is_file():
             return BaseRef(name, str(path.absolute()), read_checkpoint(path.absolute()).file)
     if _HUB_ID.fullmatch(name) and not any(part.strip(".") == "" or part.startswith(".") for part in name.split("/")):
-        cached = _in_hub_cache(name)
-        return BaseRef(name, name, _checked(cached) if cached else None)
+        cached = hub_snapshot(name)
+        return BaseRef(name, name, cached if cached and not missing_files(cached, name) else None)
     raise BaseUnusable(
         Text(
             f"There is no base model {name[:200]!r}: not a folder or file here, not a hub id (owner/name), and not `emoji`.",
@@ -54,7 +54,7 @@ def resolve_base(name: str) -> BaseRef:
     )
 
 
-def _given(name: str) -> list[Path]:
+def _existing_path(name: str) -> list[Path]:
     """The path that a name is; none where no file system takes it (too long, half a letter)."""
     try:
         path = Path(name).expanduser()
@@ -63,42 +63,7 @@ def _given(name: str) -> list[Path]:
         return []
 
 
-def _checked(folder: Path) -> Path:
-    """Raises BaseUnusable where a part of the family's layout is not there."""
-    configs = read_configs(folder)
-    try:
-        family = detect_family(configs)
-    except BaseUnusable:
-        family = next(
-            iter(FAMILIES.values())
-        )  # what is missing from the commonest layout; loading says what else is wrong
-    tokenizers = [tokenizer_of(part) for part in family.text_encoders]
-    wanted = ["model_index.json", *family.parts, "vae", *tokenizers, "scheduler"]
-    if missing := [name for name in wanted if not (folder / name).exists()]:
-        names = ", ".join(missing)
-        raise BaseUnusable(
-            Text(
-                f"{folder.name} is not a base model in diffusers layout: {names} missing.",
-                f"{folder.name} は diffusers 形式の基礎モデルではありません({names} がありません)。",
-            )
-        )
-    return folder
-
-
-def read_configs(folder: Path) -> dict[str, Config]:
-    """The configurations in a folder in diffusers layout, by folder; `model_index` is its own. What cannot be read is left out."""
-    files = {"model_index": folder / "model_index.json", "scheduler": folder / "scheduler/scheduler_config.json"}
-    files |= {file.parent.name: file for file in sorted(folder.glob("*/config.json"))}
-    configs: dict[str, Config] = {}
-    for name, file in files.items():
-        try:
-            configs[name] = json.loads(file.read_bytes())
-        except (OSError, ValueError):
-            continue
-    return configs
-
-
-def _on_offer() -> list[Path]:
+def _listed() -> list[Path]:
     """Folders and checkpoint files in `$SDLORA_BASES`. Small files are LoRAs or single parts."""
     root = os.environ.get("SDLORA_BASES")
     if not root or not Path(root).is_dir():
@@ -119,10 +84,11 @@ def _is_checkpoint(file: Path) -> bool:
 
 def available() -> list[str]:
     """Names that the page offers: the bundled base and what is in `$SDLORA_BASES`."""
-    return ["emoji", *(p.name for p in _on_offer())]
+    return ["emoji", *(p.name for p in _listed())]
 
 
-def _in_hub_cache(hub_id: str) -> Path | None:
+def hub_snapshot(hub_id: str) -> Path | None:
+    """The newest snapshot in the hub's cache, whole or not; None where there is none."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -130,17 +96,6 @@ def _in_hub_cache(hub_id: str) -> Path | None:
         return Path(snapshot_download(hub_id, local_files_only=True))
     except (LocalEntryNotFoundError, FileNotFoundError, ValueError):
         return None
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files a base is loaded from: of each part the fp32 or only variant, sharded or not."""
-    found: list[Path] = []
-    weights = (*parts(), "vae")  # the parts whose weights make a base what it is
-    for part in sorted(p.name for p in folder.iterdir() if p.name.startswith(weights)):
-        files = sorted((folder / part).glob("*.safetensors"))
-        plain = [f for f in files if ".fp16." not in f.name and ".non_ema" not in f.name]
-        found += plain or files
-    return found
 
 
 @dataclass(frozen=True)
@@ -160,27 +115,29 @@ def facts(base: BaseRef) -> BaseFacts | None:
     """Read from configs and safetensors headers, in milliseconds. None for a base not on this machine yet.
 
     Raises:
-        BaseUnusable: a config is missing or the family is not one that can be trained.
+        BaseUnusable: a base that cannot be trained, and why.
     """
     if base.path is None:
         return None
-    if base.path.is_file():
-        return _facts_of_file(base.path)
     try:
-        configs = read_configs(base.path)
-        family = detect_family(configs)
-        return BaseFacts(
-            family=family.name,
-            prediction=family.prediction(configs),
-            resolution=family.resolution(configs),
-            shapes={part: _shapes(base.path, part) for part in family.parts},
-        )
+        return _facts_of_file(base.path) if base.path.is_file() else _facts_of_folder(base.path, base.name)
     except BadInput as error:
         raise BaseUnusable(error.text) from None
-    except (OSError, ValueError, KeyError) as error:
-        raise BaseUnusable(
-            Text(f"The base {base.name} cannot be read: {error}", f"基礎モデル {base.name} を読み込めません: {error}")
-        ) from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise unusable(base.name, refusals.DAMAGED) from error
+
+
+def _facts_of_folder(folder: Path, name: str) -> BaseFacts:
+    described = read_configs(folder)
+    family = family_of_folder(described, name)
+    if fault := family.fault(described):
+        raise unusable(name, fault)
+    return BaseFacts(
+        family=family.name,
+        prediction=family.prediction(described),
+        resolution=family.resolution(described),
+        shapes={part: _shapes(folder, part) for part in family.parts},
+    )
 
 
 def _facts_of_file(file: Path) -> BaseFacts:

@@ -8,8 +8,7 @@ from pathlib import Path
 from sdlora.core.errors import BadInput, BaseUnusable
 from sdlora.core.safetensors_io.header import read_header
 from sdlora.core.text import Text
-from sdlora.families import FAMILIES
-from sdlora.families.ldm_checkpoint import UNET, VAE
+from sdlora.families import FAMILIES, refusals
 from sdlora.families.spec import CheckpointLayout, Config, FamilySpec, Part, Shapes
 
 
@@ -25,36 +24,31 @@ class Checkpoint:
 
 
 def read_checkpoint(file: Path) -> Checkpoint:
-    """Raises BaseUnusable: no safetensors file, or no Stable Diffusion 1, 2 or XL with UNet, VAE and text encoder in it."""
+    """Raises BaseUnusable: no safetensors file, or none that a family here reads as a whole base; says what it is instead."""
     if file.suffix != ".safetensors":
-        raise _unusable(
-            file, "only .safetensors files are read, since other kinds can run code", "対応形式は .safetensors のみです"
+        only = Text(
+            "only .safetensors files are read, since other kinds can run code", "対応形式は .safetensors のみです"
         )
+        raise unusable(file.name, only)
     try:
         header, metadata, _ = read_header(file)
     except BadInput as error:
         raise BaseUnusable(error.text) from None
     shapes = {name: tuple(entry["shape"]) for name, entry in header.items()}
-    family, layout = _family(file, shapes)
-    return Checkpoint(file, family, layout, layout.prediction(shapes, metadata), shapes)
-
-
-def _family(file: Path, shapes: Shapes) -> tuple[FamilySpec, CheckpointLayout]:
-    missing = [p for p in (UNET, VAE) if not any(name.startswith(p) for name in shapes)]
     layouts = [(family, family.checkpoint) for family in FAMILIES.values() if family.checkpoint]
+    # Later families hold what earlier ones do and more.
     found = next(((family, layout) for family, layout in reversed(layouts) if layout.detect(shapes)), None)
-    if missing or not found:
-        names = ", ".join(missing) or "text encoder"
-        raise _unusable(
-            file,
-            f"it is no whole Stable Diffusion 1, 2 or XL checkpoint ({names} missing)",
-            f"SD 1・2・XL の完全なチェックポイントではありません({names} がありません)",
-        )
-    if shapes.get(UNET + "input_blocks.0.0.weight", (0, 4))[1] != 4:
-        raise _unusable(file, "it is made for inpainting or editing", "インペイントまたは画像編集用のモデルです")
-    if any(name.startswith("edm_") for name in shapes):  # CosXL, Playground 2.5: trained on noise by another formula
-        raise _unusable(file, "it has EDM's noise schedule", "EDM 方式のノイズスケジュールを使うモデルです")
-    return found
+    if not found:
+        raise unusable(file.name, refusals.name_file(shapes))
+    family, layout = found
+    if fault := layout.fault(shapes):
+        raise unusable(file.name, fault)
+    checkpoint = Checkpoint(file, family, layout, layout.prediction(shapes, metadata), shapes)
+    try:
+        configs(checkpoint), diffusers_shapes(checkpoint)
+    except (KeyError, IndexError, ValueError) as error:
+        raise unusable(file.name, refusals.DAMAGED) from error
+    return checkpoint
 
 
 def configs(checkpoint: Checkpoint, prediction: str = "auto") -> dict[str, Config]:
@@ -68,7 +62,11 @@ def diffusers_shapes(checkpoint: Checkpoint) -> dict[Part, Shapes]:
     return checkpoint.layout.shapes(checkpoint.shapes)
 
 
-def _unusable(file: Path, en: str, ja: str) -> BaseUnusable:
+def unusable(name: str, reason: Text) -> BaseUnusable:
+    """The refusal of a base; `reason` ends the sentence, and may go on with another that says what to do."""
     return BaseUnusable(
-        Text(f"{file.name} cannot be used as a base: {en}.", f"{file.name} は基礎モデルとして使えません: {ja}。")
+        Text(
+            f"{name} cannot be used as a base: {reason.en}.",
+            f"{name} は基礎モデルとして使えません: {reason.ja}。",
+        )
     )

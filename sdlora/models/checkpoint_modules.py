@@ -15,6 +15,7 @@ from sdlora.core.safetensors_io import reader
 from sdlora.core.text import Text
 from sdlora.families.spec import Config, FamilySpec
 from sdlora.models.checkpoint import Checkpoint, configs
+from sdlora.models.precision import Dtypes
 
 Tensors = dict[str, Tensor]
 
@@ -25,8 +26,8 @@ def checkpoint_tensors(checkpoint: Checkpoint, read: Callable[[Path], Tensors] =
     return checkpoint.layout.tensors(read(checkpoint.file), configs(checkpoint))
 
 
-def build_modules(checkpoint: Checkpoint, prediction: str, dtypes: dict[str, torch.dtype]) -> dict[str, nn.Module]:
-    """Denoiser, VAE and text encoders; `dtypes` is that of the VAE and that of all other parts ("weights").
+def build_modules(checkpoint: Checkpoint, prediction: str, dtypes: Dtypes) -> dict[str, nn.Module]:
+    """Denoiser, VAE and text encoders.
 
     Raises:
         BaseUnusable: tensors are missing.
@@ -35,10 +36,10 @@ def build_modules(checkpoint: Checkpoint, prediction: str, dtypes: dict[str, tor
     parts = configs(checkpoint, prediction)
 
     def dtype_of(name: str) -> torch.dtype:
-        return dtypes["vae" if name.startswith(checkpoint.layout.vae_prefix) else "weights"]
+        return dtypes.vae if name.startswith(checkpoint.layout.vae_prefix) else dtypes.weights
 
     for part, weights in checkpoint_tensors(checkpoint, partial(reader.load_as_dtype, dtype_of=dtype_of)).items():
-        dtype = dtypes["vae" if part == "vae" else "weights"]
+        dtype = dtypes.vae if part == "vae" else dtypes.weights
         model = _empty(checkpoint.family, part, parts[part])
         own = {k: v.to(dtype) for k, v in _as_the_model_names(model, weights).items()}
         missing, unexpected = model.load_state_dict(own, strict=False, assign=True)

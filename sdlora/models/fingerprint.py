@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from sdlora.models.bases import weight_files
+from sdlora.models.folder import weight_files
 
 
 def fingerprint(path: Path, part: str = "") -> str:

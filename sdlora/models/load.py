@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import diffusers
 import torch
@@ -13,42 +13,18 @@ from diffusers import AutoencoderKL
 
 from sdlora.core.errors import BadInput, BaseUnusable
 from sdlora.core.files import read_json
-from sdlora.core.safetensors_io.dtypes import torch_dtype
 from sdlora.core.safetensors_io.reader import load_as_dtype
 from sdlora.core.text import Text
-from sdlora.families import detect_family, parts
+from sdlora.families import get_family, parts, refusals
 from sdlora.families.autoencoder import downscaling
 from sdlora.families.base_model import Base
 from sdlora.families.spec import Config, FamilySpec, Part, is_text_encoder, tokenizer_of
-from sdlora.models.bases import BaseRef, facts, read_configs
-from sdlora.models.checkpoint import configs, read_checkpoint
+from sdlora.models.bases import BaseRef, facts, hub_snapshot
+from sdlora.models.checkpoint import configs, read_checkpoint, unusable
 from sdlora.models.checkpoint_modules import build_modules
+from sdlora.models.folder import family_of_folder, missing_files, read_configs, variant_of, weights_name
+from sdlora.models.precision import Dtypes, Precision, default_device, resolve_dtypes
 from sdlora.models.tokenizer import find_tokenizer
-
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
-SMALL = 100_000_000  # parameters of a denoiser
-
-
-def default_device() -> torch.device:
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
-
-
-def resolve_dtype(precision: Precision, device: torch.device, parameters: int) -> torch.dtype:
-    """`auto` is bf16 where the device computes in it, else fp16 on a GPU and fp32 on a CPU.
-
-    On a CPU a small base is computed in fp32: measured on 17 M parameters, bf16 is no faster there (0.29 s a step both).
-    """
-    if precision != "auto":
-        return torch_dtype(precision)
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    if device.type == "cpu" and parameters > SMALL:
-        return torch.bfloat16 if torch.cpu.get_capabilities().get("avx512_bf16") else torch.float32
-    return torch.float32
 
 
 def _silence_libraries() -> None:
@@ -69,14 +45,14 @@ def load_base(
     """
     _silence_libraries()
     path, device = local_path(ref), device or default_device()
+    ref = replace(ref, path=path)
+    described = facts(ref)  # refuses before anything is loaded
+    assert described is not None
+    dtypes = resolve_dtypes(precision, device, described.parameters(get_family(described.family).denoiser))
     try:
-        read = _read_file if path.is_file() else _read_folder
-        loaded = read(replace(ref, path=path), precision, device, prediction)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise BaseUnusable(
-            Text(f"The base {ref.name} cannot be loaded: {reason}", f"基礎モデル {ref.name} を読み込めません: {reason}")
-        ) from error
+        loaded = _read_file(path, dtypes, prediction) if path.is_file() else _read_folder(path, ref.name, dtypes)
+    except (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError) as error:  # the libraries' own
+        raise unusable(ref.name, refusals.DAMAGED) from error
     for module in (loaded.vae, *loaded.modules.values()):
         module.to(device).eval().requires_grad_(False)
     family = loaded.family
@@ -89,7 +65,7 @@ def load_base(
         tokenizers=loaded.tokenizers,
         parts=loaded.modules,
         vae=loaded.vae,
-        scheduler=loaded.configs["scheduler"],
+        scheduler=_usable_scheduler(family, loaded.configs["scheduler"]),
         zero_empty=loaded.zero_empty,
         device=device,
         dtype=loaded.modules[family.denoiser].dtype,
@@ -108,23 +84,22 @@ class _Loaded:
     zero_empty: bool
 
 
-def _dtypes(ref: BaseRef, family: FamilySpec, precision: Precision, device: torch.device) -> dict[str, torch.dtype]:
-    described = facts(ref)
-    dtype = resolve_dtype(precision, device, described.parameters(family.denoiser) if described else 0)
-    # The VAE overflows in fp16 on many bases: it gets bf16 or fp32, never fp16.
-    return {"weights": dtype, "vae": torch.float32 if dtype == torch.float16 else dtype}
+def _usable_scheduler(family: FamilySpec, config: Config) -> Config:
+    """The base's own where the family's pipeline can draw with it, else the family's with the base's noise schedule: schedulers
+    that a package of others brings, or that need scipy."""
+    own, name = family.scheduler["_class_name"], str(config.get("_class_name"))
+    if own in (name, *getattr(getattr(diffusers, name, None), "_compatibles", ())):
+        return config
+    return family.scheduler | {k: v for k, v in config.items() if k in family.scheduler and k != "_class_name"}
 
 
-def _read_folder(ref: BaseRef, precision: Precision, device: torch.device, prediction: str) -> _Loaded:
-    folder = ref.path
-    assert folder is not None
-    configs = read_configs(folder)
-    family = detect_family(configs)
-    dtypes = _dtypes(ref, family, precision, device)
-    modules = {part: _read_part(folder, family, part, dtypes["weights"]) for part in family.parts}
+def _read_folder(folder: Path, name: str, dtypes: Dtypes) -> _Loaded:
+    described = read_configs(folder)
+    family = family_of_folder(described, name)
+    modules = {part: _read_part(folder, family, part, dtypes.weights) for part in family.parts}
     return _Loaded(
         family=family,
-        configs=configs,
+        configs=described,
         tokenizers={
             part: family.part_class(tokenizer_of(part)).from_pretrained(
                 folder, subfolder=tokenizer_of(part), local_files_only=True
@@ -132,14 +107,16 @@ def _read_folder(ref: BaseRef, precision: Precision, device: torch.device, predi
             for part in family.text_encoders
         },
         modules=modules,
-        vae=_read_part(folder, family, "vae", dtypes["vae"]),
-        zero_empty=family.zero_empty_text and bool(configs["model_index"].get("force_zeros_for_empty_prompt", True)),
+        vae=_read_part(folder, family, "vae", dtypes.vae),
+        zero_empty=family.zero_empty_text and bool(described["model_index"].get("force_zeros_for_empty_prompt", True)),
     )
 
 
 def _read_part(folder: Path, family: FamilySpec, part: str, dtype: torch.dtype) -> Any:
     """A model of the folder, through its library; the denoiser without a second copy in memory where that is possible."""
-    kind, options = family.part_class(part), {"subfolder": part, "use_safetensors": True, "local_files_only": True}
+    kind = family.part_class(part)
+    options: dict[str, Any] = {"subfolder": part, "use_safetensors": True, "local_files_only": True}
+    options["variant"] = variant_of(folder, part)
     if family.classes[part].startswith("transformers."):
         return kind.from_pretrained(folder, dtype=dtype, **options)
     model = _read_into_dtype(folder / part, kind, dtype) if part == family.denoiser else None
@@ -148,7 +125,7 @@ def _read_part(folder: Path, family: FamilySpec, part: str, dtype: torch.dtype) 
 
 def _read_into_dtype(folder: Path, kind: Any, dtype: torch.dtype) -> Any:
     """None where it is not one file with just the model's tensors: diffusers then reads it, or says what is wrong with it."""
-    file = folder / "diffusion_pytorch_model.safetensors"
+    file = folder / weights_name(folder.name)
     if not file.is_file():
         return None
     try:
@@ -164,11 +141,10 @@ def _read_into_dtype(folder: Path, kind: Any, dtype: torch.dtype) -> Any:
     return model
 
 
-def _read_file(ref: BaseRef, precision: Precision, device: torch.device, prediction: str) -> _Loaded:
-    assert ref.path is not None
-    checkpoint = read_checkpoint(ref.path)
+def _read_file(path: Path, dtypes: Dtypes, prediction: str) -> _Loaded:
+    checkpoint = read_checkpoint(path)
     family, described = checkpoint.family, configs(checkpoint, prediction)
-    made: dict[str, Any] = build_modules(checkpoint, prediction, _dtypes(ref, family, precision, device))
+    made: dict[str, Any] = build_modules(checkpoint, prediction, dtypes)
     return _Loaded(
         family=family,
         configs=described,
@@ -198,11 +174,27 @@ def _download(ref: BaseRef) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     try:
-        return Path(snapshot_download(ref.source, allow_patterns=_hub_files()))
+        folder = Path(snapshot_download(ref.source, allow_patterns=_hub_files()))
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        cached = hub_snapshot(ref.source)
+        if cached and (missing := missing_files(cached, ref.name)):
+            raise _in_part(ref.name, missing) from error
         raise BaseUnusable(
             Text(
                 f"The base {ref.name} is not on this machine and could not be downloaded. Check the name and the network, or give a folder.",
                 f"基礎モデル {ref.name} はこのマシンになく、ダウンロードもできませんでした。名前とネットワークを確認するか、フォルダーを指定してください。",
             )
         ) from error
+    if missing := missing_files(folder, ref.name):  # without a network, the hub's client is content with a part
+        raise _in_part(ref.name, missing)
+    return folder
+
+
+def _in_part(name: str, missing: list[str]) -> BaseUnusable:
+    files = ", ".join(missing)
+    return BaseUnusable(
+        Text(
+            f"The base {name} is on this machine only in part ({files} missing), and the rest could not be downloaded. Check the network, or give a folder.",
+            f"基礎モデル {name} は一部しかなく({files} がありません)、残りをダウンロードできませんでした。ネットワークを確認するか、フォルダーを指定してください。",
+        )
+    )

@@ -18,11 +18,11 @@ from sdlora.core.errors import BadInput
 from sdlora.core.files import write_json
 from sdlora.core.safetensors_io.writer import write_streamed
 from sdlora.core.text import Text
-from sdlora.families import detect_family, parts
+from sdlora.families import parts
 from sdlora.families.spec import is_text_encoder, tokenizer_of
-from sdlora.models.bases import read_configs, weight_files
 from sdlora.models.checkpoint import configs, read_checkpoint
 from sdlora.models.checkpoint_modules import checkpoint_tensors
+from sdlora.models.folder import family_of_folder, read_configs, variant_of, weight_files, weights_name
 from sdlora.models.tokenizer import find_tokenizer
 
 Weights = dict[str, dict[str, Tensor]]  # part -> name (text encoders with `text_model.`) -> tensor
@@ -58,7 +58,7 @@ def family_and_prediction(base: Path) -> tuple[str, str]:
         checkpoint = read_checkpoint(base)
         return checkpoint.family.name, checkpoint.prediction
     described = read_configs(base)
-    family = detect_family(described)
+    family = family_of_folder(described, base.name)
     return family.name, family.prediction(described)
 
 
@@ -76,8 +76,16 @@ def write_modified_base(base: Path, out: Path, change: Change, on_progress: Call
             )
         )
     weights = open_weights(base)
-    total, done = sum(len(part) for part in weights.values()), 0
     out.mkdir(parents=True, exist_ok=True)
+    try:
+        _write(base, weights, out, change, on_progress)
+    except BaseException:  # also when stopped: half a base must not be taken for one
+        shutil.rmtree(out)
+        raise
+
+
+def _write(base: Path, weights: Weights, out: Path, change: Change, on_progress: Callable[[int, int], None]) -> None:
+    total, done = sum(len(part) for part in weights.values()), 0
     _write_rest(base, out)
     for part, tensors in weights.items():
         (out / part).mkdir(exist_ok=True)
@@ -88,11 +96,7 @@ def write_modified_base(base: Path, out: Path, change: Change, on_progress: Call
             on_progress(done, total)
             return change(part, name, tensors[name])
 
-        write_streamed(out / part / _file_name(part), tensors, changed)
-
-
-def _file_name(part: str) -> str:
-    return "model.safetensors" if is_text_encoder(part) else "diffusion_pytorch_model.safetensors"
+        write_streamed(out / part / weights_name(part), tensors, changed)
 
 
 def _write_rest(base: Path, out: Path) -> None:
@@ -103,7 +107,9 @@ def _write_rest(base: Path, out: Path) -> None:
             weights = inner.parts[0] in parts() and file.name.endswith((".safetensors", ".bin", ".index.json"))
             if file.is_file() and not weights and file.suffix in (".json", ".txt", ".safetensors"):
                 (out / inner).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(file, out / inner)
+                # Of a base that is there in fp16 only; beside denoiser and text encoders in plain names, diffusers would not find it.
+                only = variant_of(base, inner.parts[0]) if file.suffix == ".safetensors" else None
+                shutil.copyfile(file, out / inner.with_name(file.name.replace(f".{only}.", ".") if only else file.name))
         return
     checkpoint = read_checkpoint(base)
     family, described = checkpoint.family, configs(checkpoint)
@@ -121,4 +127,4 @@ def _write_rest(base: Path, out: Path) -> None:
         tokenizer.save_pretrained(out / tokenizer_of(part))
     (out / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
     vae = checkpoint_tensors(checkpoint)["vae"]
-    write_streamed(out / "vae" / _file_name("vae"), vae, vae.__getitem__)
+    write_streamed(out / "vae" / weights_name("vae"), vae, vae.__getitem__)

@@ -18,6 +18,7 @@ from sdlora.core.errors import BadInput
 from sdlora.core.lru_cache import LruCache
 from sdlora.core.safetensors_io.header import read_header
 from sdlora.core.text import Text
+from sdlora.families.autoencoder import to_pixels
 from sdlora.families.base_model import Base
 from sdlora.families.conditioning import Conditioning
 from sdlora.families.spec import Part, tokenizer_of
@@ -26,7 +27,7 @@ from sdlora.lora_files.to_diffusers import to_diffusers_state_dict
 from sdlora.models.bases import resolve_base
 from sdlora.models.load import load_base
 
-_LOADED = "sdlora_preview"  # long and distinct: transformers looks for adapter keys by substring
+_ADAPTER_NAME = "sdlora_preview"  # long and distinct: transformers looks for adapter keys by substring
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,9 @@ class Renderer:
             try:
                 given: dict[str, Any] = {"weight_name": file.name, "local_files_only": True}
                 plain = None if verbatim else to_diffusers_state_dict(file)
-                self.pipe.load_lora_weights(plain or str(file.parent), adapter_name=_LOADED, **({} if plain else given))
+                self.pipe.load_lora_weights(
+                    plain or str(file.parent), adapter_name=_ADAPTER_NAME, **({} if plain else given)
+                )
             except (ValueError, KeyError, RuntimeError, OSError, TypeError) as error:
                 self.pipe.unload_lora_weights()
                 raise BadInput(
@@ -108,43 +111,45 @@ class Renderer:
         elif self._patch is not None and strength != self._strength:
             self._patch.set_strength(strength)
         elif self.file is not None and strength != self._strength:
-            names = self.pipe.get_active_adapters() or [_LOADED]
+            names = self.pipe.get_active_adapters() or [_ADAPTER_NAME]
             self.pipe.set_adapters(names, strength)
         self._strength = strength
 
     @torch.no_grad()
-    def draw(self, picture: DrawRequest, on_step: Callable[[int, int], None] = lambda done, total: None) -> Image.Image:
+    def draw(self, request: DrawRequest, on_step: Callable[[int, int], None] = lambda done, total: None) -> Image.Image:
         """One picture at the base's own size. `on_step(done, total)` may raise `Cancelled`; it is called after each denoising step."""
 
         def after(pipe: object, step: int, timestep: int, values: dict[str, Tensor]) -> dict[str, Tensor]:
-            on_step(step + 1, picture.steps)
+            on_step(step + 1, request.steps)
             return values
 
-        return self._run(picture, self.base.resolution, callback_on_step_end=after)
+        latents = self._run(request, self.base.resolution, callback_on_step_end=after)
+        return self.pipe.image_processor.postprocess(to_pixels(self.base.vae, latents[None]), output_type="pil")[0]
 
     @torch.no_grad()
-    def latent(self, picture: DrawRequest, side: int) -> Tensor:
+    def latent(self, request: DrawRequest, side: int) -> Tensor:
         """What `draw` would decode, (C, h, w) in fp32, at `side` pixels: numbers to compare."""
-        return self._run(picture, side, output_type="latent").float().cpu()
+        return self._run(request, side).float().cpu()
 
     def evaluations(self, steps: int) -> int:
         """How often the denoiser is called for a picture of so many steps; PNDM asks once more."""
         self.pipe.scheduler.set_timesteps(steps)
         return len(self.pipe.scheduler.timesteps)
 
-    def _run(self, picture: DrawRequest, side: int, **more: Any) -> Any:
-        positive = self._text(picture.prompt)
+    def _run(self, request: DrawRequest, side: int, **more: Any) -> Any:
+        positive = self._text(request.prompt)
         more |= positive.tensors
-        if picture.guidance > 1:
-            zeros = self.base.zero_empty and not picture.negative
-            negative = positive.zeros() if zeros else self._text(picture.negative)
+        if request.guidance > 1:
+            zeros = self.base.zero_empty and not request.negative
+            negative = positive.zeros() if zeros else self._text(request.negative)
             more |= {f"negative_{name}": value for name, value in negative.tensors.items()}
         return self.pipe(
-            num_inference_steps=picture.steps,
-            guidance_scale=picture.guidance,
-            generator=torch.Generator().manual_seed(picture.seed),
+            num_inference_steps=request.steps,
+            guidance_scale=request.guidance,
+            generator=torch.Generator().manual_seed(request.seed),
             height=side,
             width=side,
+            output_type="latent",
             **more,
         ).images[0]
 

@@ -37,8 +37,8 @@ class Box:
     app: App
     tokens: dict[str, str]
 
-    def call(self, name: str, method: str, path: str, wish: Any = None) -> tuple[int, Any]:
-        body = wish if isinstance(wish, bytes) or wish is None else json.dumps(wish).encode()
+    def call(self, name: str, method: str, path: str, payload: Any = None) -> tuple[int, Any]:
+        body = payload if isinstance(payload, bytes) or payload is None else json.dumps(payload).encode()
         headers = {"authorization": f"Bearer {self.tokens.get(name, name)}", "content-type": "application/json"}
         answer = ask(self.app, method, f"/api/{path}", headers, body)
         return answer.status, json.loads(answer.body) if answer.headers[
@@ -78,8 +78,8 @@ def dataset(box: Box, zip_file: Path) -> str:
 @pytest.fixture(scope="module")
 def job(box: Box, dataset: str) -> str:
     """Of alice, done."""
-    wish = {"dataset": dataset, "name": "secret-plan", "settings": {**FAST, "model.base": "tiny"}}
-    status, found = box.call("alice", "POST", "jobs", wish)
+    payload = {"dataset": dataset, "name": "secret-plan", "settings": {**FAST, "model.base": "tiny"}}
+    status, found = box.call("alice", "POST", "jobs", payload)
     assert status == 201, found
     assert (found["owner"], found["settings"]["lora.rank"]) == ("alice", 2)
     return str(found["id"])
@@ -152,8 +152,8 @@ def test_the_page_shows_each_user_their_own(box: Box, dataset: str, job: str) ->
         answers = b""
         for number, part in enumerate(parts):
             inputs: list[Any] = [job] * len(part["inputs"])
-            wish = {"fn_index": number, "data": inputs, "session_hash": name, "event_data": {"id": dataset}}
-            answers += ask(box.app, "POST", "/en/gradio_api/run/predict", headers, json.dumps(wish).encode()).body
+            payload = {"fn_index": number, "data": inputs, "session_hash": name, "event_data": {"id": dataset}}
+            answers += ask(box.app, "POST", "/en/gradio_api/run/predict", headers, json.dumps(payload).encode()).body
         seen[name] = answers
     assert b"secret-plan" in seen["alice"]
     assert b"secret-plan" not in seen["bob"]
@@ -162,7 +162,7 @@ def test_the_page_shows_each_user_their_own(box: Box, dataset: str, job: str) ->
 
 
 @pytest.mark.parametrize(
-    "wish",
+    "payload",
     [
         {"settings": {"lora.rank": 3.7}},
         {"settings": {"lora.rank": True}},
@@ -178,17 +178,17 @@ def test_the_page_shows_each_user_their_own(box: Box, dataset: str, job: str) ->
         {"dataset": "no-such-set"},
     ],
 )
-def test_the_checks_are_the_pages(box: Box, dataset: str, wish: dict[str, Any]) -> None:
-    status, said = box.call("alice", "POST", "jobs", {"dataset": dataset, **wish})
+def test_the_checks_are_the_pages(box: Box, dataset: str, payload: dict[str, Any]) -> None:
+    status, said = box.call("alice", "POST", "jobs", {"dataset": dataset, **payload})
     assert status in (400, 422)
     assert said["error"]["ja"] if status == 400 else said["detail"]
 
 
 @pytest.mark.parametrize(
-    "wish", [b"", b"[]", b"{", b"null", b'{"dataset": 5}', b'{"dataset": "x", "more": 1}', b"\xff", b"[" * 100_000]
+    "payload", [b"", b"[]", b"{", b"null", b'{"dataset": 5}', b'{"dataset": "x", "more": 1}', b"\xff", b"[" * 100_000]
 )
-def test_what_is_no_wish_is_refused(box: Box, wish: bytes) -> None:
-    assert box.call("alice", "POST", "jobs", wish)[0] in (400, 422)
+def test_a_malformed_request_is_refused(box: Box, payload: bytes) -> None:
+    assert box.call("alice", "POST", "jobs", payload)[0] in (400, 422)
 
 
 def test_what_is_no_zip_leaves_nothing(box: Box) -> None:
@@ -199,12 +199,12 @@ def test_what_is_no_zip_leaves_nothing(box: Box) -> None:
 
 
 def test_one_user_cannot_fill_the_queue(box: Box, dataset: str, job: str) -> None:
-    wishes = [
+    payloads = [
         {"dataset": dataset, "settings": {**FAST, "train.steps": 900_000, "model.base": "tiny", "train.seed": k}}
         for k in range(9)
     ]
     before = len([j for j in box.call("alice", "GET", "jobs")[1]["jobs"] if j["status"] in ("queued", "running")])
-    answers = [box.call("alice", "POST", "jobs", wish) for wish in wishes]
+    answers = [box.call("alice", "POST", "jobs", payload) for payload in payloads]
     try:
         statuses = [status for status, _ in answers]
         assert statuses == [201] * (8 - before) + [400] * (1 + before)

@@ -165,7 +165,7 @@ def test_handlers_called_by_number_give_nothing_away(app: App) -> None:
     assert count > 15
     for number in range(count):
         for data in ([], ["../../../etc/passwd"] * 60, [[file]] * 60, [1e999] * 60):
-            wish = {
+            payload = {
                 "fn_index": number,
                 "data": data,
                 "session_hash": "enemy",
@@ -176,7 +176,7 @@ def test_handlers_called_by_number_give_nothing_away(app: App) -> None:
                 "POST",
                 "/en/gradio_api/run/predict",
                 {"content-type": "application/json"},
-                json.dumps(wish).encode(),
+                json.dumps(payload).encode(),
             )
             assert b"root:" not in answer.body
             assert b"Traceback" not in answer.body

@@ -95,6 +95,7 @@ def test_every_job_says_what_it_waits_for(open_page: Open, jobs: Jobs, language:
             expect(progress).to_contain_text(text.en if language == "en" else text.ja)
 
     page = open_page(f"/{language}/")
+    expect(page.locator("#progress .bar")).to_have_attribute("aria-label", "running")  # a screen reader says of what
     # 90 steps of 3 s are left of the one that runs, and 100 of the first
     says(jobs.first, Text("Waiting, place 1", "順番待ち(1 番目)"), Text("in about 4 min", "約 4 分後"))
     says(jobs.second, Text("Waiting, place 2", "順番待ち(2 番目)"), Text("in about 10 min", "約 10 分後"))

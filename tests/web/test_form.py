@@ -1,4 +1,4 @@
-"""What would do nothing beside the other settings is greyed, says why, and counts as its default."""
+"""The settings form: a setting without effect is disabled, says why, and counts as its default."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def random_item(caption: str) -> TrainingItem:
 
 def ours(unet: UNet2DConditionModel, dtype: torch.dtype, steps: int) -> list[float]:
     """Seconds of each step of the real training loop."""
-    adapters = inject({"unet": unet}, AdapterConfig(16, 16.0, "attention"), seed=0)
+    adapters = inject({"unet": unet}, FAMILIES["sdxl"].lora, AdapterConfig(16, 16.0, "attention"), seed=0)
     items = [random_item(str(k)) for k in range(PICTURES)]
     texts = {c: Conditioning({"prompt_embeds": torch.randn(TEXT).to(dtype)}) for c in ["", *map(str, range(PICTURES))]}
     settings = config.from_values({"train.steps": steps, "train.unet_lr": 1e-4})
@@ -82,7 +82,7 @@ def ours(unet: UNet2DConditionModel, dtype: torch.dtype, steps: int) -> list[flo
 
 def floor(unet: UNet2DConditionModel, dtype: torch.dtype, steps: int) -> list[float]:
     """Seconds of forward and backward alone."""
-    inject({"unet": unet}, AdapterConfig(16, 16.0, "attention"), seed=0)
+    inject({"unet": unet}, FAMILIES["sdxl"].lora, AdapterConfig(16, 16.0, "attention"), seed=0)
     x, text, t = torch.randn(1, *LATENT, dtype=dtype), torch.randn(1, *TEXT, dtype=dtype), torch.tensor([500])
     times = []
     for _ in range(steps):

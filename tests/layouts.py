@@ -21,7 +21,10 @@ from diffusers import (
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+from sdlora.families import FAMILIES
 from tests.tiny import make_tokenizer
+
+LAYOUT = FAMILIES["sdxl"].lora  # it has the parts and the targets of all three
 
 WIDTHS = {"sd1": (32, 64, 96, 96), "sd2": (32, 64, 96, 96), "sdxl": (32, 64, 96)}
 TEXT_LAYERS = {"sd1": (12,), "sd2": (23,), "sdxl": (12, 32)}

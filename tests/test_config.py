@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
 from sdlora import config
+from sdlora.adapters.kinds import KINDS
 from sdlora.adapters.spec import AdapterConfig
 from sdlora.core.errors import BadInput
 

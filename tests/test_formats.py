@@ -22,7 +22,7 @@ from sdlora.lora_files import kohya, write
 from sdlora.lora_files.inspect import inspect_file
 from sdlora.lora_files.layers import Layer, Lora
 from sdlora.lora_files.read import read_lora
-from tests.layouts import Models, models
+from tests.layouts import LAYOUT, Models, models
 
 # PEFT 0.21 asks transformers 5.23 by an old name.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
@@ -32,7 +32,7 @@ FAMILIES = ("sd1", "sd2", "sdxl")
 def adapted(family: str, alpha: float, targets: Targets = "attention+ff+conv") -> tuple[Models, Adapters]:
     """Models with adapters inside, as if trained."""
     made = models(family)
-    adapters = inject(made.parts, AdapterConfig(4, alpha, targets), seed=1)  # type: ignore[arg-type]
+    adapters = inject(made.parts, LAYOUT, AdapterConfig(4, alpha, targets), seed=1)  # type: ignore[arg-type]
     g = torch.Generator().manual_seed(7)
     for name, p in adapters.named_parameters().items():
         if name.endswith("lora_B"):
@@ -117,7 +117,7 @@ def test_real_layouts_have_the_layers_that_sd_scripts_has(family: str, linear: i
     expected = {"sd1": {"text_encoder": 72}, "sd2": {"text_encoder": 138}}
     assert encoders == expected.get(family, {"text_encoder": 72, "text_encoder_2": 192})
     shapes = {n: tuple(p.shape) for n, p in models(family).parts["unet"].named_parameters()}
-    assert count_adapter_parameters(shapes, "unet", AdapterConfig(4, 1.0, "attention+ff+conv")) == sum(
+    assert count_adapter_parameters(LAYOUT, "unet", shapes, AdapterConfig(4, 1.0, "attention+ff+conv")) == sum(
         p.numel() for p in adapters.parameters_of("unet")
     )
 
@@ -283,7 +283,7 @@ def test_a_split_convolution_is_put_together(tmp_path: Path) -> None:
 def test_the_diffusers_header_is_what_diffusers_writes(tmp_path: Path) -> None:
     unet = models("sd1").parts["unet"]
     assert isinstance(unet, UNet2DConditionModel)
-    adapters = inject({"unet": unet}, AdapterConfig(4, 2.0, "attention"), seed=0)
+    adapters = inject({"unet": unet}, LAYOUT, AdapterConfig(4, 2.0, "attention"), seed=0)
     file = write.write_lora(tmp_path / "d.safetensors", kohya.to_lora(adapters, "sd1"), "diffusers")
     with safe_open(file, "pt") as opened:
         config = json.loads(opened.metadata()["lora_adapter_metadata"])

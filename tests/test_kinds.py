@@ -17,7 +17,7 @@ from sdlora import config
 from sdlora.adapters.file_tensors import group_by_layer
 from sdlora.adapters.inject import Adapters, eject, inject
 from sdlora.adapters.kinds import KINDS
-from sdlora.adapters.spec import AdapterConfig, Targets, count_adapter_parameters, pattern
+from sdlora.adapters.spec import AdapterConfig, Targets, count_adapter_parameters, target_pattern
 from sdlora.config.adapters import Kind
 from sdlora.config.inactive import inactive_settings
 from sdlora.core.errors import BadInput, Diverged, Unloadable
@@ -28,7 +28,7 @@ from sdlora.lora_files.read import read_lora
 from sdlora.models.bases import facts, resolve_base
 from sdlora.render.renderer import DrawRequest, Renderer
 from sdlora.render.verify import verify_file
-from tests.layouts import unet_config
+from tests.layouts import LAYOUT, unet_config
 from tests.test_lora import about, load
 
 WIDE: Targets = "attention+ff+conv"
@@ -44,7 +44,7 @@ def moved(adapters: Adapters, size: float = 0.1) -> Adapters:
 
 def adapted(base: Base, kind: str, rank: int = 4, **more: Any) -> Adapters:
     config = AdapterConfig(rank, 2.0, WIDE, kind=kind, **more)
-    return inject(base.parts, config, seed=1)
+    return inject(base.parts, LAYOUT, config, seed=1)
 
 
 @pytest.mark.parametrize("rank", [2, 16])
@@ -57,8 +57,8 @@ def test_counted_without_torch_untrained_and_at_strength_0_it_is_the_base(
     renderer, drawing = Renderer(base), DrawRequest("red disc", steps=2)
     plain = renderer.latent(drawing, 32)
     adapters = adapted(base, kind, rank, text_encoder_rank=3)
-    counted = count_adapter_parameters(known.shapes["unet"], "unet", adapters.config)
-    counted += count_adapter_parameters(known.shapes["text_encoder"], "text_encoder", adapters.config)
+    counted = count_adapter_parameters(LAYOUT, "unet", known.shapes["unet"], adapters.config)
+    counted += count_adapter_parameters(LAYOUT, "text_encoder", known.shapes["text_encoder"], adapters.config)
     assert counted == adapters.parameter_count()
     live = Renderer(base, adapters)
     assert torch.equal(live.latent(drawing, 32), plain)
@@ -216,7 +216,7 @@ def test_what_a_format_cannot_hold_is_refused(tiny_base: Path, tmp_path: Path, k
         kohya.write(tmp_path / "y.safetensors", adapters, "sd1", about(), "fp32")
     with pytest.raises(BadInput, match=r"another rank|missing"):
         kohya.read_parameters(
-            file, inject({"unet": load(tiny_base).denoiser}, AdapterConfig(16, 2.0, WIDE, kind=kind), 1), "sd1"
+            file, inject({"unet": load(tiny_base).denoiser}, LAYOUT, AdapterConfig(16, 2.0, WIDE, kind=kind), 1), "sd1"
         )
     eject(base.parts)
 
@@ -226,7 +226,7 @@ def test_the_two_blocks_of_b_lora() -> None:
         unet = UNet2DConditionModel(**unet_config("sdxl"))
     paths = [path for path, _ in unet.named_modules()]
     for block in ("up_blocks.0.attentions.0", "up_blocks.0.attentions.1"):
-        wanted = re.compile(pattern("unet", "attention", block))
+        wanted = re.compile(target_pattern(LAYOUT, "unet", "attention", block))
         found = [path for path in paths if wanted.fullmatch(path)]
         assert len(found) == 10 * 8
         assert all(path.startswith(f"{block}.transformer_blocks.") for path in found)

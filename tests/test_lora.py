@@ -18,6 +18,7 @@ from sdlora.adapters.layer_names import Format
 from sdlora.adapters.spec import AdapterConfig, count_adapter_parameters
 from sdlora.core.errors import BadInput, Diverged
 from sdlora.core.safetensors_io import writer
+from sdlora.families import FAMILIES
 from sdlora.families.base_model import Base
 from sdlora.lora_files import kohya, write
 from sdlora.lora_files.inspect import inspect_file
@@ -27,6 +28,7 @@ from sdlora.models.bases import facts, resolve_base
 from sdlora.models.load import load_base
 from sdlora.models.precision import Precision
 from sdlora.render.renderer import DrawRequest, Renderer
+from tests.layouts import LAYOUT
 
 CPU = torch.device("cpu")
 
@@ -37,7 +39,10 @@ def load(folder: Path, precision: Precision = "fp32") -> Base:
 
 def adapted(base: Base, targets: str = "attention", rank: int = 4, alpha: float = 2.0) -> Adapters:
     return inject(
-        {"unet": base.denoiser, "text_encoder": base.parts["text_encoder"]}, AdapterConfig(rank, alpha, targets), seed=1
+        {"unet": base.denoiser, "text_encoder": base.parts["text_encoder"]},
+        LAYOUT,
+        AdapterConfig(rank, alpha, targets),
+        seed=1,
     )  # type: ignore[arg-type]
 
 
@@ -52,9 +57,7 @@ def fill(adapters: Adapters, size: float = 0.3) -> None:
 def about(name: str = "disc") -> RunMetadata:
     return RunMetadata(
         name=name,
-        architecture="stable-diffusion-v1/lora",
-        base_version="sd_v1",
-        v2=False,
+        family=FAMILIES["sd1"].metadata,
         prediction="epsilon",
         base_name="tiny",
         resolution=32,
@@ -77,8 +80,8 @@ def test_parameter_count_on_the_real_unet(targets: str, expected: int) -> None:
         unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
     assert sum(p.numel() for p in unet.parameters()) == 859_520_964
     shapes = {name: tuple(p.shape) for name, p in unet.named_parameters()}
-    by_names = count_adapter_parameters(shapes, "unet", AdapterConfig(4, 4.0, targets))  # type: ignore[arg-type]
-    assert by_names == inject({"unet": unet}, AdapterConfig(4, 4.0, targets), seed=0).parameter_count()  # type: ignore[arg-type]
+    by_names = count_adapter_parameters(LAYOUT, "unet", shapes, AdapterConfig(4, 4.0, targets))  # type: ignore[arg-type]
+    assert by_names == inject({"unet": unet}, LAYOUT, AdapterConfig(4, 4.0, targets), seed=0).parameter_count()  # type: ignore[arg-type]
     if targets == "attention":
         assert by_names == expected
         assert f"{by_names / 859_520_964:.2%}" == "0.09%"
@@ -91,8 +94,8 @@ def test_counts_from_files_equal_the_models(tiny_base: Path) -> None:
     assert known.parameters("text_encoder") == sum(p.numel() for p in base.parts["text_encoder"].parameters())
     for targets in ("attention", "attention+ff", "attention+ff+conv"):
         config = AdapterConfig(4, 2.0, targets)  # type: ignore[arg-type]
-        counted = count_adapter_parameters(known.shapes["unet"], "unet", config)
-        counted += count_adapter_parameters(known.shapes["text_encoder"], "text_encoder", config)
+        counted = count_adapter_parameters(LAYOUT, "unet", known.shapes["unet"], config)
+        counted += count_adapter_parameters(LAYOUT, "text_encoder", known.shapes["text_encoder"], config)
         assert counted == adapted(load(tiny_base), targets).parameter_count()
 
 
@@ -127,8 +130,8 @@ def test_blocks_narrow_the_targets(tiny_base: Path) -> None:
     def paths(blocks: str) -> list[str]:
         base, config = load(tiny_base), AdapterConfig(4, 4.0, "attention+ff+conv", blocks)
         shapes = {name: tuple(p.shape) for name, p in base.denoiser.named_parameters()}
-        adapters = inject({"unet": base.denoiser}, config, seed=0)
-        assert count_adapter_parameters(shapes, "unet", config) == adapters.parameter_count()
+        adapters = inject({"unet": base.denoiser}, LAYOUT, config, seed=0)
+        assert count_adapter_parameters(LAYOUT, "unet", shapes, config) == adapters.parameter_count()
         return list(adapters.parts["unet"])
 
     first, second = "up_blocks.1.attentions.0", "up_blocks.1.attentions.1"

@@ -16,14 +16,14 @@ from typer.testing import CliRunner
 from sdlora.cli import commands
 from sdlora.core.errors import BadInput, SdloraError
 from sdlora.families.spec import Part
-from sdlora.lora_files import merge, write
+from sdlora.lora_files import merge, resize, write
 from sdlora.lora_files.extract import apply_layers, extract, layers_by_weight
 from sdlora.lora_files.layers import Layer, Lora
 from sdlora.lora_files.read import read_lora
 from sdlora.models.bases import resolve_base
 from sdlora.models.load import load_base
 from sdlora.models.weights import open_weights, write_modified_base
-from tests.layouts import models
+from tests.layouts import LAYOUT, models
 from tests.ldm_files import make_vae, write_checkpoint
 
 Q = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
@@ -75,7 +75,7 @@ def test_merge_refuses_what_does_not_belong_together() -> None:
 @pytest.mark.parametrize("rank", [1, 3, 6])
 def test_resize_is_the_nearest_of_its_rank_and_keeps_what_it_says(rank: int) -> None:
     whole = lora(6, 3.0, 2, Q, CONV, TEXT)
-    small = merge.resize(whole, rank, None, torch.float32)
+    small = resize.resize(whole, rank, None, torch.float32)
     assert {x.rank for x in small.lora.layers} == {rank}
     shares, total, kept = [], 0.0, 0.0
     for path in (Q, CONV, TEXT):
@@ -92,12 +92,12 @@ def test_resize_is_the_nearest_of_its_rank_and_keeps_what_it_says(rank: int) -> 
 @pytest.mark.parametrize("energy", [0.3, 0.8, 0.99, 1.0])
 def test_resize_by_energy_takes_the_smallest_rank_that_keeps_it(energy: float) -> None:
     whole = lora(6, 3.0, 2, Q, CONV)
-    small = merge.resize(whole, None, energy, torch.float32)
+    small = resize.resize(whole, None, energy, torch.float32)
     assert small.least_energy >= energy - 1e-9
     if small.rank > 1:
-        assert merge.resize(whole, small.rank - 1, None, torch.float32).least_energy < energy
+        assert resize.resize(whole, small.rank - 1, None, torch.float32).least_energy < energy
     with pytest.raises(BadInput, match="rank is 6"):
-        merge.resize(whole, 7, None, torch.float32)
+        resize.resize(whole, 7, None, torch.float32)
 
 
 def weights(found: dict[str, torch.nn.Module]) -> dict[str, dict[str, Tensor]]:
@@ -127,14 +127,14 @@ def test_extract_recovers_an_update_of_low_rank(family: str) -> None:
         flat = torch.randn(len(weight), 3, generator=g) @ torch.randn(3, weight[0].numel(), generator=g)
         updates[part, path] = 0.1 * flat.reshape(weight.shape)
         tuned[part][f"{path}.weight"] = weight + updates[part, path]
-    found = extract(base, tuned, 3, "attention+ff+conv", lambda done, total: None)
+    found = extract(LAYOUT, base, tuned, 3, "attention+ff+conv", lambda done, total: None)
     assert {(x.part, x.path) for x in found.lora.layers} == set(updates)
     for x in found.lora.layers:
         expected = tuned[x.part][f"{x.path}.weight"] - base[x.part][f"{x.path}.weight"]
         torch.testing.assert_close(x.delta(), expected, atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(x.delta(), updates[x.part, x.path], atol=1e-4, rtol=1e-4)
     assert found.energy == pytest.approx(1.0, abs=1e-5)
-    assert extract(base, tuned, 1, "attention+ff+conv", lambda done, total: None).energy < 0.9
+    assert extract(LAYOUT, base, tuned, 1, "attention+ff+conv", lambda done, total: None).energy < 0.9
 
 
 def test_extract_of_a_large_layer() -> None:
@@ -143,12 +143,12 @@ def test_extract_of_a_large_layer() -> None:
     before = torch.randn(700, 600, generator=g)
     update = torch.randn(700, 8, generator=g) @ torch.randn(8, 600, generator=g) / 30
     states = [{"unet": {f"{Q}.weight": w}} for w in (before, before + update)]
-    found = extract(*states, 8, "attention", lambda done, total: None)
+    found = extract(LAYOUT, *states, 8, "attention", lambda done, total: None)
     torch.testing.assert_close(found.lora.layers[0].delta(), update, atol=1e-4, rtol=1e-4)
     with pytest.raises(BadInput, match="nothing to extract"):
-        extract(states[0], states[0], 8, "attention", lambda done, total: None)
+        extract(LAYOUT, states[0], states[0], 8, "attention", lambda done, total: None)
     with pytest.raises(BadInput, match="different kinds"):
-        extract(states[0], {"unet": {}}, 8, "attention", lambda done, total: None)
+        extract(LAYOUT, states[0], {"unet": {}}, 8, "attention", lambda done, total: None)
 
 
 def fitting(base: Path, rank: int = 4) -> Lora:

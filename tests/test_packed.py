@@ -13,6 +13,7 @@ from sdlora.models import packed
 from sdlora.models.bases import resolve_base
 from sdlora.models.load import load_base
 from sdlora.models.packed import PackedConv, pack
+from tests.layouts import LAYOUT
 
 pytestmark = pytest.mark.skipif(
     not packed.is_supported(torch.float32), reason="this PyTorch has no packed convolutions"
@@ -131,7 +132,7 @@ def test_a_machine_with_little_memory_keeps_the_plain_ones(monkeypatch: pytest.M
 def test_a_unet_with_adapters_learns_the_same(targets: Targets) -> None:
     """The gradient of every adapter, through packed convolutions before and behind it."""
     unet = load_base(resolve_base("emoji")).denoiser
-    adapters = inject({"unet": unet}, AdapterConfig(rank=4, alpha=4.0, targets=targets), seed=3)
+    adapters = inject({"unet": unet}, LAYOUT, AdapterConfig(rank=4, alpha=4.0, targets=targets), seed=3)
     torch.manual_seed(0)
     for p in adapters.named_parameters().values():
         nn.init.normal_(p, std=0.02)

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from sdlora.adapters.inject import Adapters, trainable_parameters
 from sdlora.adapters.kinds import FILE_KINDS, dora
-from sdlora.adapters.layer_names import canonical, kohya_name, parse
+from sdlora.adapters.layer_names import kohya_name, parse
 from sdlora.core.errors import BadInput
 from sdlora.core.text import Text
-from sdlora.families.spec import Part
+from sdlora.families.spec import Part, canonical_path
 
 LayerTensors = dict[str, Tensor]  # one layer's tensors by what follows its name: "lora_down.weight", "alpha"
 
@@ -25,7 +25,7 @@ def to_file_tensors(adapters: Adapters, family: str, dtype: torch.dtype) -> dict
     for part, layers in adapters.parts.items():
         rank = config.rank_of(part)
         for path, layer in layers.items():
-            name = kohya_name(part, canonical(part, path), family)
+            name = kohya_name(part, canonical_path(part, path), family)
             values = {k: v.data for k, v in trainable_parameters(layer).items()}
             found = config.adapter_kind.to_file(values, config.alpha_of(rank), rank, config.scale, dtype)
             tensors |= {f"{name}.{ending}": tensor for ending, tensor in found.items()}
@@ -45,7 +45,7 @@ def from_file_tensors(tensors: Mapping[str, Tensor], adapters: Adapters, family:
         by_layer[stem][ending] = tensor
     for part, layers in adapters.parts.items():
         for path, layer in layers.items():
-            own, stem = trainable_parameters(layer), kohya_name(part, canonical(part, path), family)
+            own, stem = trainable_parameters(layer), kohya_name(part, canonical_path(part, path), family)
             values = adapters.config.adapter_kind.from_file(by_layer[stem], own, adapters.config.scale)
             for name, parameter in own.items():
                 value = values.get(name)

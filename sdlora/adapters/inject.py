@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from sdlora.adapters.dropout import BatchSlice, Dropout
 from sdlora.adapters.kind_spec import ADAPTER
-from sdlora.adapters.spec import AdapterConfig, pattern
+from sdlora.adapters.spec import AdapterConfig, target_pattern
 from sdlora.core.errors import BadInput
 from sdlora.core.text import Text
-from sdlora.families.spec import Part
+from sdlora.families.spec import LoraLayout, Part
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def trainable_parameters(layer: BaseTunerLayer) -> dict[str, nn.Parameter]:
     return found
 
 
-def inject(models: dict[Part, nn.Module], config: AdapterConfig, seed: int) -> Adapters:
+def inject(models: dict[Part, nn.Module], layout: LoraLayout, config: AdapterConfig, seed: int) -> Adapters:
     """Add untrained adapters to each model, in place. The global random state is left as it was.
 
     Raises:
@@ -87,8 +87,8 @@ def inject(models: dict[Part, nn.Module], config: AdapterConfig, seed: int) -> A
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for part, model in models.items():
-            _refuse_no_layer(part, model, config)
-            rank, targets = config.rank_of(part), pattern(part, config.targets, config.blocks)
+            rank, targets = config.rank_of(part), target_pattern(layout, part, config.targets, config.blocks)
+            _refuse_no_layer(part, model, config, targets)
             peft_config = config.adapter_kind.peft_config(rank, config.alpha_of(rank), targets, config.dropout)
             inject_adapter_in_model(peft_config, model, adapter_name=ADAPTER)
             parts[part] = layers_of(model)
@@ -106,8 +106,8 @@ def layers_of(model: nn.Module) -> dict[str, BaseTunerLayer]:
     return {path: m for path, m in model.named_modules() if isinstance(m, BaseTunerLayer)}
 
 
-def _refuse_no_layer(part: Part, model: nn.Module, config: AdapterConfig) -> None:
-    wanted = re.compile(pattern(part, config.targets, config.blocks))
+def _refuse_no_layer(part: Part, model: nn.Module, config: AdapterConfig, targets: str) -> None:
+    wanted = re.compile(targets)
     if not any(wanted.fullmatch(path) for path, _ in model.named_modules()):
         raise BadInput(
             Text(

@@ -9,27 +9,9 @@ from typing import Literal
 
 from sdlora.adapters.kind_spec import AdapterKind
 from sdlora.adapters.kinds import KINDS
-from sdlora.families.spec import Part
+from sdlora.families.spec import LoraLayout, Part, is_text_encoder
 
 Targets = Literal["attention", "attention+ff", "attention+ff+conv"]
-
-# Module paths inside diffusers' UNet2DConditionModel and transformers' CLIPTextModel. The widest choice is what sd-scripts can
-# hold: its networks know these module kinds and drop the rest (conv_in, conv_out, time_embedding) without a word.
-_ATTENTION = r"attn[12]\.(to_q|to_k|to_v|to_out\.0)"
-_FF = r"ff\.net\.(0\.proj|2)"
-_CONV = r"proj_in|proj_out|resnets\.\d+\.(conv1|conv2|conv_shortcut|time_emb_proj)|(downsamplers|upsamplers)\.0\.conv"
-_UNET: dict[Targets, str] = {
-    "attention": rf".*\.({_ATTENTION})",
-    "attention+ff": rf".*\.({_ATTENTION}|{_FF})",
-    "attention+ff+conv": rf".*\.({_ATTENTION}|{_FF}|{_CONV})",
-}
-_TEXT_ATTENTION = r".*\.self_attn\.(q_proj|k_proj|v_proj|out_proj)"
-_TEXT_ALL = r".*\.(self_attn\.(q_proj|k_proj|v_proj|out_proj)|mlp\.(fc1|fc2))"
-_TEXT: dict[Targets, str] = {
-    "attention": _TEXT_ATTENTION,
-    "attention+ff": _TEXT_ALL,
-    "attention+ff+conv": _TEXT_ALL,  # CLIP's text encoder has no convolutions
-}
 
 
 @dataclass(frozen=True)
@@ -39,7 +21,7 @@ class AdapterConfig:
     rank: int
     alpha: float
     targets: Targets
-    blocks: str = ""  # parts of UNet paths, separated by commas; "" = all
+    blocks: str = ""  # parts of the denoiser's module paths, separated by commas; "" = all
     dropout: float = 0.0
     kind: str = "lora"  # a key of `KINDS`
     text_encoder_rank: int = 0  # 0 = the same rank
@@ -54,27 +36,30 @@ class AdapterConfig:
         return self.alpha_of(self.rank) / self.rank
 
     def rank_of(self, part: Part) -> int:
-        return self.rank if part == "unet" else self.text_encoder_rank or self.rank
+        return (is_text_encoder(part) and self.text_encoder_rank) or self.rank
 
     def alpha_of(self, rank: int) -> float:
         """The alpha to write beside a layer of this rank: readers divide it by that rank, and all layers have one scale."""
         return self.alpha * self.adapter_kind.alpha_factor(self.rank) * (rank / self.rank)
 
 
-def pattern(part: Part, targets: Targets, blocks: str = "") -> str:
+def target_pattern(layout: LoraLayout, part: Part, targets: str, blocks: str = "") -> str:
     """A regular expression that the whole module path must match (PEFT's `target_modules` takes it as it is).
 
-    `blocks` narrows the UNet to paths that hold one of its names, whole between dots, `*` standing for anything.
+    `blocks` narrows the denoiser to paths that hold one of its names, whole between dots, `*` standing for anything.
     """
+    pattern = layout.targets[part][targets]
     names = [re.escape(word.strip()).replace(r"\*", ".*") for word in blocks.split(",") if word.strip()]
-    if part != "unet":
-        return _TEXT[targets]
-    return (rf"(?=(.*\.)?({'|'.join(names)})(\.|$))" if names else "") + _UNET[targets]
+    if is_text_encoder(part) or not names:
+        return pattern
+    return rf"(?=(.*\.)?({'|'.join(names)})(\.|$))" + pattern
 
 
-def count_adapter_parameters(shapes: Mapping[str, tuple[int, ...]], part: Part, config: AdapterConfig) -> int:
-    """Trained parameters over all targets among `shapes` (weight name -> (out, in, …))."""
-    wanted, rank = re.compile(pattern(part, config.targets, config.blocks)), config.rank_of(part)
+def count_adapter_parameters(
+    layout: LoraLayout, part: Part, shapes: Mapping[str, tuple[int, ...]], config: AdapterConfig
+) -> int:
+    """Trained parameters over all targets of the part among `shapes` (weight name -> (out, in, …))."""
+    wanted, rank = re.compile(target_pattern(layout, part, config.targets, config.blocks)), config.rank_of(part)
     return sum(
         config.adapter_kind.parameters(weight, rank)
         for name, weight in shapes.items()

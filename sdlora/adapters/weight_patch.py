@@ -9,10 +9,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sdlora.adapters.file_tensors import LayerTensors, file_delta, group_by_layer
-from sdlora.adapters.layer_names import bare
 from sdlora.core.errors import BadInput
 from sdlora.core.text import Text
-from sdlora.families.spec import Part
+from sdlora.families.spec import Part, short_path
 
 
 class WeightPatch:
@@ -24,10 +23,10 @@ class WeightPatch:
 
     def __init__(self, file: Path, models: dict[Part, nn.Module]):
         self.layers: list[tuple[nn.Module, Tensor, LayerTensors]] = []
-        modules = {(p, bare(path)): m for p, model in models.items() for path, m in model.named_modules()}
+        modules = {(p, short_path(path)): m for p, model in models.items() for path, m in model.named_modules()}
         self.parts: set[Part] = set()
         for (part, path), tensors in group_by_layer(load_file(file)).items():
-            module = modules.get((part, bare(path)))
+            module = modules.get((part, short_path(path)))
             weight = getattr(module, "weight", None)
             if not isinstance(module, nn.Module) or not isinstance(weight, Tensor):
                 raise _misfit(file, f"{part}.{path}", "it has no such layer")

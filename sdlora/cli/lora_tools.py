@@ -60,7 +60,7 @@ def merge(
         return
     import torch
 
-    from sdlora.lora_files import merge, write
+    from sdlora.lora_files import merge, resize, write
 
     wanted = _dtype(loras[0][0], dtype)
     with progress_bar("merging") as advance:
@@ -68,7 +68,7 @@ def merge(
     shares = {}
     if rank:
         with progress_bar("cutting") as advance:
-            small = merge.resize(merged, min(rank, merged.rank), None, wanted, advance)
+            small = resize.resize(merged, min(rank, merged.rank), None, wanted, advance)
         merged, shares = small.lora, {"energy": small.energy, "least_energy": small.least_energy}
     named = _renamed(merged, out) | {"modelspec.merged_from": ", ".join(Path(text).name for text in files)}
     _report(write.write_lora(out, replace(merged, metadata=named), "kohya"), as_json, **shares)
@@ -110,6 +110,7 @@ def extract(
     """Turn the difference of two models into a LoRA."""
     os.environ |= child_environment()  # before torch loads OpenMP
     from sdlora.core.safetensors_io.dtypes import torch_dtype
+    from sdlora.families import FAMILIES
     from sdlora.lora_files import write
     from sdlora.lora_files.extract import extract as difference
     from sdlora.models.bases import resolve_base
@@ -117,9 +118,10 @@ def extract(
     from sdlora.models.weights import family_and_prediction, open_weights
 
     before, after = (local_path(resolve_base(name)) for name in (base, tuned))
-    with progress_bar("extracting") as advance:
-        found = difference(open_weights(before), open_weights(after), rank, targets, advance)
     family, prediction = family_and_prediction(before)
+    with progress_bar("extracting") as advance:
+        layout = FAMILIES[family].lora
+        found = difference(layout, open_weights(before), open_weights(after), rank, targets, advance)
     said = {
         "ss_sd_model_name": Path(base).name,
         "ss_output_name": out.stem,
@@ -144,10 +146,10 @@ def resize(
     if bool(rank) == bool(energy):
         raise BadInput(Text("Give either --rank or --energy.", "--rank と --energy のどちらか一方を指定してください。"))
     lora = _read(file)
-    from sdlora.lora_files import merge, write
+    from sdlora.lora_files import resize, write
 
     with progress_bar("resizing") as advance:
-        small = merge.resize(lora, rank or None, energy or None, _dtype(lora, dtype), advance)
+        small = resize.resize(lora, rank or None, energy or None, _dtype(lora, dtype), advance)
     small = replace(small, lora=replace(small.lora, metadata=_renamed(lora, out)))
     _report(write.write_lora(out, small.lora, "kohya"), as_json, energy=small.energy, least_energy=small.least_energy)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sdlora.core.text import Text
 from sdlora.families import refusals
 from sdlora.families.ldm_unet import find_blocks, unet_config
-from sdlora.families.spec import CheckpointLayout, Config, Configs, Part, Shapes
+from sdlora.families.spec import CheckpointLayout, Config, Configs, Part, Shapes, canonical_path
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -238,9 +238,7 @@ def _diffusers_tensors(model: LdmModel, whole: dict[str, Tensor], configs: Confi
             inside = convert.convert_ldm_clip_checkpoint(
                 {k: v for k, v in whole.items() if k.startswith(encoder.prefix)}
             )
-        named = {
-            k if k.startswith(("text_model.", "text_projection.")) else f"text_model.{k}": v for k, v in inside.items()
-        }
+        named = {canonical_path(encoder.part, k): v for k, v in inside.items()}
         outside = ("position_ids",) if encoder.part == "text_encoder_2" else ("position_ids", "text_projection.weight")
         parts[encoder.part] = {
             k: v for k, v in named.items() if not k.endswith(outside) and k != "text_model.logit_scale"

@@ -122,3 +122,16 @@ def is_text_encoder(part: Part) -> bool:
 def tokenizer_of(part: Part) -> str:
     """The folder of the tokenizer that a text encoder reads from: `text_encoder_2` has `tokenizer_2`."""
     return part.replace("text_encoder", "tokenizer")
+
+
+def canonical_path(part: Part, path: str) -> str:
+    """A module's path (or a weight's name) as published files have it: with `text_model.` in CLIP's encoders, which transformers 5.6
+    and newer leaves out of CLIPTextModel's own names."""
+    if not is_text_encoder(part) or path.startswith(("text_model.", "text_projection")):
+        return path
+    return f"text_model.{path}"
+
+
+def short_path(path: str) -> str:
+    """Without `text_model.`: the end of the module's path in every version of transformers."""
+    return path.removeprefix("text_model.")

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sdlora.adapters.spec import Targets, pattern
+from sdlora.adapters.spec import Targets, target_pattern
 from sdlora.core.errors import BadInput
 from sdlora.core.text import Text
+from sdlora.families.spec import LoraLayout
 from sdlora.lora_files.layers import Layer, Lora, sort_layers
-from sdlora.lora_files.merge import Progress, Spectrum, cut
+from sdlora.lora_files.merge import Progress
+from sdlora.lora_files.resize import Spectrum, truncate
 
 Weights = Mapping[str, Mapping[str, Tensor]]  # part -> weight name -> tensor
 _EXACT = 512  # up to this shorter side a whole SVD is quick; above, a randomised one (arXiv 0909.4061) finds what is asked for
@@ -28,8 +30,10 @@ class Extraction:
     energy: float
 
 
-def extract(base: Weights, tuned: Weights, rank: int, targets: Targets, on_progress: Progress) -> Extraction:
-    """tuned - base, layer by layer, cut to `rank`; layers without a change are left out.
+def extract(
+    layout: LoraLayout, base: Weights, tuned: Weights, rank: int, targets: Targets, on_progress: Progress
+) -> Extraction:
+    """tuned - base of a family, layer by layer, cut to `rank`; layers without a change are left out.
 
     Raises:
         BadInput: models of different shapes, or the same model twice.
@@ -42,10 +46,10 @@ def extract(base: Weights, tuned: Weights, rank: int, targets: Targets, on_progr
         size = (change.double() ** 2).sum().item()
         whole += size
         path = name.removesuffix(".weight")
-        if size and path != name and re.fullmatch(pattern(part, targets), path):
+        if size and path != name and re.fullmatch(target_pattern(layout, part, targets), path):
             found = _leading(change.flatten(1), rank)
             captured += (found[1][:rank].double() ** 2).sum().item()
-            layers.append(cut((part, path), found, rank, change.shape[1:], torch.float32))
+            layers.append(truncate((part, path), found, rank, change.shape[1:], torch.float32))
         on_progress(done + 1, len(names))
     if not layers:
         raise BadInput(

@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,8 +18,10 @@ from sdlora.core.files import sha256_of
 from sdlora.core.safetensors_io.dtypes import FORMATS
 from sdlora.core.safetensors_io.header import read_header, scalars
 from sdlora.core.text import Text
+from sdlora.families import detect_lora, parts
 from sdlora.families.spec import Part
 from sdlora.lora_files import file_kind
+from sdlora.lora_files.file_kind import LayerShape
 
 _PEFT_FILE = "adapter_model.safetensors"
 _DIFFUSERS_FILE = "pytorch_lora_weights.safetensors"
@@ -52,16 +54,13 @@ def peft_folders(path: Path) -> dict[Part, Path]:
         path = path.parent
     if (path / "adapter_config.json").is_file():
         return {_part_of_folder(path): path}
-    parts: tuple[Part, ...] = ("unet", "text_encoder", "text_encoder_2")
-    return {part: path / part for part in parts if (path / part / "adapter_config.json").is_file()}
+    return {part: path / part for part in parts() if (path / part / "adapter_config.json").is_file()}
 
 
 def _part_of_folder(folder: Path) -> Part:
     """By its name, else by its layers: only a UNet has blocks, only CLIPTextModelWithProjection (SDXL's second) has `text_model.`."""
-    parts: tuple[Part, ...] = ("text_encoder_2", "text_encoder", "unet")
-    for part in parts:
-        if folder.name == part:
-            return part
+    if folder.name in parts():
+        return folder.name
     names = list(read_header(folder / _PEFT_FILE)[0])
     return "unet" if any("_block" in name for name in names) else "text_encoder"
 
@@ -193,19 +192,10 @@ def trainer_of(metadata: dict[str, str], format: str) -> str:
     return format if format in ("diffusers", "peft") else "unknown"
 
 
-def family_of(layers: Iterable[tuple[Part, str, Sequence[int]]], metadata: dict[str, str]) -> str:
-    """By the metadata, else by what only one family has: layers as (part, path, shape of `down`)."""
-    version, architecture = metadata.get("ss_base_model_version", ""), metadata.get("modelspec.architecture", "")
-    for family, start, kind in (("sdxl", "sdxl", "xl"), ("sd2", "sd_?v?2", "v2"), ("sd1", "sd_?v?1", "v1")):
-        if re.match(start, version) or architecture.startswith(f"stable-diffusion-{kind}"):
-            return family
-    widths = set()
-    for part, path, shape in layers:
-        if part == "text_encoder_2" or "transformer_blocks.1." in path:  # only SDXL has deeper transformers
-            return "sdxl"
-        if part == "unet" and "attn2.to_k" in path and len(shape) > 1:
-            widths.add(shape[1])
-    return {768: "sd1", 1024: "sd2", 2048: "sdxl"}.get(next(iter(widths), 0), "unknown")
+def family_of(layers: Iterable[LayerShape], metadata: dict[str, str]) -> str:
+    """The family's name, or "unknown"."""
+    family = detect_lora(layers, metadata)
+    return family.name if family else "unknown"
 
 
 def _odd(path: Path, en: str, ja: str) -> BadInput:

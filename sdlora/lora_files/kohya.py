@@ -10,12 +10,12 @@ from torch import Tensor
 
 from sdlora.adapters import file_tensors
 from sdlora.adapters.inject import Adapters
-from sdlora.adapters.layer_names import canonical as canonical_path
 from sdlora.core.errors import BadInput
 from sdlora.core.files import write_bytes
 from sdlora.core.safetensors_io import writer
 from sdlora.core.safetensors_io.dtypes import torch_dtype
 from sdlora.core.text import Text
+from sdlora.families.spec import canonical_path
 from sdlora.lora_files.layers import Layer, Lora, refuse_not_finite, refuse_tensors, sort_layers
 from sdlora.lora_files.metadata import RunMetadata, lycoris_metadata, metadata
 from sdlora.lora_files.read import read_lora

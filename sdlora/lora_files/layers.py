@@ -14,12 +14,19 @@ from sdlora.core.text import Text
 from sdlora.families.spec import Part
 
 
+def pad_to_rank(down: Tensor, up: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """Both matrices with zeros up to `rank`: the same product."""
+    missing = rank - down.shape[0]
+    zero_rows, zero_columns = down.new_zeros(missing, *down.shape[1:]), up.new_zeros(len(up), missing, *up.shape[2:])
+    return torch.cat([down, zero_rows]), torch.cat([up, zero_columns], 1)
+
+
 @dataclass(frozen=True)
 class Layer:
     """One adapted layer: W + strength * (alpha / rank) * up @ down."""
 
     part: Part
-    path: str  # as `names.canonical` writes it
+    path: str  # as `layer_names.canonical` writes it
     down: Tensor  # (rank, in), or (rank, in, k, k) for a convolution
     up: Tensor  # (out, rank), or (out, rank, 1, 1)
     alpha: float
@@ -32,11 +39,13 @@ class Layer:
     def scale(self) -> float:
         return self.alpha / self.rank
 
+    def empty(self) -> Layer:
+        """A layer of rank 0 for the same weight."""
+        return replace(self, down=self.down[:0], up=self.up[:, :0], alpha=0.0)
+
     def padded(self, rank: int) -> Layer:
         """The same layer with zeros up to `rank`, and the same scale."""
-        more = rank - self.rank
-        down = torch.cat([self.down, self.down.new_zeros(more, *self.down.shape[1:])])
-        up = torch.cat([self.up, self.up.new_zeros(self.up.shape[0], more, *self.up.shape[2:])], 1)
+        down, up = pad_to_rank(self.down, self.up, rank)
         return replace(self, down=down, up=up, alpha=self.alpha * (rank / self.rank))
 
     def delta(self, strength: float = 1.0) -> Tensor:

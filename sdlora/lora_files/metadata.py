@@ -13,6 +13,8 @@ from typing import Any
 
 from sdlora import __version__
 from sdlora.adapters.spec import AdapterConfig
+from sdlora.families import FAMILIES
+from sdlora.families.spec import LoraMetadata
 from sdlora.lora_files.layers import Lora
 
 # What sd-scripts keeps with --no_metadata: what loaders need, and nothing of the pictures or the person.
@@ -22,8 +24,6 @@ MINIMAL = (
     *("modelspec.title", "modelspec.resolution", "modelspec.prediction_type", "modelspec.hash_sha256"),
 )
 MOST_TAGS = 1_000  # in the header
-_VERSIONS = {"sd1": "sd_v1", "sd2": "sd_v2", "sdxl": "sdxl_base_v1-0"}
-_SDXL_CODE = "https://github.com/Stability-AI/generative-models"
 _LEGACY = (0x100000, 0x110000)  # the bytes of a file that its oldest hash is of; most LoRAs end before
 _OPTIMIZERS = {
     "adamw": "torch.optim.AdamW",
@@ -42,10 +42,8 @@ class RunMetadata:
     """
 
     name: str
-    architecture: str  # modelspec.architecture
-    base_version: str  # ss_base_model_version
-    v2: bool
-    prediction: str  # "epsilon" or "v_prediction"
+    family: LoraMetadata
+    prediction: str  # a key of the mappings in `family`
     base_name: str
     resolution: int
     created: float  # unix time, seconds
@@ -74,8 +72,8 @@ def _training(about: RunMetadata) -> dict[str, str]:
     s, pictures = about.settings, max(1, len(about.captions))
     batches = max(1, pictures // (s["train.batch_size"] * s["train.gradient_accumulation"]))
     return {
-        "ss_base_model_version": about.base_version,
-        "ss_v2": str(about.v2),
+        "ss_base_model_version": about.family.base_version[about.prediction],
+        "ss_v2": str(about.family.v2),
         "ss_output_name": about.name,
         "ss_sd_model_name": about.base_name,
         "ss_resolution": f"({about.resolution}, {about.resolution})",
@@ -126,11 +124,10 @@ def _modelspec(about: RunMetadata) -> dict[str, str]:
     trigger = about.settings["data.trigger"]
     hints = [f"Write {trigger} into the prompt."] if trigger else []
     hints += [f"Recommended strength: {about.strength:g}."] if about.strength is not None else []
-    sdxl = about.architecture.startswith("stable-diffusion-xl")
     found = {
         "modelspec.sai_model_spec": "1.0.1",
-        "modelspec.architecture": about.architecture,
-        "modelspec.implementation": _SDXL_CODE if sdxl else "diffusers",
+        "modelspec.architecture": about.family.architecture[about.prediction],
+        "modelspec.implementation": about.family.implementation,
         "modelspec.title": about.name,
         "modelspec.resolution": f"{about.resolution}x{about.resolution}",
         "modelspec.date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(about.created)),
@@ -160,12 +157,13 @@ def network_metadata(lora: Lora) -> dict[str, str]:
         "ss_network_alpha": str(*alphas) if len(alphas) == 1 else "Dynamic",
         "ss_network_args": json.dumps(args),
     }
-    if lora.family in _VERSIONS and "ss_base_model_version" not in lora.metadata:
-        found["ss_base_model_version"] = _VERSIONS[lora.family]
-        if lora.family == "sd2" and lora.metadata.get("modelspec.prediction_type") == "v":
-            found["ss_base_model_version"] = "sd_v2_v"
-    if lora.family in _VERSIONS and "ss_v2" not in lora.metadata:
-        found["ss_v2"] = str(lora.family == "sd2")
+    family = FAMILIES.get(lora.family)
+    if family and "ss_base_model_version" not in lora.metadata:
+        said = "v_prediction" if lora.metadata.get("modelspec.prediction_type") == "v" else "epsilon"
+        versions = family.metadata.base_version
+        found["ss_base_model_version"] = versions.get(said) or next(iter(versions.values()))
+    if family and "ss_v2" not in lora.metadata:
+        found["ss_v2"] = str(family.metadata.v2)
     return found
 
 

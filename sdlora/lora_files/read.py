@@ -13,10 +13,10 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from sdlora.adapters.layer_names import Key, bare, canonical, parse
+from sdlora.adapters.layer_names import Key, parse
 from sdlora.core.errors import BadInput
 from sdlora.core.text import Text
-from sdlora.families.spec import Part
+from sdlora.families.spec import Part, canonical_path, short_path
 from sdlora.lora_files.inspect import family_of, inspect_file, peft_folders
 from sdlora.lora_files.layers import Layer, Lora, sort_layers
 from sdlora.lora_files.write import ADAPTER_METADATA
@@ -73,7 +73,7 @@ def _read_peft(part: Part, folder: Path) -> tuple[list[Layer], dict[str, str]]:
         metadata = file.metadata() or {}
         for name in file.keys():  # noqa: SIM118
             key = parse(name) or _stray(file_path, name)
-            groups[canonical(part, key.path)][key.role] = file.get_tensor(name)
+            groups[canonical_path(part, key.path)][key.role] = file.get_tensor(name)
     return [_layer(file_path, part, path, found, config) for path, found in groups.items()], metadata
 
 
@@ -104,7 +104,7 @@ def _layer(file: Path, part: Part, path: str, found: dict[str, Tensor], config: 
                 f"{file.name} は壊れています。{path} の行列のランクが一致しません({down.shape[0]} と {up.shape[1]})。",
             )
         )
-    alpha = float(found["alpha"]) if "alpha" in found else _configured_alpha(config, bare(path), down.shape[0])
+    alpha = float(found["alpha"]) if "alpha" in found else _configured_alpha(config, short_path(path), down.shape[0])
     return Layer(part, path, down.contiguous(), up.contiguous(), alpha)
 
 

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdlora.adapters.layer_names import Format, bare, kohya_name
+from sdlora.adapters.layer_names import Format, kohya_name
 from sdlora.core.errors import BadInput
 from sdlora.core.files import write_bytes
 from sdlora.core.safetensors_io import writer
 from sdlora.core.text import Text
+from sdlora.families.spec import short_path
 from sdlora.lora_files.layers import Layer, Lora, refuse_not_finite
 from sdlora.lora_files.metadata import network_metadata, with_hashes
 
@@ -96,7 +97,7 @@ def _write_peft(folder: Path, lora: Lora) -> Path:
         }
         tensors = {}
         for layer in lora.of(part):
-            inner = bare(layer.path) if part == "text_encoder" else layer.path
+            inner = short_path(layer.path) if part == "text_encoder" else layer.path
             tensors[f"base_model.model.{inner}.lora_A.weight"] = layer.down
             tensors[f"base_model.model.{inner}.lora_B.weight"] = layer.up
         write_bytes(part_folder / "adapter_config.json", (json.dumps(config, indent=2, sort_keys=True) + "\n").encode())
@@ -115,9 +116,9 @@ def lora_config(layers: list[Layer]) -> dict[str, Any]:
     return {
         "r": rank,
         "lora_alpha": _number(alpha),
-        "target_modules": [bare(x.path) for x in layers],
-        "rank_pattern": {bare(x.path): x.rank for x in layers if x.rank != rank},
-        "alpha_pattern": {bare(x.path): _number(x.alpha) for x in layers if x.alpha != alpha},
+        "target_modules": [short_path(x.path) for x in layers],
+        "rank_pattern": {short_path(x.path): x.rank for x in layers if x.rank != rank},
+        "alpha_pattern": {short_path(x.path): _number(x.alpha) for x in layers if x.alpha != alpha},
         "bias": "none",
         "use_rslora": False,
         "use_dora": False,

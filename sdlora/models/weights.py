@@ -19,7 +19,7 @@ from sdlora.core.files import write_json
 from sdlora.core.safetensors_io.writer import write_streamed
 from sdlora.core.text import Text
 from sdlora.families import parts
-from sdlora.families.spec import is_text_encoder, tokenizer_of
+from sdlora.families.spec import canonical_path, is_text_encoder, tokenizer_of
 from sdlora.models.checkpoint import configs, read_checkpoint
 from sdlora.models.checkpoint_modules import checkpoint_tensors
 from sdlora.models.folder import family_of_folder, read_configs, variant_of, weight_files, weights_name
@@ -39,13 +39,8 @@ def open_weights(base: Path) -> Weights:
     for file in weight_files(base):
         part = file.parent.name
         if part in names:
-            weights.setdefault(part, {}).update({_canonical(part, k): v for k, v in load_file(file).items()})
+            weights.setdefault(part, {}).update({canonical_path(part, k): v for k, v in load_file(file).items()})
     return weights
-
-
-def _canonical(part: str, name: str) -> str:
-    bare = is_text_encoder(part) and not name.startswith(("text_model.", "text_projection."))
-    return f"text_model.{name}" if bare else name
 
 
 def family_and_prediction(base: Path) -> tuple[str, str]:

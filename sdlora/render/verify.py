@@ -19,12 +19,12 @@ from sdlora.adapters.file_tensors import file_delta, group_by_layer
 from sdlora.adapters.inject import Adapters, eject
 from sdlora.adapters.kind_spec import ADAPTER, AdapterKind
 from sdlora.adapters.kinds import KINDS
-from sdlora.adapters.layer_names import canonical
 from sdlora.core.errors import BadInput, Unloadable
 from sdlora.core.text import Text
 from sdlora.families.base_model import Base
 from sdlora.families.conditioning import Conditioning
-from sdlora.families.spec import Part
+from sdlora.families.spec import LoraLayout, Part, canonical_path
+from sdlora.lora_files.layers import pad_to_rank
 from sdlora.render.renderer import DrawRequest, Renderer
 
 PROBE = DrawRequest("", seed=0, steps=2, guidance=1.0)
@@ -33,11 +33,6 @@ _CLOSE = 0.02  # of a matrix' largest value: what is left of a number in bf16 is
 # Of the LoRA's effect on the picture, and of the picture itself, what may differ. Measured on a tiny base in bf16: 0.07 of the
 # effect, since diffusers keeps adapters in the base's dtype while training has them in fp32.
 _SHARE = {True: (0.05, 1e-4), False: (0.25, 2e-2)}  # whether the base computes in fp32
-# Written here apart from the tables of the writer, so that a fault in those does not pass: the layer names that sd-scripts reads in each
-# family. What follows a layer's name is in each kind's `file_pattern`, for the same reason.
-_UNET = {"sdxl": r"(input_blocks|middle_block|output_blocks)_\w+"}
-_TEXT = r"text_model_encoder_layers_\d+_(self_attn_(q|k|v|out)_proj|mlp_fc[12])"
-_PREFIX = {"sdxl": r"lora_te[12]"}
 # layer -> what is compared, in fp32: A, and B times its scale; of other kinds the whole change of the weight
 LayerTensors = dict[tuple[Part, str], tuple[Tensor, ...]]
 
@@ -78,7 +73,7 @@ def verify_file(
         model.eval()
     kind = adapters.config.adapter_kind
     trained = _live(adapters)
-    _check_tensors(file, len(trained), base.family.name, kind)
+    _check_tensors(file, len(trained), base.family.lora, kind)
     if not kind.two_matrices:
         _check_layers(_read(file, adapters), trained)
     side = min(base.resolution, MAX_SIDE)
@@ -106,7 +101,7 @@ def _live(adapters: Adapters) -> LayerTensors:
     kind = adapters.config.adapter_kind
     rank = max(adapters.config.rank_of(part) for part in adapters.parts)
     return {
-        (part, canonical(part, path)): _padded(*_matrices(layer, ADAPTER), rank)
+        (part, canonical_path(part, path)): pad_to_rank(*_matrices(layer, ADAPTER), rank)
         if kind.two_matrices
         else (adapters.delta_weight(layer),)
         for part, layers in adapters.parts.items()
@@ -117,7 +112,7 @@ def _live(adapters: Adapters) -> LayerTensors:
 def _read(file: Path, adapters: Adapters) -> LayerTensors:
     """What the file means to programs that change weights."""
     weights = {
-        (part, canonical(part, path)): layer.get_base_layer().weight
+        (part, canonical_path(part, path)): layer.get_base_layer().weight
         for part, layers in adapters.parts.items()
         for path, layer in layers.items()
     }
@@ -134,7 +129,7 @@ def _loaded(parts: dict[Part, nn.Module]) -> LayerTensors:
         for path, layer in model.named_modules():
             if isinstance(layer, LoraLayer):
                 (name,) = layer.lora_A.keys()
-                found[part, canonical(part, path)] = _matrices(layer, name)
+                found[part, canonical_path(part, path)] = _matrices(layer, name)
     return found
 
 
@@ -143,13 +138,7 @@ def _matrices(layer: LoraLayer, name: str) -> tuple[Tensor, Tensor]:
     return a.detach().float().clone(), b.detach().float() * layer.scaling[name]
 
 
-def _padded(a: Tensor, b: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """With zeros up to the one rank that a file has."""
-    more = rank - len(a)
-    return torch.cat([a, a.new_zeros(more, *a.shape[1:])]), torch.cat([b, b.new_zeros(len(b), more, *b.shape[2:])], 1)
-
-
-def _check_tensors(file: Path, layers: int, family: str, kind: AdapterKind) -> None:
+def _check_tensors(file: Path, layers: int, layout: LoraLayout, kind: AdapterKind) -> None:
     """A plain LoRA has three tensors a layer and no other, by kohya's names; all are finite. A whole file of zeros fails; single layers
     without effect are normal, such as the last ones of SDXL's first text encoder, which get no gradient."""
     tensors = load_file(file)
@@ -158,8 +147,8 @@ def _check_tensors(file: Path, layers: int, family: str, kind: AdapterKind) -> N
             f"it has {len(tensors)} tensors for {layers} layers",
             f"{layers} 層に対しテンソルが {len(tensors)} 個あります",
         )
-    unet = _UNET.get(family, r"(down_blocks|mid_block|up_blocks)_\w+")
-    expected = re.compile(rf"(lora_unet_{unet}|{_PREFIX.get(family, 'lora_te')}_{_TEXT})\.({kind.file_pattern})")
+    # both patterns are written apart from the tables of the writer, so that a fault in those does not pass
+    expected = re.compile(rf"({layout.kohya_pattern})\.({kind.file_pattern})")
     if strange := [name for name in tensors if not expected.fullmatch(name)]:
         raise _unloadable(
             f"{strange[0]} is no name that kohya's readers know", f"{strange[0]} は kohya 形式の名前ではありません"

@@ -77,9 +77,7 @@ def _run_metadata(run: Run, step: int) -> RunMetadata:
     request, base = run.request, run.trainer.base
     return RunMetadata(
         name=request.name,
-        architecture=base.family.metadata.architecture[base.prediction],
-        base_version=base.family.metadata.base_version[base.prediction],
-        v2=base.family.metadata.v2,
+        family=base.family.metadata,
         prediction=base.prediction,
         zero_snr=base.zero_snr,
         base_name=Path(request.base.name).name,

@@ -165,7 +165,9 @@ def prepare(
     learning: dict[Part, nn.Module] = {part: base.parts[part] for part in _learning_parts(settings, base)}
     full_parameters = sum(p.numel() for module in learning.values() for p in module.parameters())
     began = time.monotonic()
-    adapters = inject(learning, AdapterConfig(**settings.lora.model_dump()), key(settings.train.seed, "init"))
+    adapters = inject(
+        learning, base.family.lora, AdapterConfig(**settings.lora.model_dump()), key(settings.train.seed, "init")
+    )
     if request.start:
         adapters.load(kohya.start_from(request.start, adapters, base.family.name))
     if not settings.train.gradient_checkpointing:  # asked for where memory is scarcer than time

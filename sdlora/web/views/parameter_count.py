@@ -9,6 +9,7 @@ from markupsafe import Markup
 from sdlora.adapters.spec import AdapterConfig, count_adapter_parameters
 from sdlora.config import Config
 from sdlora.core.text import Text
+from sdlora.families import FAMILIES
 from sdlora.families.spec import is_text_encoder
 from sdlora.models import bases
 from sdlora.web import strings
@@ -33,10 +34,11 @@ def cost(settings: Config) -> Cost | None:
     if facts is None:
         return None
     adapter, train = AdapterConfig(**settings.lora.model_dump()), settings.train
+    layout = FAMILIES[facts.family].lora
     rates = {part: train.text_encoder_lr if is_text_encoder(part) else train.unet_lr for part in facts.shapes}
     learning = [part for part in facts.shapes if rates[part] > 0]
     return Cost(
-        trained=sum(count_adapter_parameters(facts.shapes[part], part, adapter) for part in learning),
+        trained=sum(count_adapter_parameters(layout, part, facts.shapes[part], adapter) for part in learning),
         full=sum(facts.parameters(part) for part in learning),
     )
 

@@ -53,8 +53,8 @@ DAMAGED = Text(
 
 def channels(count: int) -> Text:
     """A UNet that takes more than the four channels of a latent."""
-    known = {9: INPAINTING, 8: EDITING}
-    return known.get(count) or Text(
+    by_channels = {9: INPAINTING, 8: EDITING}
+    return by_channels.get(count) or Text(
         f"its UNet takes {count} channels where a latent has 4: it is told more than a picture (depth, or a smaller picture)",
         f"UNet の入力が {count} チャンネルです(通常は 4)。深度や低解像度画像なども入力に取るモデルです",
     )

@@ -13,7 +13,7 @@ from sdlora import config
 from sdlora.data.captions import without_trigger
 from sdlora.families.base_model import Base
 from sdlora.models.bases import resolve_base
-from sdlora.models.load import load_base
+from sdlora.models.load import Precision, load_base
 from sdlora.train.latents import CaptionedImage, Latent, TrainingItem
 from sdlora.train.loop import train
 from sdlora.train.resume import State, capture, restore
@@ -41,13 +41,13 @@ def folder_of(family: str, root: Path) -> Path:
 
 
 @cache
-def _loaded(folder: Path) -> Base:
-    return load_base(resolve_base(str(folder)), "fp32", torch.device("cpu"))
+def _loaded(folder: Path, precision: Precision) -> Base:
+    return load_base(resolve_base(str(folder)), precision, torch.device("cpu"))
 
 
-def base_of(family: str, root: Path) -> Base:
+def base_of(family: str, root: Path, precision: Precision = "fp32") -> Base:
     """A copy of the family's loaded base, to put adapters into."""
-    return copy.deepcopy(_loaded(folder_of(family, root)))
+    return copy.deepcopy(_loaded(folder_of(family, root), precision))
 
 
 def _same(latent: Latent) -> Latent:
@@ -76,7 +76,7 @@ def ready(family: str, root: Path, out: Path, **changes: Any) -> Run:
         versions={},
     )
     folders = Folders(out, out / "state", out / "checkpoints", out / "samples", out / "cache")
-    return prepare(request, base_of(family, root), TrainingSet(items), folders, lambda event: None)
+    return prepare(request, base_of(family, root, settings.train.precision), TrainingSet(items), folders, lambda event: None)
 
 
 def steps(run: Run) -> dict[int, State]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sdlora.adapters.dropout import BatchSlice, Dropout
 from sdlora.adapters.kind_spec import ADAPTER
+from sdlora.adapters.lora_layers import refresh_working_copies
 from sdlora.adapters.spec import AdapterConfig, target_pattern
 from sdlora.core.errors import BadInput
 from sdlora.core.text import Text
@@ -63,6 +64,11 @@ class Adapters:
         for name, parameter in self.named_parameters().items():
             if name in tensors:
                 parameter.copy_(tensors[name])
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Parameters have changed: what layers compute with must follow. `load` and the trainer's optimizer do this."""
+        refresh_working_copies(layer for layers in self.parts.values() for layer in layers.values())
 
 
 def trainable_parameters(layer: BaseTunerLayer) -> dict[str, nn.Parameter]:

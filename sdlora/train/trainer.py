@@ -44,6 +44,7 @@ class Trainer:
         groups, self.rates = groups_of(self.adapters, t)
         self.fused = self.base.device.type != "mps"
         self.optimizer = make(groups, t, self.fused)
+        self.optimizer.register_step_post_hook(lambda *_: self.adapters.refresh())
         self.objective = self.base.family.objective(self.base.scheduler, self.base.prediction)
         self.scaler = torch.amp.GradScaler(self.base.device.type, enabled=self.base.dtype == torch.float16)
         self.parameters = self.adapters.named_parameters()  # of hundreds of layers: walked once, not in every step

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import prod, sqrt
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sdlora.adapters.kind_spec import AdapterKind, FileKind
 
@@ -18,6 +18,13 @@ def peft_config(rank: int, alpha: float, target_modules: str, dropout: float) ->
     from peft import LoraConfig
 
     return LoraConfig(r=rank, lora_alpha=alpha, target_modules=target_modules, lora_dropout=dropout, bias="none")
+
+
+def prepare(layer: Any) -> None:
+    """Compute in the base's number format instead of in fp32."""
+    from sdlora.adapters.lora_layers import use_own_forward
+
+    use_own_forward(layer)
 
 
 def parameters(weight: Sequence[int], rank: int) -> int:
@@ -39,6 +46,7 @@ LORA = AdapterKind(
     file_endings={"lora_A": "lora_down.weight", "lora_B": "lora_up.weight"},
     file_pattern=r"lora_(down|up)\.weight|alpha",
     two_matrices=True,
+    prepare=prepare,
     fast_parameters=("lora_B",),
 )
 ADAPTER_KINDS = (LORA, replace(LORA, name="rslora", title="rsLoRA", alpha_factor=sqrt))

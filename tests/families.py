@@ -76,7 +76,9 @@ def ready(family: str, root: Path, out: Path, **changes: Any) -> Run:
         versions={},
     )
     folders = Folders(out, out / "state", out / "checkpoints", out / "samples", out / "cache")
-    return prepare(request, base_of(family, root, settings.train.precision), TrainingSet(items), folders, lambda event: None)
+    return prepare(
+        request, base_of(family, root, settings.train.precision), TrainingSet(items), folders, lambda event: None
+    )
 
 
 def steps(run: Run) -> dict[int, State]:

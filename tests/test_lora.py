@@ -51,7 +51,7 @@ def fill(adapters: Adapters, size: float = 0.3) -> None:
     g = torch.Generator().manual_seed(7)
     for name, p in adapters.named_parameters().items():
         if name.endswith("lora_B"):
-            p.data.copy_(torch.randn(p.shape, generator=g) * size)
+            adapters.load({name: torch.randn(p.shape, generator=g) * size})
 
 
 def about(name: str = "disc") -> RunMetadata:

@@ -64,10 +64,9 @@ class Adapters:
         for name, parameter in self.named_parameters().items():
             if name in tensors:
                 parameter.copy_(tensors[name])
-        self.refresh()
 
     def refresh(self) -> None:
-        """Parameters have changed: what layers compute with must follow. `load` and the trainer's optimizer do this."""
+        """To be called after an optimizer's step: what layers compute with follows the parameters."""
         refresh_working_copies(layer for layers in self.parts.values() for layer in layers.values())
 
 

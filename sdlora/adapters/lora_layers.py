@@ -38,10 +38,13 @@ class _AdaptedLinear(torch.autograd.Function):
     ) -> Tensor:
         rows = x.flatten(0, -2)
         down = rows.mm(a.t())
-        y = linear(rows, weight, bias).addmm_(down, b.t(), alpha=scale)
+        y = linear(
+            x, weight, bias
+        )  # in its own shape, as the frozen layer: an untrained B then adds nothing, bit for bit
+        y.view(-1, len(weight)).addmm_(down, b.t(), alpha=scale)
         ctx.save_for_backward(rows, weight, a, b, down)
         ctx.shape, ctx.scale, ctx.dtype = x.shape, scale, parameter_a.dtype
-        return y.view(*x.shape[:-1], len(weight))
+        return y
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -55,9 +58,9 @@ class _AdaptedLinear(torch.autograd.Function):
 
 
 class LoraLinear(lora.Linear):
-    """PEFT's layer with another forward pass. `working` are A and B in the base's number format, where they are not in it themselves."""
+    """PEFT's layer with another forward pass. `working` are A and B in the base's number format, and the versions that they are of."""
 
-    working: tuple[Tensor, Tensor] | None = None
+    working: tuple[tuple[int, int], Tensor, Tensor] | None = None
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """W x + b + strength · alpha / rank · B A x; at strength 0 the frozen layer's own output, bit for bit."""
@@ -68,16 +71,19 @@ class LoraLinear(lora.Linear):
         if self.training and not isinstance(dropout, nn.Identity):
             return super().forward(x, *args, **kwargs)  # the mask is the input's, in fp32
         a, b = self.lora_A[ADAPTER].weight, self.lora_B[ADAPTER].weight
-        if self.working is None and a.dtype != base.weight.dtype:
-            self.working = a.detach().to(base.weight.dtype), b.detach().to(base.weight.dtype)
-        return _AdaptedLinear.apply(x, base.weight, base.bias, a, b, *(self.working or (a.detach(), b.detach())), scale)
+        if a.dtype == base.weight.dtype:
+            return _AdaptedLinear.apply(x, base.weight, base.bias, a, b, a.detach(), b.detach(), scale)
+        version = a._version, b._version
+        if self.working is None or self.working[0] != version:
+            self.working = version, a.detach().to(base.weight.dtype), b.detach().to(base.weight.dtype)
+        return _AdaptedLinear.apply(x, base.weight, base.bias, a, b, *self.working[1:], scale)
 
 
 @torch.no_grad()
 def refresh_working_copies(layers: Iterable[nn.Module]) -> None:
-    """Cast A and B anew, all in one call. Nothing tells that a fused optimizer has changed them, so who changes them must ask for it."""
+    """Cast A and B anew, all in one call: after a fused optimizer's step, which changes them without another version."""
     stale = [layer for layer in layers if isinstance(layer, LoraLinear) and layer.working is not None]
-    copies = [copy for layer in stale for copy in layer.working or ()]
+    copies = [copy for layer in stale for copy in (layer.working or ())[1:]]
     if copies:
         torch._foreach_copy_(copies, [m[ADAPTER].weight for layer in stale for m in (layer.lora_A, layer.lora_B)])
 

@@ -71,7 +71,7 @@ def test_strength_0_is_the_frozen_layer_bit_for_bit(index: int) -> None:
 
 def test_every_linear_layer_and_convolution_of_a_plain_lora_is_ours(tmp_path: Path) -> None:
     base = base_of("sd1", tmp_path)
-    adapters = inject({"unet": base.denoiser}, AdapterConfig(rank=2, alpha=2.0, targets="attention+ff+conv"), 0)
+    adapters = inject({"unet": base.denoiser}, base.family.lora, AdapterConfig(2, 2.0, "attention+ff+conv"), seed=0)
     assert {type(layer) for layer in adapters.parts["unet"].values()} == {LoraLinear, LoraConv2d}
 
 

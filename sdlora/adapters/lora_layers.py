@@ -108,5 +108,5 @@ def use_own_forward(layer: nn.Module) -> None:
     """Give a layer that PEFT has just made the forward pass of this file; it keeps all that is in it."""
     if type(layer) is lora.Linear:
         layer.__class__ = LoraLinear
-    elif type(layer) is lora.Conv2d and layer.base_layer.padding_mode == "zeros":
+    elif type(layer) is lora.Conv2d and getattr(layer.base_layer, "padding_mode", "") == "zeros":
         layer.__class__ = LoraConv2d

@@ -21,10 +21,11 @@ from hypothesis import strategies as st
 
 from sdlora.core.errors import BadInput
 from sdlora.core.safetensors_io.header import read_header
-from sdlora.data.caption_files import decode_text, read_csv, read_jsonl
+from sdlora.data.caption_tables import read_csv, read_json
 from sdlora.data.captions import clean_caption
 from sdlora.data.limits import Refusal
-from sdlora.data.text_decoding import clean_name
+from sdlora.data.names import clean_name
+from sdlora.data.text_decoding import decode_text
 from sdlora.data.zips import open_zip, safe_members
 from sdlora.lora_files.inspect import inspect_file
 
@@ -97,8 +98,7 @@ def test_zips(content: bytes, write: Write) -> None:
 )
 def test_captions(content: bytes) -> None:
     with suppress(Refusal):
-        text, _ = decode_text(content)
-        caption = clean_caption(text)
+        caption = clean_caption(decode_text(content).text)
         assert caption.encode() is not None
         assert not any(ord(letter) < 32 for letter in caption)
 
@@ -114,11 +114,11 @@ ROWS = st.lists(st.dictionaries(st.sampled_from(["file_name", "text", "caption",
 @fuzzed
 @given(text=st.one_of(st.text(max_size=300), ROWS.map(lambda rows: "\n".join(map(json.dumps, rows)))))
 def test_tables(text: str) -> None:
-    rows, bad = read_jsonl(text)
-    assert bad >= 0
-    for name, caption in rows:
-        assert isinstance(name, str)
-        assert isinstance(caption, str)
+    table = read_json(text)
+    assert table.misread_count >= len(table.misread)
+    for row in table.rows:
+        assert isinstance(row.file_name, str)
+        assert isinstance(row.caption, str)
     with suppress(Refusal):
         read_csv(text)
     with suppress(Refusal):

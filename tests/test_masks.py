@@ -44,8 +44,9 @@ def given(tmp_path: Path) -> Path:
 def test_masks_come_with_their_pictures(given: Path, tmp_path: Path) -> None:
     dataset = import_pictures([given], tmp_path / "sets")
     items = {i.name: i for i in dataset.items}
-    assert sorted(items) == ["alpha.png", "drawn.jpg", "of-nothing.png", "other.png", "plain.png"]
+    assert sorted(items) == ["alpha.png", "drawn.jpg", "other.png", "plain.png"]
     assert [name for name, i in items.items() if i.mask] == ["alpha.png", "drawn.jpg"]
+    assert [(one.name, "no picture" in one.reason.en) for one in dataset.skipped] == [("of-nothing.png", True)]
     assert any("other.png" in note.en and "mask" in note.en for note in dataset.notes)
     for name, kept in (("alpha.png", "left"), ("drawn.jpg", "right")):
         path = dataset.mask_path(items[name])

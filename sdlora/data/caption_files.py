@@ -1,191 +1,302 @@
-"""Caption files: .txt and .caption beside a picture, metadata.jsonl and metadata.csv, kohya's folder names."""
+"""Which caption belongs to which picture: a text file of its name, a row of a table, a folder named as for kohya's trainers."""
 
 from __future__ import annotations
 
-import codecs
-import csv
-import io
-import json
-import re
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from sdlora.core.text import Text
 from sdlora.data import limits
+from sdlora.data.caption_tables import CAPTION_TOO_LONG, NO_CAPTIONS, Table, caption_of_json, read_table
 from sdlora.data.captions import clean_caption
+from sdlora.data.layouts import folder_captions
 from sdlora.data.limits import Refusal
-from sdlora.data.sources import Entry, Found
-from sdlora.data.text_decoding import by_encoding, clean_name, key, readable, stem_key, suffix_of
+from sdlora.data.names import clean_name, exact_key, folded_key, shorten_list, stem, suffix
+from sdlora.data.sources import SourceFile, SourceFiles
+from sdlora.data.table_rows import PictureIndex
+from sdlora.data.text_decoding import decode_text
 
-KOHYA = re.compile(r"([0-9]{1,6})_(.*\S.*)")
-CAPTION_COLUMNS = ("text", "caption")
-NOT_TEXT = Text("It is not a text file.", "テキストファイルではありません。UTF-8 で保存し直してください。")
-CAPTION_TOO_LONG = Text(
-    f"A caption is longer than {limits.CAPTION_BYTES // 1024} KB and was left out.",
-    f"キャプションが {limits.CAPTION_BYTES // 1024} KB を超えているため使いませんでした。",
-)
+Read = Callable[[SourceFile, int], bytes]
+PRIORITY = {".txt": 0, ".caption": 1, ".captions": 2, ".tags": 3, ".json": 4}
+# Text files that may be tables where no picture has their name.
+TABLE_STEMS = frozenset({"metadata", "caption", "captions", "prompts", "labels", "descriptions"})
 
-Place = tuple[str, ...]
-Rows = list[tuple[str, str]]  # file name, caption
+
+@dataclass(frozen=True, eq=False)
+class _CaptionFile:
+    file: SourceFile
+    caption: str
 
 
 @dataclass
 class Captions:
-    """Every caption that was found, by place and key of the name it belongs to."""
+    """A caption for each picture that has one, and what a person should know about how they were found."""
 
-    beside: dict[tuple[Place, str], tuple[str, str]] = field(default_factory=dict)  # -> caption, name of its file
-    listed: dict[tuple[Place, str], str] = field(default_factory=dict)
-    used: set[tuple[Place, str]] = field(default_factory=set)
+    by_picture: dict[SourceFile, str] = field(default_factory=dict)
     notes: list[Text] = field(default_factory=list)
 
-    def of(self, picture: Entry) -> str:
-        """A file beside the picture, else a table, else the kohya folder, else empty."""
-        place = keyed(picture.place)
-        for name in (stem_key(picture.name), key(picture.name)):  # a.txt, a.png.txt
-            if (place, name) in self.beside:
-                self.used.add((place, name))
-                return self.beside[place, name][0]
-        if (place, key(picture.name)) in self.listed:
-            self.used.add((place, key(picture.name)))
-            return self.listed[place, key(picture.name)]
-        match = KOHYA.fullmatch(readable(picture.folder))
-        return clean_caption(match[2]) if match else ""
 
-    def leftovers(self) -> list[Text]:
-        """What belongs to no picture, once `of` was asked for all of them."""
-        files = [name for where, (_, name) in self.beside.items() if where not in self.used]
-        rows = len([where for where in self.listed if where not in self.used])
-        notes = []
-        if files:
-            shown = some(files)
-            notes.append(
-                Text(
-                    f"Caption files without a picture: {len(files)} ({shown}).",
-                    f"対応する画像がないキャプションファイルが {len(files)} 個あります ({shown})。",
-                )
-            )
-        if rows:
-            notes.append(
-                Text(
-                    f"Lines of the metadata file without use: {rows} (no such picture, or it has a caption file).",
-                    f"メタデータの {rows} 行は、画像がない、またはキャプションファイルがあるため使いませんでした。",
-                )
-            )
-        return notes
-
-
-def read_captions(found: Found, read: Callable[[Entry, int], bytes]) -> Captions:
-    """Read all caption files in `found`; those that cannot be used are added to what was skipped."""
-    captions = Captions()
-    guessed: list[str] = []
-    # .txt first, so that it wins over .caption of the same stem
-    for entry in sorted(found.captions, key=lambda entry: suffix_of(entry.name) != ".txt"):
-        try:
-            text, sure = decode_text(read(entry, limits.CAPTION_BYTES))
-        except Refusal as refused:
-            found.skip(entry.name, refused.text)
-            continue
-        guessed.extend([] if sure else [entry.name])
-        captions.beside.setdefault((keyed(entry.place), stem_key(entry.name)), (clean_caption(text), entry.name))
-    for entry in sorted(found.tables, key=lambda entry: suffix_of(entry.name) != ".jsonl"):
-        try:
-            text, sure = decode_text(read(entry, limits.TABLE_BYTES))
-            rows, bad = read_jsonl(text) if suffix_of(entry.name) == ".jsonl" else read_csv(text)
-        except Refusal as refused:
-            found.skip(entry.name, refused.text)
-            continue
-        guessed.extend([] if sure else [entry.name])
-        captions.notes.extend(_add_rows(captions, entry, rows, bad))
-    if guessed:
-        captions.notes.append(
-            Text(
-                f"Unknown text encoding, read as Latin-1: {some(guessed)}. Check these captions; UTF-8 is best.",
-                f"文字コードが不明なため Latin-1 として読みました: {some(guessed)}。キャプションを確認してください (UTF-8 を推奨します)。",
-            )
-        )
+def pair_captions(found: SourceFiles, pictures: Sequence[SourceFile], read: Read) -> Captions:
+    """Read all caption files and tables in `found`; those that cannot be used are added to what was skipped."""
+    captions, guesses = Captions(), list[tuple[str, str]]()
+    stems = {folded_key(stem(picture.name)) for picture in pictures}
+    files, tables = _read_files(found, stems, read, guesses)
+    _pair_files(captions, pictures, files)
+    index = PictureIndex(pictures)
+    for file, table in tables:
+        _pair_rows(captions, found, file, table, index)
+    _pair_folders(captions, pictures)
+    captions.notes[:0] = _guess_notes(guesses)
     return captions
 
 
-def decode_text(data: bytes) -> tuple[str, bool]:
-    """Text by its byte order mark, as UTF-8, as cp932, else as Latin-1 and then not sure. Raises Refusal for no text."""
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return data.decode("utf-16", "replace"), True
-    if b"\0" in data:
-        raise Refusal(NOT_TEXT)
-    text = by_encoding(data)
-    return (data.decode("latin-1"), False) if text is None else (text.removeprefix("\ufeff"), True)
-
-
-def read_jsonl(text: str) -> tuple[Rows, int]:
-    """(file_name, text) of each line, and how many lines are neither empty nor that."""
-    rows: Rows = []
-    bad = 0
-    for line in text.split("\n"):
-        if not line.strip():
-            continue
+def _read_files(
+    found: SourceFiles, stems: set[str], read: Read, guesses: list[tuple[str, str]]
+) -> tuple[list[_CaptionFile], list[tuple[SourceFile, Table]]]:
+    """All text files as captions or tables. `guesses` gets the names and texts of those in an uncertain encoding."""
+    files: list[_CaptionFile] = []
+    tables: list[tuple[SourceFile, Table]] = []
+    for file in sorted((*found.captions, *found.tables), key=_reading_order):
+        has_picture = folded_key(stem(file.name)) in stems
+        is_table = file in found.tables or (not has_picture and folded_key(stem(file.name)) in TABLE_STEMS)
         try:
-            value = json.loads(line)
-        except (ValueError, RecursionError):
-            value = None
-        row = _row(value) if isinstance(value, dict) else None
-        rows.extend([row] if row else [])
-        bad += row is None
-    return rows, bad
+            decoded = decode_text(read(file, limits.TABLE_BYTES if is_table else limits.CAPTION_BYTES))
+            if not decoded.certain:
+                guesses.append((f"{file.title} ({decoded.encoding})", clean_caption(decoded.text)))
+            own = caption_of_json(decoded.text) if has_picture and suffix(file.name) == ".json" else None
+            if own is not None and len(own.encode("utf-8", "replace")) > limits.CAPTION_BYTES:
+                raise Refusal(CAPTION_TOO_LONG)
+            if own is not None or not is_table:
+                files.append(_CaptionFile(file, clean_caption(decoded.text if own is None else own)))
+            else:
+                tables.append((file, read_table(file.name, decoded.text)))
+        except Refusal as refusal:
+            found.skip(file.name, refusal.text)
+    return files, tables
 
 
-def read_csv(text: str) -> tuple[Rows, int]:
-    """(file_name, text) of each row, and how many rows are not that. Raises Refusal without these columns."""
-    try:
-        table = list(csv.DictReader(io.StringIO(text, newline="")))
-    except csv.Error as error:
-        raise Refusal(CAPTION_TOO_LONG if "limit" in str(error) else NOT_TEXT) from error
-    if not table or "file_name" not in table[0] or not any(column in table[0] for column in CAPTION_COLUMNS):
-        raise Refusal(
+def _reading_order(file: SourceFile) -> tuple:
+    ending = suffix(file.name)
+    return (PRIORITY.get(ending, 5), ending != ".jsonl", file.folders, file.name)
+
+
+# --- files beside pictures ---
+
+
+def _pair_files(captions: Captions, pictures: Sequence[SourceFile], files: Sequence[_CaptionFile]) -> None:
+    """Exact names first, then without case: `Sun.txt` is not a caption of `sun.png` where `sun.txt` or `Sun.png` is there."""
+    index = _FileIndex(files, pictures)
+    candidates = {picture: found for picture in pictures if (found := index.of(picture))}
+    unclear = {picture: found for picture, found in candidates.items() if _contradict_under_one_name(found)}
+    chosen = {picture: found[0] for picture, found in candidates.items() if picture not in unclear}
+    captions.by_picture.update({picture: one.caption for picture, one in chosen.items()})
+    users: dict[_CaptionFile, list[SourceFile]] = defaultdict(list)
+    for picture, one in chosen.items():
+        users[one].append(picture)
+    captions.notes.extend(_unclear_notes(unclear))
+    for picture, one in chosen.items():
+        rivals = [other for other in candidates[picture][1:] if other not in users and other.caption != one.caption]
+        if rivals:
+            captions.notes.append(_rivals_note(picture, one, rivals))
+    captions.notes.extend(_shared_note(one.file.title, by) for one, by in users.items() if len(by) > 1)
+    in_use = {one for found in candidates.values() for one in found}
+    left = [one.file.title for one in files if one not in in_use]
+    if left:
+        shown = shorten_list(left)
+        captions.notes.append(
             Text(
-                "Its first line must name the columns file_name and text.",
-                "1 行目に file_name と text という列名が必要です。",
+                f"Caption files without a picture: {len(left)} ({shown}).",
+                f"対応する画像がないキャプションファイルが {len(left)} 個あります ({shown})。",
             )
         )
-    rows = [row for row in map(_row, table) if row]
-    return rows, len(table) - len(rows)
 
 
-def some(names: list[str], most: int = 3) -> str:
-    """A few names for a sentence."""
-    shown = ", ".join(clean_name(name) for name in names[:most])
-    return f"{shown}, … (+{len(names) - most})" if len(names) > most else shown
+def _contradict_under_one_name(found: list[_CaptionFile]) -> bool:
+    """Whether two files of the best one's very name say different things, as uploads out of two folders do."""
+    best, *others = found
+    return any(exact_key(o.file.name) == exact_key(best.file.name) and o.caption != best.caption for o in others)
 
 
-def keyed(place: Place) -> Place:
-    return tuple(key(readable(part)) for part in place)
+class _FileIndex:
+    """Caption files by folder and by the name that they caption."""
+
+    def __init__(self, files: Sequence[_CaptionFile], pictures: Sequence[SourceFile]):
+        self._exact: dict[tuple, list[_CaptionFile]] = defaultdict(list)
+        self._folded: dict[tuple, list[_CaptionFile]] = defaultdict(list)
+        own = {(_folder_key(p), name) for p in pictures for name in (exact_key(p.name), exact_key(stem(p.name)))}
+        for one in files:
+            folder, name = _folder_key(one.file), stem(one.file.name)
+            self._exact[folder, exact_key(name)].append(one)
+            if (folder, exact_key(name)) not in own:
+                self._folded[folder, folded_key(name)].append(one)
+
+    def of(self, picture: SourceFile) -> list[_CaptionFile]:
+        """All that may be its caption, the best first: `a.png.txt` before `a.txt` for `a.png`."""
+        folder, name = _folder_key(picture), picture.name
+        whole = (*self._exact[folder, exact_key(name)], *self._folded[folder, folded_key(name)])
+        by_stem = (*self._exact[folder, exact_key(stem(name))], *self._folded[folder, folded_key(stem(name))])
+        return list(dict.fromkeys((*_by_suffix(whole), *_by_suffix(by_stem))))
 
 
-def repeats_of(picture: Entry) -> int | None:
-    match = KOHYA.fullmatch(readable(picture.folder))
-    return int(match[1]) if match else None
+def _by_suffix(files: Sequence[_CaptionFile]) -> list[_CaptionFile]:
+    """`.txt` before `.caption`; files of one suffix stay in order."""
+    return sorted(files, key=lambda one: PRIORITY.get(suffix(one.file.name), len(PRIORITY)))
 
 
-def _row(value: dict) -> tuple[str, str] | None:
-    name = value.get("file_name")
-    caption = next((value[column] for column in CAPTION_COLUMNS if value.get(column) is not None), None)
-    return (name, caption) if isinstance(name, str) and isinstance(caption, str) else None
+def _folder_key(file: SourceFile) -> tuple[str, ...]:
+    return tuple(exact_key(folder) for folder in file.folders)
 
 
-def _add_rows(captions: Captions, entry: Entry, rows: Rows, bad: int) -> list[Text]:
-    """File names in a table count from the folder that the table lies in."""
-    for name, caption in rows:
-        parts = [part for part in readable(name).replace("\\", "/").split("/") if part != "."]
-        if ".." in parts or "" in parts or len(caption.encode("utf-8", "replace")) > limits.CAPTION_BYTES:
-            bad += 1
-            continue
-        place = keyed((*entry.place, *parts[:-1]))
-        captions.listed.setdefault((place, key(parts[-1])), clean_caption(caption))
-    if not bad:
-        return []
-    name = clean_name(entry.name)
+def _unclear_notes(unclear: dict[SourceFile, list[_CaptionFile]]) -> list[Text]:
+    pictures: dict[str, list[str]] = defaultdict(list)
+    for picture, found in unclear.items():
+        pictures[found[0].file.title].append(picture.title)
     return [
         Text(
-            f"Lines of {name} that cannot be used: {bad} (each needs file_name and text).",
-            f"{name} の {bad} 行は使えませんでした。各行に file_name と text が必要です。",
+            f"Several files are called {name}, with different captions: which belongs to which picture ({shorten_list(titles)}) cannot be told, so none was used. Give the files different names, or add them as folders.",
+            f"{name} という名前のファイルが複数あり、内容が異なります。どの画像 ({shorten_list(titles)}) のものか判断できないため使いませんでした。別々の名前にするか、フォルダーごと追加してください。",
+        )
+        for name, titles in pictures.items()
+    ]
+
+
+def _rivals_note(picture: SourceFile, used: _CaptionFile, rivals: list[_CaptionFile]) -> Text:
+    names = shorten_list([one.file.title for one in rivals])
+    return Text(
+        f"Several captions for {picture.title}: {used.file.title} was used, {names} not.",
+        f"{picture.title} のキャプションが複数あります。{used.file.title} を使い、{names} は使いませんでした。",
+    )
+
+
+def _shared_note(name: str, pictures: list[SourceFile]) -> Text:
+    names = shorten_list([picture.title for picture in pictures])
+    return Text(
+        f"One caption for several pictures: that of {name} is used for {names}.",
+        f"1 つのキャプションに複数の画像があります。{name} のものを {names} に使いました。",
+    )
+
+
+# --- tables ---
+
+
+def _pair_rows(captions: Captions, found: SourceFiles, file: SourceFile, table: Table, index: PictureIndex) -> None:
+    from_table: dict[SourceFile, str] = {}
+    unused, ambiguous, contradictory = 0, list[str](), list[str]()
+    for row in table.rows:
+        too_long = len(row.caption.encode("utf-8", "replace")) > limits.CAPTION_BYTES
+        if too_long or ".." in row.file_name.replace("\\", "/").split("/"):
+            table.add(None, f"{row.file_name}: {row.caption}")
+            continue
+        pictures, caption = index.find(row.file_name, file.folders), clean_caption(row.caption)
+        if len({(picture.folders, exact_key(stem(picture.name))) for picture in pictures}) > 1 or (
+            len({exact_key(picture.name) for picture in pictures}) < len(pictures)
+        ):
+            ambiguous.append(clean_name(row.file_name))
+            continue
+        if len(pictures) > 1:
+            captions.notes.append(_shared_note(f"{file.title}, “{clean_name(row.file_name)}”", pictures))
+        unused += all(picture in captions.by_picture for picture in pictures)
+        contradictory += [p.title for p in pictures if from_table.setdefault(p, caption) != caption]
+    if not from_table and not _is_called_metadata(file):
+        found.skip(file.name, NO_CAPTIONS)
+        return
+    for picture, caption in from_table.items():
+        captions.by_picture.setdefault(picture, caption)
+    captions.notes.extend(_table_notes(file.title, table, unused, ambiguous, contradictory))
+
+
+def _is_called_metadata(file: SourceFile) -> bool:
+    """A file that says that it is a table of captions is not left out for having no use."""
+    return folded_key(stem(file.name)) in TABLE_STEMS
+
+
+def _table_notes(name: str, table: Table, unused: int, ambiguous: list[str], contradictory: list[str]) -> list[Text]:
+    notes = []
+    if table.misread_count:
+        shown = " · ".join(f"“{text}”" for text in table.misread)
+        notes.append(
+            Text(
+                f"Lines of {name} that cannot be used: {table.misread_count} (each needs file_name and text): {shown}",
+                f"{name} の {table.misread_count} 行は使えませんでした。各行に file_name と text が必要です: {shown}",
+            )
+        )
+    if unused:
+        notes.append(
+            Text(
+                f"Lines of {name} without use: {unused} (no such picture, or it has a caption file).",
+                f"{name} の {unused} 行は、画像がない、またはキャプションファイルがあるため使いませんでした。",
+            )
+        )
+    if ambiguous:
+        notes.append(
+            Text(
+                f"Lines of {name} that fit several pictures and were not used: {shorten_list(ambiguous)}. Write the folder before the name.",
+                f"{name} の次の行は複数の画像に当てはまるため使いませんでした: {shorten_list(ambiguous)}。名前の前にフォルダーを書いてください。",
+            )
+        )
+    if contradictory:
+        names = shorten_list(list(dict.fromkeys(contradictory)))
+        notes.append(
+            Text(
+                f"{name} has several captions for {names}; the first was used.",
+                f"{name} には {names} のキャプションが複数あります。最初のものを使いました。",
+            )
+        )
+    return notes
+
+
+# --- kohya's folders ---
+
+
+def _pair_folders(captions: Captions, pictures: Sequence[SourceFile]) -> None:
+    by_folder, doubtful = folder_captions(pictures)
+    used: dict[str, int] = defaultdict(int)
+    questions: dict[str, int] = defaultdict(int)
+    for picture in pictures:
+        if picture in captions.by_picture:
+            continue
+        name = exact_key(picture.parent)
+        if name in by_folder:
+            captions.by_picture[picture] = clean_caption(by_folder[name].caption)
+            used[name] += 1
+        elif name in doubtful:
+            questions[name] += 1
+    for name, count in used.items():
+        caption = by_folder[name].caption
+        captions.notes.append(
+            Text(
+                f"{count} captions come from the name of the folder “{clean_name(name)}”: “{clean_caption(caption)}”.",
+                f"{count} 枚のキャプションはフォルダー名「{clean_name(name)}」から付けました: 「{clean_caption(caption)}」。",
+            )
+        )
+    for name, count in questions.items():
+        caption = clean_caption(doubtful[name])
+        captions.notes.append(
+            Text(
+                f"The number before “{caption}” in the folder's name “{clean_name(name)}” looks like a date or an order, so it did not become the caption of {count} pictures. If it should, write it into their captions.",
+                f"フォルダー名「{clean_name(name)}」の数字は日付か順番のようなので、「{caption}」を {count} 枚のキャプションにはしませんでした。必要ならキャプションに書いてください。",
+            )
+        )
+    repeats = {folder.repeats for folder in by_folder.values()}
+    if len(repeats) > 1:
+        captions.notes.append(
+            Text(
+                "The folders ask for different numbers of repeats; here every picture is shown equally often.",
+                "フォルダー名の繰り返し回数が異なりますが、ここではすべての画像を同じ回数だけ学習します。",
+            )
+        )
+
+
+def _guess_notes(guesses: list[tuple[str, str]]) -> list[Text]:
+    """Texts in an unknown encoding, shown as they were read."""
+    if not guesses:
+        return []
+    shown = " · ".join(f"{name} “{text if len(text) <= 60 else text[:59] + '…'}”" for name, text in guesses[:3])
+    more = f" (+{len(guesses) - 3})" if len(guesses) > 3 else ""
+    return [
+        Text(
+            f"Unknown text encoding, guessed: {shown}{more}. Check these captions; UTF-8 is best.",
+            f"文字コードが不明なため推定しました: {shown}{more}。キャプションを確認してください (UTF-8 を推奨します)。",
         )
     ]

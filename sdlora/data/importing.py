@@ -1,9 +1,9 @@
-"""Import: files, folders and zips become one data set, or a sentence why not. One bad picture does not stop the rest."""
+"""Import: files, folders and zips become one data set; what cannot be used is left out by name, with a reason."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,16 +11,17 @@ from pathlib import Path
 from sdlora.core.errors import BadInput
 from sdlora.core.files import sha256_of
 from sdlora.core.text import Text
-from sdlora.data import limits
-from sdlora.data.caption_files import Captions, keyed, read_captions, repeats_of, some
+from sdlora.data import image_formats, limits
+from sdlora.data.caption_files import Captions, pair_captions
 from sdlora.data.dataset import Dataset, Item
-from sdlora.data.decode.decoder import Decoded, Decoder
+from sdlora.data.decode.decoder import DecodedImage, Decoder
+from sdlora.data.layouts import Layout, arrange
 from sdlora.data.limits import Refusal
-from sdlora.data.sources import Budget, Entry, Found, chunks, collect
-from sdlora.data.store import PICTURES, building, describe, publish
-from sdlora.data.text_decoding import clean_name, key, natural, readable, stem_key
+from sdlora.data.names import clean_name, natural_sort_key, shorten_list, stem
+from sdlora.data.sources import ByteBudget, SourceFile, SourceFiles, collect, read_chunks
+from sdlora.data.store import PICTURES, describe, publish, temporary_dataset
 
-CHANGES = {
+CHANGES = {  # what decoding changed, by its code in `Decoded.notes`
     "frames": Text("only the first frame or page was taken", "最初のコマ (ページ) だけを使いました"),
     "cmyk": Text(
         "print colours (CMYK) were turned into screen colours", "印刷用の色 (CMYK) を画面用の色に変換しました"
@@ -37,56 +38,55 @@ CHANGES = {
         "マスクとして使えません (画像ではないか、元の画像と縦横比が違います)",
     ),
 }
-MASKS = frozenset({"masks", "mask"})  # folders beside the pictures; a mask has its picture's name
-SHAPE = 0.02  # by which a mask's aspect ratio may differ from its picture's
+MASK_TOLERANCE = 0.02  # by which a mask's aspect ratio may differ from its picture's
 
 
 @dataclass
 class _Import:
-    """What lives through one import."""
+    """The state of one import."""
 
     folder: Path
     decoder: Decoder
     captions: Captions
-    budget: Budget
-    masks: dict[Entry, Entry]  # picture -> the mask drawn for it
+    budget: ByteBudget
+    masks: dict[SourceFile, SourceFile]  # picture -> the mask drawn for it
     changes: dict[str, list[str]] = field(default_factory=dict)
 
-    def take(self, entry: Entry) -> Item:
-        """One picture into the folder. Raises Refusal."""
-        name = clean_name(entry.name)
-        result = self._decode(entry)
-        path, mask = self._keep(".decoded"), self._keep(".mask") if (self.folder / ".mask").exists() else ""
-        for note in result.notes:
-            self.changes.setdefault(note, []).append(name)
-        if drawn := self.masks.get(entry):
-            mask = self._drawn_mask(drawn, result) or mask
-        return Item(name, path, Path(path).stem, result.width, result.height, self.captions.of(entry), mask)
+    def add_picture(self, file: SourceFile) -> Item:
+        """Decode one picture into the data set's folder. Raises Refusal."""
+        decoded = self._decode(file)
+        path, mask = self._store(".decoded"), self._store(".mask") if (self.folder / ".mask").exists() else ""
+        for note in decoded.notes:
+            self.changes.setdefault(note, []).append(file.title)
+        if drawn := self.masks.get(file):
+            mask = self._drawn_mask(drawn, decoded) or mask
+        caption = self.captions.by_picture.get(file, "")
+        return Item(file.title, path, Path(path).stem, decoded.width, decoded.height, caption, mask)
 
-    def _drawn_mask(self, entry: Entry, picture: Decoded) -> str:
-        """A mask's file in the data set; "" and a note where it is no picture of the same shape."""
+    def _drawn_mask(self, file: SourceFile, picture: DecodedImage) -> str:
+        """A mask's path in the data set; "" and a note where it is not a picture of the same shape."""
         try:
-            mask = self._decode(entry)
-            if abs(mask.width * picture.height / (mask.height * picture.width) - 1) < SHAPE:
-                return self._keep(".decoded")
+            mask = self._decode(file)
+            if abs(mask.width * picture.height / (mask.height * picture.width) - 1) < MASK_TOLERANCE:
+                return self._store(".decoded")
         except Refusal:
             pass
-        self.changes.setdefault("mask", []).append(clean_name(entry.name))
+        self.changes.setdefault("mask", []).append(file.title)
         return ""
 
-    def _decode(self, entry: Entry) -> Decoded:
-        """Into `.decoded`, and how opaque it is into `.mask` where that says anything."""
+    def _decode(self, file: SourceFile) -> DecodedImage:
+        """Decode into `.decoded`, and the alpha channel into `.mask` where the picture is transparent anywhere."""
         raw, mask = self.folder / ".raw", self.folder / ".mask"
-        with open(raw, "wb") as file:
-            for chunk in chunks(entry, limits.PICTURE_BYTES, self.budget):
-                file.write(chunk)
+        with open(raw, "wb") as target:
+            for chunk in read_chunks(file, limits.PICTURE_BYTES, self.budget):
+                target.write(chunk)
         mask.unlink(missing_ok=True)
         result = self.decoder.decode(raw, self.folder / ".decoded", mask)
         raw.unlink()
         return result
 
-    def _keep(self, name: str) -> str:
-        """Into the data set's pictures, named by its content."""
+    def _store(self, name: str) -> str:
+        """Move a decoded file into the data set's pictures, named by its sha256; returns the path inside the data set."""
         file = self.folder / name
         _sync(file)
         path = f"{PICTURES}/{sha256_of(file)}.png"
@@ -97,7 +97,7 @@ class _Import:
         notes = []
         for code, change in CHANGES.items():
             if names := self.changes.get(code):
-                notes.append(Text(f"{some(names)}: {change.en}.", f"{some(names)}: {change.ja}。"))
+                notes.append(Text(f"{shorten_list(names)}: {change.en}.", f"{shorten_list(names)}: {change.ja}。"))
         return notes
 
 
@@ -107,89 +107,100 @@ def import_pictures(
     name: str | None = None,
     progress: Callable[[int, int], None] | None = None,
     maximum: limits.ImportLimits = limits.UPLOAD,
+    names: Mapping[Path, str] | None = None,
 ) -> Dataset:
     """Import picture files, caption files, folders and zips into `datasets`/<id>.
 
-    `progress(done, of)` counts pictures. The same content again is the same data set: the one on disk is kept, and what
-    is returned tells what was skipped and noted this time. Raises BadInput for an unsafe or damaged zip, for too much
-    of anything, and where no picture is usable; DiskFull. Then nothing is left behind.
+    `progress(done, total)` counts pictures. `names`: what files are called on the person's disk, where an upload changed that. The same
+    content again is the same data set: the one on disk is kept, and the returned one tells what was skipped and noted this time.
+
+    Raises:
+        BadInput: an unsafe or damaged zip, too much of anything, or no usable picture. Nothing is left behind.
+        DiskFull: likewise.
     """
     sources = [Path(source) for source in sources]
-    budget = Budget(maximum)
+    budget = ByteBudget(maximum)
     with ExitStack() as stack:
-        found = collect(sources, stack, maximum)
-        masks = _masks(found.pictures)
-        drawn = set(masks.values())
-        pictures = sorted((p for p in found.pictures if p not in drawn), key=_order)
+        found = collect(sources, stack, maximum, names)
+        layout = arrange(found.pictures)
+        _leave_out(found, layout)
+        pictures = sorted(layout.pictures, key=_display_order)
         _check_count(len(pictures), maximum.pictures)
-        captions = read_captions(found, lambda entry, limit: b"".join(chunks(entry, limit, budget)))
-        temporary = stack.enter_context(building(datasets))
-        job = _Import(temporary, stack.enter_context(Decoder()), captions, budget, masks)
-        items = _take_all(job, pictures, found, progress)
+        captions = pair_captions(found, pictures, lambda file, limit: b"".join(read_chunks(file, limit, budget)))
+        temporary = stack.enter_context(temporary_dataset(datasets))
+        job = _Import(temporary, stack.enter_context(Decoder()), captions, budget, layout.masks)
+        items = _add_pictures(job, pictures, found, progress)
         if not items:
             raise _nothing_usable(len(pictures), found)
-        notes = (*job.notes(), *captions.notes, *captions.leftovers(), *_repeats(pictures))
-        dataset = describe(_name_of(sources, name), items, datasets)
+        dataset = describe(_dataset_name(sources, name, names or {}), items, datasets)
+        notes = (*job.notes(), *found.notes, *layout.notes, *captions.notes)
         dataset = replace(dataset, folder=datasets / dataset.id, skipped=tuple(found.skipped), notes=notes)
-        (temporary / ".raw").unlink(missing_ok=True)
-        (temporary / ".decoded").unlink(missing_ok=True)
-        (temporary / ".mask").unlink(missing_ok=True)
-        published = publish(temporary, dataset)
-    return published if published is dataset else _again(published, dataset)
+        for file in (".raw", ".decoded", ".mask"):
+            (temporary / file).unlink(missing_ok=True)
+        stored = publish(temporary, dataset)
+    return stored if stored is dataset else _note_existing(stored, dataset)
 
 
-def _take_all(
-    job: _Import, pictures: Sequence[Entry], found: Found, progress: Callable[[int, int], None] | None
+def _leave_out(found: SourceFiles, layout: Layout) -> None:
+    """List excluded pictures as skipped, and forget the captions that lie among them alone."""
+    groups: dict[Text, list[SourceFile]] = {}
+    for file, reason in layout.excluded:
+        found.skip(file.name, reason)
+        groups.setdefault(reason, []).append(file)
+    for reason, files in groups.items():
+        names = shorten_list([file.title for file in files])
+        found.notes.append(
+            Text(f"Left out: {len(files)} ({names}). {reason.en}", f"除外: {len(files)} 個 ({names})。{reason.ja}")
+        )
+    excluded = {file.folders for file, _ in layout.excluded} - {file.folders for file in layout.pictures}
+    found.captions = [file for file in found.captions if file.folders not in excluded]
+    found.tables = [file for file in found.tables if file.folders not in excluded]
+
+
+def _add_pictures(
+    job: _Import, pictures: Sequence[SourceFile], found: SourceFiles, progress: Callable[[int, int], None] | None
 ) -> list[Item]:
     items = []
-    for done, entry in enumerate(pictures):
+    for done, file in enumerate(pictures):
         if progress:
             progress(done, len(pictures))
         try:
-            items.append(job.take(entry))
-        except Refusal as refused:
-            job.captions.of(entry)  # its caption file has its picture, if a bad one
-            found.skip(entry.name, refused.text)
+            items.append(job.add_picture(file))
+        except Refusal as refusal:
+            found.skip(file.name, refusal.text)
     if progress:
         progress(len(pictures), len(pictures))
     return items
 
 
-def _masks(pictures: Sequence[Entry]) -> dict[Entry, Entry]:
-    """Picture -> its mask: the file of the same name in a folder `masks` beside it. All others are pictures."""
-    at_home = {(keyed(p.place), stem_key(p.name)): p for p in pictures if key(p.place[-1]) not in MASKS}
-    drawn = [p for p in pictures if key(p.place[-1]) in MASKS]
-    return {at_home[home]: p for p in drawn if (home := (keyed(p.place[:-1]), stem_key(p.name))) in at_home}
-
-
-def _order(entry: Entry) -> tuple:
+def _display_order(file: SourceFile) -> tuple:
     """As a person counts, by folder then name: independent of the order in a zip or of an upload."""
-    return ([natural(readable(part)) for part in entry.place[1:]], natural(readable(entry.name)), entry.place[0])
+    return ([natural_sort_key(folder) for folder in file.folders[1:]], natural_sort_key(file.name), file.folders[0])
 
 
-def _check_count(count: int, most: int) -> None:
-    if count <= most:
+def _check_count(count: int, limit: int) -> None:
+    if count <= limit:
         return
-    given = most == limits.UPLOAD.pictures
-    also_en = f" A folder of up to {limits.LOCAL_FOLDER.pictures:,} can be added on the command line." if given else ""
+    upload = limit == limits.UPLOAD.pictures
+    also_en = f" A folder of up to {limits.LOCAL_FOLDER.pictures:,} can be added on the command line." if upload else ""
     also_ja = (
-        f"コマンドラインからは、フォルダーで {limits.LOCAL_FOLDER.pictures:,} 枚まで追加できます。" if given else ""
+        f"コマンドラインからは、フォルダーで {limits.LOCAL_FOLDER.pictures:,} 枚まで追加できます。" if upload else ""
     )
     raise BadInput(
         Text(
-            f"There are {count:,} pictures; a data set holds at most {most:,} here. Divide them.{also_en}",
-            f"画像が {count:,} 枚あります。ここでは 1 つのデータセットは {most:,} 枚までです。分けてください。{also_ja}",
+            f"There are {count:,} pictures; a data set holds at most {limit:,} here. Divide them.{also_en}",
+            f"画像が {count:,} 枚あります。ここでは 1 つのデータセットは {limit:,} 枚までです。分けてください。{also_ja}",
         )
     )
 
 
-def _nothing_usable(pictures: int, found: Found) -> BadInput:
-    """With counts and the three most frequent reasons. Every picture that was given is among the skipped here."""
+def _nothing_usable(pictures: int, found: SourceFiles) -> BadInput:
+    """With counts and the three most frequent reasons; all pictures are among the skipped then."""
     if not found.skipped:
         return BadInput(
             Text(
-                "There are 0 pictures in what was given. Add PNG, JPEG, WebP, BMP, GIF or TIFF files.",
-                "画像が 0 枚です。PNG, JPEG, WebP, BMP, GIF, TIFF のいずれかのファイルを追加してください。",
+                f"There are 0 pictures in what was given. Add pictures as {image_formats.TITLES}.",
+                f"画像が 0 枚です。{image_formats.TITLES} のいずれかのファイルを追加してください。",
             )
         )
     others = len(found.skipped) - pictures
@@ -197,8 +208,8 @@ def _nothing_usable(pictures: int, found: Found) -> BadInput:
     for one in found.skipped:
         names.setdefault(one.reason, []).append(one.name)
     worst = sorted(names.items(), key=lambda pair: -len(pair[1]))[:3]
-    why_en = " ".join(f"{some(those)}: {reason.en}" for reason, those in worst)
-    why_ja = " ".join(f"{some(those)}: {reason.ja}" for reason, those in worst)
+    why_en = " ".join(f"{shorten_list(those)}: {reason.en}" for reason, those in worst)
+    why_ja = " ".join(f"{shorten_list(those)}: {reason.ja}" for reason, those in worst)
     return BadInput(
         Text(
             f"Usable pictures: 0 of {pictures}. Other files left out: {others}. {why_en}",
@@ -207,33 +218,20 @@ def _nothing_usable(pictures: int, found: Found) -> BadInput:
     )
 
 
-def _repeats(pictures: Sequence[Entry]) -> list[Text]:
-    repeats = {repeats_of(entry) for entry in pictures} - {None}
-    if len(repeats) < 2:
-        return []
-    return [
-        Text(
-            "The folders ask for different numbers of repeats; here every picture is shown equally often.",
-            "フォルダー名の繰り返し回数が異なりますが、ここではすべての画像を同じ回数だけ学習します。",
-        )
-    ]
-
-
-def _again(existing: Dataset, wanted: Dataset) -> Dataset:
+def _note_existing(stored: Dataset, imported: Dataset) -> Dataset:
     note = Text(
-        f"The same pictures and captions are there already, as “{existing.name}”.",
-        f"同じ画像とキャプションが「{existing.name}」としてすでにあります。",
+        f"The same pictures and captions are there already, as “{stored.name}”.",
+        f"同じ画像とキャプションが「{stored.name}」としてすでにあります。",
     )
-    return replace(existing, skipped=wanted.skipped, notes=(*wanted.notes, note))
+    return replace(stored, skipped=imported.skipped, notes=(*imported.notes, note))
 
 
-def _name_of(sources: Sequence[Path], name: str | None) -> str:
+def _dataset_name(sources: Sequence[Path], name: str | None, names: Mapping[Path, str]) -> str:
     if name and name.strip():
         return clean_name(name.replace("/", "-").replace("\\", "-"))
     first = sources[0]
-    if len(sources) == 1:
-        return clean_name(first.resolve().name if first.is_dir() else first.stem)
-    return clean_name(f"{first.stem} +{len(sources) - 1}")
+    shown = first.resolve().name if first.is_dir() else stem(names.get(first, first.name))
+    return clean_name(shown if len(sources) == 1 else f"{shown} +{len(sources) - 1}")
 
 
 def _sync(path: Path) -> None:

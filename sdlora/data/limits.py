@@ -1,4 +1,4 @@
-"""What a picture, a caption and a set may be at most, and how one file is refused by name."""
+"""Limits of a picture, a caption and an import, and the exception that leaves one file out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sdlora.core.text import Text
 
 MEGA = 1_000_000
 
-PICTURE_BYTES = 20 * MEGA  # of the file that was given
+PICTURE_BYTES = 20 * MEGA  # of the original file
 PIXELS = 64 * MEGA
 EDGE_MIN, EDGE_MAX = 64, 16_384
 ASPECT = 8  # longer edge : shorter edge
@@ -18,8 +18,6 @@ ZIP_DIRECTORY_BYTES = 8 * MEGA  # the list of names in a zip: zipfile holds it i
 
 DECODE_SECONDS = 60.0  # one picture, start of the child included
 DECODE_MEMORY = 2 << 30  # address space of the decoding child; 64 megapixels of CMYK with a profile need about half
-
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ LOCAL_FOLDER = ImportLimits(
 
 
 class Refusal(Exception):
-    """One file cannot be used, `text` says why; the others go in."""
+    """One file cannot be used, `text` says why; the import goes on without it."""
 
     def __init__(self, text: Text):
         super().__init__(text.en)

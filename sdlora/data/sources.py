@@ -1,4 +1,4 @@
-"""What was given, as one flat list of entries: loose files, folders, zips. Here bytes are counted while they are read."""
+"""What was given, loose files, folders and zips, as one list of files; bytes are counted while they are read."""
 
 from __future__ import annotations
 
@@ -6,22 +6,25 @@ import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import IO
 
 from sdlora.core.errors import BadInput
 from sdlora.core.text import Text
-from sdlora.data import limits
+from sdlora.data import image_formats, limits
 from sdlora.data.dataset import SkippedFile
 from sdlora.data.limits import Refusal
-from sdlora.data.text_decoding import clean_name, key, suffix_of
+from sdlora.data.names import clean_name, folded_key, shorten_list, suffix
 from sdlora.data.zips import open_zip, safe_members
 
-CAPTION_SUFFIXES = frozenset({".txt", ".caption"})
-TABLE_NAMES = frozenset({"metadata.jsonl", "metadata.csv"})
+CAPTION_SUFFIXES = frozenset({".txt", ".text", ".caption", ".captions", ".tags"})
+DOCUMENTS = frozenset({".md", ".rtf", ".doc", ".docx", ".odt", ".pages", ".html", ".htm", ".xml", ".yaml", ".yml"})
+TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".json", ".jsonl", ".json1", ".jsonlines", ".ndjson", ".jl"})
+SPREADSHEETS = frozenset({".xlsx", ".xls", ".ods", ".numbers"})
 ARCHIVES = frozenset({".zip", ".rar", ".7z", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".lzh"})
 IGNORED = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 
@@ -34,8 +37,16 @@ INNER_ARCHIVE = Text(
     "フォルダーや zip の中の圧縮ファイルは開きません。zip は単独で追加し、ほかの形式は先に展開してください。",
 )
 NOT_A_PICTURE = Text(
-    "It is not a picture in a format that is read here (PNG, JPEG, WebP, BMP, GIF, TIFF).",
-    "対応している形式 (PNG, JPEG, WebP, BMP, GIF, TIFF) の画像ではありません。",
+    f"It is not a picture in a format that is read here ({image_formats.TITLES}).",
+    f"対応している形式 ({image_formats.TITLES}) の画像ではありません。",
+)
+DOCUMENT = Text(
+    "It is a document, not a picture. Captions are read from text files (.txt) with the pictures' names, or from a table (.csv, .jsonl).",
+    "画像ではなく文書ファイルです。キャプションは画像と同名のテキストファイル (.txt) か、表 (.csv, .jsonl) で用意してください。",
+)
+SPREADSHEET = Text(
+    "It is a spreadsheet. Save the table as CSV (UTF-8), with the columns file_name and text.",
+    "表計算ソフトのファイルです。file_name と text の列を持つ表として CSV (UTF-8) で保存してください。",
 )
 UNREADABLE = Text(
     "It cannot be read: damaged in the zip, or no permission. Make the zip again or check the file.",
@@ -43,28 +54,38 @@ UNREADABLE = Text(
 )
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One file that was given."""
+READ_ERRORS = (OSError, EOFError, ValueError, NotImplementedError, struct.error, zlib.error, zipfile.BadZipFile)
 
-    place: tuple[str, ...]  # the source and the folders in it: files of one place are paired with each other
-    folder: str  # the name of the folder it lay in, for kohya's "10_name class"
+
+@dataclass(frozen=True, eq=False)
+class SourceFile:
+    """One file that was given; equal to itself alone, since two may have the same name and place."""
+
+    folders: tuple[str, ...]  # the source and the folders in it; files of one folder are paired with each other
+    parent: str  # name of the folder it lies in, which for a loose file is not among `folders`
     name: str
-    size: int  # as announced; `chunks` counts the real one
+    size: int  # as announced; `read_chunks` counts the real one
     open: Callable[[], IO[bytes]]
+
+    @cached_property
+    def title(self) -> str:
+        """The name for display."""
+        return clean_name(self.name)
 
 
 @dataclass
-class Found:
+class SourceFiles:
+    """All files that were given, sorted by what they are called or, where that says nothing, by their first bytes."""
+
     maximum: limits.ImportLimits
-    pictures: list[Entry] = field(default_factory=list)
-    captions: list[Entry] = field(default_factory=list)
-    tables: list[Entry] = field(default_factory=list)
+    pictures: list[SourceFile] = field(default_factory=list)
+    captions: list[SourceFile] = field(default_factory=list)  # text files beside pictures
+    tables: list[SourceFile] = field(default_factory=list)
     skipped: list[SkippedFile] = field(default_factory=list)
+    notes: list[Text] = field(default_factory=list)
     count: int = 0
 
-    def add(self, entry: Entry) -> None:
-        """Sort one entry by its name; what it really is shows when it is read."""
+    def add(self, file: SourceFile) -> None:
         self.count += 1
         if self.count > self.maximum.files:
             raise BadInput(
@@ -73,28 +94,46 @@ class Found:
                     f"ファイルが {self.maximum.files:,} 個を超えています。画像とキャプションだけを指定してください。",
                 )
             )
-        suffix = suffix_of(entry.name)
-        if suffix in limits.SUFFIXES:
-            self.pictures.append(entry)
-        elif key(entry.name) in TABLE_NAMES:
-            self.tables.append(entry)
-        elif suffix in CAPTION_SUFFIXES:
-            self.captions.append(entry)
+        ending = suffix(file.name)
+        if ending in image_formats.SUFFIXES:
+            self.pictures.append(file)
+        elif ending in TABLE_SUFFIXES:
+            self.tables.append(file)
+        elif ending in CAPTION_SUFFIXES:
+            self.captions.append(file)
+        elif ending in ARCHIVES:
+            self.skip(file.name, INNER_ARCHIVE)
+        elif ending in SPREADSHEETS:
+            self.skip(file.name, SPREADSHEET)
+        elif ending in DOCUMENTS:
+            self.skip(file.name, DOCUMENT)
         else:
-            self.skip(entry.name, INNER_ARCHIVE if suffix in ARCHIVES else NOT_A_PICTURE)
+            self._add_by_content(file, ending)
+
+    def _add_by_content(self, file: SourceFile, ending: str) -> None:
+        try:
+            with file.open() as stream:
+                header = stream.read(image_formats.HEADER_BYTES)
+        except READ_ERRORS:
+            header = b""
+        if image_formats.is_picture(header, ending):
+            self.pictures.append(file)
+        else:
+            kind = image_formats.detect_format(header, ending)
+            self.skip(file.name, image_formats.refusal_text(kind) or NOT_A_PICTURE)
 
     def skip(self, name: str, reason: Text) -> None:
         self.skipped.append(SkippedFile(clean_name(name), reason))
 
 
-class Budget:
-    """The bytes that may still be read for this set."""
+class ByteBudget:
+    """The bytes that may still be read for one import."""
 
     def __init__(self, maximum: limits.ImportLimits) -> None:
         self.all = self.left = maximum.bytes
 
     def take(self, size: int) -> None:
-        """Raises BadInput when more was unpacked than a set may hold: a zip bomb ends here."""
+        """Raises BadInput where more was unpacked than a set may hold, as of a zip bomb."""
         self.left -= size
         if self.left < 0:
             gigabytes = f"{self.all / 1e9:g}"
@@ -106,48 +145,53 @@ class Budget:
             )
 
 
-def collect(sources: Sequence[Path], stack: ExitStack, maximum: limits.ImportLimits) -> Found:
-    """List everything in `sources`; zips stay open as long as `stack`. Raises BadInput for what must not be touched."""
-    found = Found(maximum)
-    loose = []
+def collect(
+    sources: Sequence[Path], stack: ExitStack, maximum: limits.ImportLimits, names: Mapping[Path, str] | None = None
+) -> SourceFiles:
+    """List everything in `sources`; zips stay open as long as `stack`. Raises BadInput for what must not be touched.
+
+    `names` are those on the person's disk, where a browser's upload has changed them.
+    """
+    names, found, loose = names or {}, SourceFiles(maximum), list[tuple[Path, str]]()
     for number, source in enumerate(sources):
+        name = names.get(source, source.name)
         if os.path.isdir(source):  # not Path.is_dir: that raises for names no file system takes
             _add_folder(source, number, found)
         elif not os.path.exists(source):
-            name = clean_name(source.name)
+            shown = clean_name(name)
             raise BadInput(
                 Text(
-                    f"There is no file or folder “{name}”. Check the path.",
-                    f"「{name}」が見つかりません。パスを確認してください。",
+                    f"There is no file or folder “{shown}”. Check the path.",
+                    f"「{shown}」が見つかりません。パスを確認してください。",
                 )
             )
         elif not os.path.isfile(source):
-            found.skip(source.name, NOT_A_FILE)
-        elif suffix_of(source.name) == ".zip":
-            _add_zip(source, number, found, stack)
-        elif not ignored(source.name):
-            loose.append(source)
+            found.skip(name, NOT_A_FILE)
+        elif suffix(name) == ".zip":
+            _add_zip(source, name, number, found, stack)
+        elif not ignored(name):
+            loose.append((source, name))
     _add_loose(loose, found)
     return found
 
 
 def ignored(name: str) -> bool:
-    """What systems leave behind and nobody misses."""
-    return name.startswith(".") or key(name) in IGNORED
+    """Files that operating systems leave in folders."""
+    return name.startswith(".") or folded_key(name) in IGNORED
 
 
-def chunks(entry: Entry, limit: int, budget: Budget) -> Iterator[bytes]:
-    """The bytes of one entry. Raises Refusal where it is larger than `limit`, whatever its header says, or damaged."""
-    total = entry.size
+def read_chunks(file: SourceFile, limit: int, budget: ByteBudget) -> Iterator[bytes]:
+    """The bytes of one file. Raises Refusal where it is larger than `limit`, whatever its header says, or damaged."""
+    total = file.size
     try:
         if total <= limit:
             total = 0
-            with entry.open() as stream:
+            with file.open() as stream:
                 while total <= limit and (chunk := stream.read(1 << 20)):
                     total += len(chunk)
                     budget.take(len(chunk))
                     yield chunk
-    except (OSError, EOFError, ValueError, NotImplementedError, struct.error, zlib.error, zipfile.BadZipFile) as error:
+    except READ_ERRORS as error:
         raise Refusal(UNREADABLE) from error
     if total > limit:
         size = f"{limit / 1e6:g} MB" if limit >= limits.MEGA else f"{limit // 1024} KB"
@@ -156,7 +200,7 @@ def chunks(entry: Entry, limit: int, budget: Budget) -> Iterator[bytes]:
         )
 
 
-def _add_folder(source: Path, number: int, found: Found) -> None:
+def _add_folder(source: Path, number: int, found: SourceFiles) -> None:
     top = source.resolve()
     for folder, folders, files in os.walk(top):
         for name in [name for name in folders if os.path.islink(os.path.join(folder, name))]:
@@ -169,36 +213,47 @@ def _add_folder(source: Path, number: int, found: Found) -> None:
                 _add_file(parent / name, place, found)
 
 
-def _add_file(path: Path, place: tuple[str, ...], found: Found) -> None:
+def _add_file(path: Path, place: tuple[str, ...], found: SourceFiles) -> None:
     if path.is_symlink() or not path.is_file():
         found.skip(path.name, NOT_A_FILE)
         return
-    found.add(Entry(place, path.parent.name, path.name, path.stat().st_size, _opener(path)))
+    found.add(SourceFile(place, path.parent.name, path.name, path.stat().st_size, _opener(path)))
 
 
-def _add_loose(files: Sequence[Path], found: Found) -> None:
+def _add_loose(files: Sequence[tuple[Path, str]], found: SourceFiles) -> None:
     """A folder that gave pictures and captions pairs within itself. All others are one place: a browser's uploads
     arrive in a folder each."""
-    seen: dict[Path, set[bool]] = {}
-    for file in files:
-        seen.setdefault(file.parent, set()).add(suffix_of(file.name) in limits.SUFFIXES)
-    for file in files:
-        home = (str(file.parent),) if len(seen[file.parent]) == 2 else ()
-        found.add(Entry(("", *home), file.absolute().parent.name, file.name, file.stat().st_size, _opener(file)))
+    kinds: dict[Path, set[bool]] = {}
+    for file, name in files:
+        kinds.setdefault(file.parent, set()).add(suffix(name) in image_formats.SUFFIXES)
+    for file, name in files:
+        home = (str(file.parent),) if len(kinds[file.parent]) == 2 else ()
+        found.add(SourceFile(("", *home), file.absolute().parent.name, name, file.stat().st_size, _opener(file)))
 
 
 def _opener(path: Path) -> Callable[[], IO[bytes]]:
     return lambda: path.open("rb")
 
 
-def _add_zip(source: Path, number: int, found: Found, stack: ExitStack) -> None:
-    archive = open_zip(source, stack)
-    for member in safe_members(archive, clean_name(source.name)):
+def _add_zip(source: Path, name: str, number: int, found: SourceFiles, stack: ExitStack) -> None:
+    archive = open_zip(source, stack, name)
+    doubtful = []
+    for member in safe_members(archive, clean_name(name)):
         if any(ignored(part) for part in member.parts):
             continue
-        *folders, name = member.parts
+        *folders, file_name = member.parts
+        if not member.certain_name:
+            doubtful.append(clean_name(file_name))
         if member.refused:
-            found.skip(name, member.refused)
+            found.skip(file_name, member.refused)
             continue
-        place = (str(number), *folders)
-        found.add(Entry(place, folders[-1] if folders else "", name, member.info.file_size, member.opener(archive)))
+        parent = folders[-1] if folders else ""
+        found.add(SourceFile((str(number), *folders), parent, file_name, member.info.file_size, member.opener(archive)))
+    if doubtful:
+        names = shorten_list(doubtful)
+        found.notes.append(
+            Text(
+                f"Names in {clean_name(name)} are in an unknown encoding and were guessed: {names}.",
+                f"{clean_name(name)} の中のファイル名は文字コードが不明なため推定しました: {names}。",
+            )
+        )

@@ -19,7 +19,7 @@ from sdlora.core.text import Text
 from sdlora.data import limits
 from sdlora.data.captions import clean_caption
 from sdlora.data.dataset import Dataset, Item, content_id, from_json, to_json
-from sdlora.data.text_decoding import clean_name
+from sdlora.data.names import clean_name
 
 MANIFEST = "dataset.json"
 PICTURES = "pictures"
@@ -108,7 +108,7 @@ def without_items(dataset: Dataset, indexes: Collection[int], datasets: Path) ->
 
 def copy_dataset(dataset: Dataset, folder: Path) -> Dataset:
     """A job's own copy at `folder`, by hard links where possible: it survives the deletion of the original."""
-    with building(folder.parent) as temporary:
+    with temporary_dataset(folder.parent) as temporary:
         _link_pictures(dataset, dataset.items, temporary)
         return publish(temporary, replace(dataset, folder=folder))
 
@@ -124,7 +124,7 @@ def delete_dataset(dataset: Dataset) -> None:
 
 
 @contextmanager
-def building(parent: Path) -> Iterator[Path]:
+def temporary_dataset(parent: Path) -> Iterator[Path]:
     """A temporary folder with a place for pictures; gone in the end unless `publish` renamed it.
 
     What killed processes left is removed first: a builder holds a lock on its folder, the kernel frees it on kill -9.
@@ -186,7 +186,7 @@ def publish(temporary: Path, dataset: Dataset) -> Dataset:
 
 
 def _derive(dataset: Dataset, items: Sequence[Item], datasets: Path) -> Dataset:
-    with building(datasets) as temporary:
+    with temporary_dataset(datasets) as temporary:
         _link_pictures(dataset, items, temporary)
         derived = describe(dataset.name, items, datasets / content_id(items))
         return publish(temporary, replace(derived, skipped=dataset.skipped, notes=dataset.notes))
@@ -230,7 +230,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def clear_leftovers(datasets: Path) -> None:
-    """What killed builders and deletions left; `building` does it too."""
+    """What killed builders and deletions left; `temporary_dataset` does it too."""
     with _locked(datasets):
         _clear_leftovers(datasets)
 

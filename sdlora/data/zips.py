@@ -16,10 +16,12 @@ from typing import IO
 from sdlora.core.errors import BadInput
 from sdlora.core.text import Text
 from sdlora.data import limits
-from sdlora.data.text_decoding import by_encoding, clean_name
+from sdlora.data.names import clean_name
+from sdlora.data.text_decoding import DecodedText, decode_name_bytes
 
 UTF8_NAME = 0x800
 ENCRYPTED = 0x1
+UNIX = (3, 19)  # systems that write a file's kind into these bits: Unix, macOS
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 LOCKED = Text(
@@ -39,6 +41,7 @@ class Member:
     parts: tuple[str, ...]
     info: zipfile.ZipInfo
     refused: Text | None
+    certain_name: bool = True  # False: the encoding of its name was guessed
 
     def opener(self, archive: zipfile.ZipFile) -> Callable[[], IO[bytes]]:
         return lambda: archive.open(self.info)
@@ -58,13 +61,13 @@ class _BoundedReader(io.BufferedReader):
         return super().read(size)
 
 
-def open_zip(path: Path, stack: ExitStack) -> zipfile.ZipFile:
+def open_zip(path: Path, stack: ExitStack, name: str = "") -> zipfile.ZipFile:
     """Raises BadInput where the file is not a whole zip."""
     try:
         stream = stack.enter_context(_BoundedReader(io.FileIO(path)))
         return stack.enter_context(zipfile.ZipFile(stream))
     except (zipfile.BadZipFile, ValueError, OSError, EOFError, NotImplementedError, struct.error) as error:
-        name = clean_name(path.name)
+        name = clean_name(name or path.name)
         raise BadInput(
             Text(
                 f"“{name}” is not a whole zip file: it is damaged or was cut off. Make it or upload it again.",
@@ -77,7 +80,8 @@ def safe_members(archive: zipfile.ZipFile, zip_name: str) -> list[Member]:
     """All files in the zip, folders left out. Raises BadInput at the first unsafe name, link or device."""
     members = []
     for info in archive.infolist():
-        name = real_name(info)
+        decoded = decoded_name(info)
+        name = decoded.text
         if problem := _danger(name, info):
             shown = clean_name(name)
             raise BadInput(
@@ -88,26 +92,25 @@ def safe_members(archive: zipfile.ZipFile, zip_name: str) -> list[Member]:
             )
         parts = tuple(part for part in re.split(r"[/\\]", name) if part not in ("", "."))
         if parts and not name.endswith(("/", "\\")):
-            members.append(Member(parts, info, _refusal(info)))
+            members.append(Member(parts, info, _refusal(info), decoded.certain))
     return members
 
 
-def real_name(info: zipfile.ZipInfo) -> str:
-    """Without the UTF-8 flag zipfile decodes as cp437. Such names are UTF-8 all the same (macOS) or cp932 (Japanese
-    Windows), and only then cp437."""
+def decoded_name(info: zipfile.ZipInfo) -> DecodedText:
+    """Undo zipfile's decoding as cp437, which it takes for every name without the flag for UTF-8."""
     raw = info.orig_filename
-    if info.flag_bits & UTF8_NAME:
-        return raw
-    return by_encoding(raw.encode("cp437", "replace")) or raw
+    if info.flag_bits & UTF8_NAME or raw.isascii():
+        return DecodedText(raw, "UTF-8", True)
+    return decode_name_bytes(raw.encode("cp437", "replace"))
 
 
 def _danger(name: str, info: zipfile.ZipInfo) -> Text | None:
-    kind = stat.S_IFMT(info.external_attr >> 16)
+    kind = stat.S_IFMT(info.external_attr >> 16) if info.create_system in UNIX else 0
     if kind == stat.S_IFLNK:
         return Text("is a link", "がリンクです")
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         return Text("is a device, not a file", "がファイルではなくデバイスです")
-    outside = name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", name) or ".." in re.split(r"[/\\]", name)
+    outside = name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:[/\\]", name) or ".." in re.split(r"[/\\]", name)
     if outside or "\0" in name:
         return Text("has a name that points outside the zip", "の名前が zip の外を指しています")
     return None

@@ -7,7 +7,6 @@ import json
 import pytest
 
 from sdlora.data import add_prefix, add_suffix, import_pictures, replace, with_trigger
-from sdlora.data.caption_files import decode_text
 from sdlora.data.captions import clean_caption
 
 
@@ -33,10 +32,10 @@ def test_encodings(draw, write, datasets, data, caption):
     assert not dataset.notes
 
 
-def test_latin_1_is_a_guess_with_a_note(draw, write, datasets):
+def test_a_guessed_encoding_is_a_note_with_the_text(draw, write, datasets):
     dataset = import_pictures([draw("a.png", 1), write("a.txt", "café".encode("latin-1"))], datasets)
     assert captions(dataset) == {"a.png": "café"}
-    assert any("Latin-1: a.txt" in note.en for note in dataset.notes)
+    assert any("a.txt (Windows-1252) “café”" in note.en for note in dataset.notes)
 
 
 def test_what_is_not_a_caption_stays_out_by_name(draw, write, datasets):
@@ -90,7 +89,7 @@ def test_metadata_jsonl(draw, write, datasets):
     assert captions(dataset) == {"a.png": "first\ufffd", "b.png": "second", "c.png": "beside wins"}
     text = " ".join(note.en for note in dataset.notes)
     assert "Lines of metadata.jsonl that cannot be used: 4" in text
-    assert "Lines of the metadata file without use: 2" in text
+    assert "Lines of metadata.jsonl without use: 2" in text
 
 
 def test_metadata_csv(draw, write, datasets):
@@ -119,11 +118,6 @@ def test_kohya_folders(draw, write, datasets):
     assert captions(import_pictures([source], datasets)) == expected
     assert captions(import_pictures([source.parent], datasets)) == expected
     assert captions(import_pictures(sorted(source.iterdir()), datasets)) == expected
-
-
-def test_latin_1_is_the_last_resort():
-    assert decode_text(b"\xff\xff") == ("ÿÿ", False)
-    assert decode_text("ｶﾅ".encode("cp932")) == ("ｶﾅ", True)
 
 
 @pytest.mark.parametrize(

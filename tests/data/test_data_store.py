@@ -103,7 +103,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(three, datasets, monkeypatch):
 
 
 def test_a_building_folder_in_use_is_not_cleared(three, datasets):
-    with store.building(datasets) as mine:
+    with store.temporary_dataset(datasets) as mine:
         with_captions(three, {0: "x"}, datasets)
         assert mine.is_dir()
     assert not mine.exists()

@@ -63,7 +63,15 @@ def test_utf8_names_without_the_flag(make_zip, png, datasets):
 
 @pytest.mark.parametrize(
     "name",
-    ["../evil.png", "a/../../evil.png", "/evil.png", "C:/evil.png", "c:evil.png", "..\\evil.png", "\\\\host\\evil.png"],
+    [
+        "../evil.png",
+        "a/../../evil.png",
+        "/evil.png",
+        "C:/evil.png",
+        "c:\\evil.png",
+        "..\\evil.png",
+        "\\\\host\\evil.png",
+    ],
 )
 def test_a_name_that_leaves_the_zip_refuses_it_whole(make_zip, png, draw, datasets, tmp_path, name):
     path = make_zip("slip.zip", {"good.png": png(1), name: png(2)})
@@ -74,6 +82,19 @@ def test_a_name_that_leaves_the_zip_refuses_it_whole(make_zip, png, draw, datase
     after = set(tmp_path.rglob("*")) - before
     assert {p.name for p in after} <= {"datasets", "in", "other.png"}
     assert not datasets.exists() or not list(datasets.iterdir())
+
+
+def test_a_colon_is_a_letter_like_others(make_zip, png, datasets):
+    """Names never become paths, so that `c:evil.png` is a name as `a: study.png` is, which macOS and Linux write."""
+    path = make_zip("x.zip", {"a: study.png": png(1), "c:evil.png": png(2)})
+    assert names(import_pictures([path], datasets)) == ["a: study.png", "c:evil.png"]
+
+
+def test_only_unix_says_what_kind_a_file_is(make_zip, png, datasets):
+    info = zipfile.ZipInfo("a.png")
+    info.create_system = 0
+    info.external_attr = 0x20 | 0xA000 << 16
+    assert names(import_pictures([make_zip("x.zip", {info: png(1)})], datasets)) == ["a.png"]
 
 
 @pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFBLK, stat.S_IFCHR, stat.S_IFSOCK])

@@ -7,6 +7,7 @@ parent sees that, starts a new one and leaves the picture out.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import resource
@@ -17,17 +18,16 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, TiffImagePlugin, WebPImagePlugin  # noqa: F401 (the two readers that open() does not load itself)
+from PIL import AvifImagePlugin, Image, TiffImagePlugin, WebPImagePlugin  # noqa: F401 (readers that open() does not load itself)
 
 from sdlora.core.text import Text
-from sdlora.data import limits
+from sdlora.data import image_formats, limits
 from sdlora.data.images import check_size, opacity, upright_rgb
 from sdlora.data.limits import Refusal
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 DAMAGED = Text(
-    "The file is damaged or incomplete, or not a picture (PNG, JPEG, WebP, BMP, GIF, TIFF). Save it again and retry.",
-    "ファイルが壊れているか途中で切れている、または画像 (PNG, JPEG, WebP, BMP, GIF, TIFF) ではありません。保存し直してください。",
+    f"The file is damaged or incomplete, or not a picture ({image_formats.TITLES}). Save it again and retry.",
+    f"ファイルが壊れているか途中で切れている、または画像 ({image_formats.TITLES}) ではありません。保存し直してください。",
 )
 TOO_MUCH_MEMORY = Text(
     "It takes too much memory to decode. Make it smaller or save it as PNG or JPEG.",
@@ -38,7 +38,7 @@ TOO_MUCH_MEMORY = Text(
 def decode(source: Path, target: Path, mask: Path) -> dict[str, Any]:
     """Write the picture in `source` to `target` as a PNG that holds pixels and nothing else; how opaque it is to `mask`, if it is not."""
     try:
-        with Image.open(source, formats=FORMATS) as opened:
+        with Image.open(source, formats=image_formats.DECODED) as opened:
             check_size(*opened.size)
             opaque = opacity(opened)
             picture, notes = upright_rgb(opened)
@@ -47,7 +47,8 @@ def decode(source: Path, target: Path, mask: Path) -> dict[str, Any]:
     except MemoryError:
         return {"reason": {"en": TOO_MUCH_MEMORY.en, "ja": TOO_MUCH_MEMORY.ja}}
     except (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error, zlib.error):
-        return {"reason": {"en": DAMAGED.en, "ja": DAMAGED.ja}}
+        reason = _unreadable_format(source) or DAMAGED
+        return {"reason": {"en": reason.en, "ja": reason.ja}}
     try:
         # Level 3 writes a photo twice as fast as the default 6 for a few per cent more bytes.
         picture.save(target, "PNG", compress_level=3)
@@ -56,6 +57,22 @@ def decode(source: Path, target: Path, mask: Path) -> dict[str, Any]:
     except OSError as error:
         return {"errno": error.errno or 5}
     return {"width": picture.width, "height": picture.height, "notes": notes}
+
+
+def _unreadable_format(source: Path) -> Text | None:
+    """What to do about a sound file of a format that is not read, whatever it is called."""
+    try:
+        with open(source, "rb") as file:
+            return image_formats.refusal_text(image_formats.detect_format(file.read(image_formats.HEADER_BYTES)))
+    except OSError:
+        return None
+
+
+def register_optional_formats() -> None:
+    """HEIC, where the package pillow-heif is installed."""
+    if image_formats.READS_HEIC:
+        pillow_heif: Any = importlib.import_module("pillow_heif")
+        pillow_heif.register_heif_opener()
 
 
 def limit_resources() -> None:
@@ -74,6 +91,7 @@ def _lower(what: int, value: int) -> None:
 
 def main() -> None:
     warnings.simplefilter("ignore")
+    register_optional_formats()
     limit_resources()
     Image.MAX_IMAGE_PIXELS = None  # check_size is stricter and refuses in words
     answers = os.fdopen(os.dup(1), "wb", buffering=0)

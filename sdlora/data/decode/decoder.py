@@ -28,7 +28,7 @@ TOO_SLOW = Text(
 
 
 @dataclass(frozen=True)
-class Decoded:
+class DecodedImage:
     width: int
     height: int
     notes: tuple[str, ...]
@@ -54,7 +54,7 @@ class Decoder:
     ) -> None:
         self._end()
 
-    def decode(self, source: Path, target: Path, mask: Path | None = None) -> Decoded:
+    def decode(self, source: Path, target: Path, mask: Path | None = None) -> DecodedImage:
         """Re-encode `source` to the PNG `target`; where it is transparent anywhere, how opaque it is to `mask`.
 
         Raises `Refusal` for a picture that cannot be used and OSError where the disk is at fault. A child that dies is
@@ -117,9 +117,9 @@ class Decoder:
         process.wait()
 
 
-def _read(answer: dict) -> Decoded:
+def _read(answer: dict) -> DecodedImage:
     if "reason" in answer:
         raise Refusal(Text(**answer["reason"]))
     if "errno" in answer:
         raise OSError(answer["errno"], "the decoded picture could not be written")
-    return Decoded(answer["width"], answer["height"], tuple(answer["notes"]))
+    return DecodedImage(answer["width"], answer["height"], tuple(answer["notes"]))

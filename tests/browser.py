@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
@@ -25,7 +26,15 @@ class App:
 
     url: str
     workspace: Path
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[str]  # what was started; a fork that it stands for has another pid
+
+    @property
+    def pid(self) -> int:
+        """The process that listens."""
+        port = int(self.url.rpartition(":")[2])
+        return next(
+            c.pid for c in psutil.net_connections("tcp") if c.status == "LISTEN" and c.laddr.port == port and c.pid
+        )
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -11,12 +12,15 @@ import pytest
 from PIL import Image, ImageDraw
 from playwright.sync_api import Browser
 
-from tests.fork_server import COMPUTE, ForkServers
+from tests.fork_server import COMPUTE, PAGE, ForkServers
 
 # Tests run side by side, a core each. Two spinning threads a test on two busy cores made one of 5 seconds last 184.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Whoever starts a process would measure for up to 0.4 s whether the machine is idle: with one thread nothing spins.
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
+
+# A collection walks all that torch and diffusers have defined: while the tests are imported it sleeps, after that it skips them.
+gc.disable()
 
 # Begun first: at the end they would run alone.
 LONGEST = ("test_real.py", "test_distributed.py", "test_ray.py")
@@ -26,6 +30,12 @@ COLOURS = ["red", "green", "blue", "orange", "purple", "black", "teal", "brown",
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
@@ -50,6 +60,12 @@ def fork_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer
     made = ForkServers(tmp_path_factory.mktemp("fork"))
     yield made
     made.end()
+
+
+@pytest.fixture(scope="session")
+def forking_python(fork_server: ForkServers) -> str:
+    """The interpreter of an app that is a fork, as are its workers, previewers and commands."""
+    return fork_server.need(COMPUTE, PAGE)
 
 
 @pytest.fixture

@@ -45,6 +45,7 @@ COMPUTE = (
 PAGE = ("sdlora.cli", "sdlora.web.server", "sdlora.web.serve")
 SERVED = {
     "-m sdlora app": PAGE,
+    "-m tests.web.walk": PAGE,
     "-m sdlora": COMPUTE,
     "-m sdlora.processes.worker": COMPUTE,
     "-m sdlora.processes.previewer": COMPUTE,

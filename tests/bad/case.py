@@ -22,12 +22,12 @@ class Case:
     real: bool = False  # also through the real command line, with its time and memory measured
 
 
-def one_file(name: str, content: bytes) -> Callable[[Path], list[str]]:
-    """A file of these bytes."""
+def one_file(name: str, content: bytes | Callable[[], bytes]) -> Callable[[Path], list[str]]:
+    """A file of these bytes, or of what is made only when it is written."""
 
     def make(folder: Path) -> list[str]:
         path = folder / name
-        path.write_bytes(content)
+        path.write_bytes(content if isinstance(content, bytes) else content())
         return [str(path)]
 
     return make

@@ -47,11 +47,11 @@ def timer_event(config: dict[str, Any], element: str) -> int:
 
 def peak_memory(app: App) -> int:
     """Bytes that the web process has held at most since `forget_peak`."""
-    status = Path(f"/proc/{app.process.pid}/status").read_text()
+    status = Path(f"/proc/{app.pid}/status").read_text()
     found = re.search(r"VmHWM:\s+(\d+) kB", status)
     assert found
     return int(found[1]) * 1024
 
 
 def forget_peak(app: App) -> None:
-    Path(f"/proc/{app.process.pid}/clear_refs").write_text("5")
+    Path(f"/proc/{app.pid}/clear_refs").write_text("5")

@@ -19,8 +19,10 @@ HOSTILE = "<img src=x onerror=document.title='owned'><b>bold</b> {{value}} ${1+1
 
 
 @pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Iterator[App]:
-    with started_app(tmp_path_factory.mktemp("page") / "workspace", SDLORA_BASES=str(tiny_base.parent)) as made:
+def app(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path, forking_python: str) -> Iterator[App]:
+    """A fork: one that starts from nothing serves tests/test_real.py and half of tests/web/test_enemy.py."""
+    workspace = tmp_path_factory.mktemp("page") / "workspace"
+    with started_app(workspace, python=forking_python, SDLORA_BASES=str(tiny_base.parent)) as made:
         yield made
 
 

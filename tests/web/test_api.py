@@ -6,7 +6,6 @@ import hashlib
 import http.client
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,18 +50,19 @@ class Box:
 
 
 @pytest.fixture(scope="module")
-def box(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Iterator[Box]:
+def box(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path, forking_python: str) -> Iterator[Box]:
     folder = tmp_path_factory.mktemp("box")
     users, tokens = folder / "users", {}
     for name, options in (("alice", []), ("bob", []), ("root", ["--admin"])):
-        command = [sys.executable, "-m", "sdlora", "user", "add", name, "--file", str(users), *options]
+        command = [forking_python, "-m", "sdlora", "user", "add", name, "--file", str(users), *options]
         done = subprocess.run(command, input=f"{PASSWORD}\n", capture_output=True, text=True, check=True, cwd=ROOT)
         tokens[name] = done.stdout.split()[-1]
     assert users.stat().st_mode & 0o777 == 0o600
     assert PASSWORD not in users.read_text()
     assert not [token for token in tokens.values() if token in users.read_text()]
     options = ("--users-file", str(users))
-    with started_app(folder / "workspace", *options, SDLORA_BASES=str(tiny_base.parent), HF_HUB_OFFLINE="1") as app:
+    bases = str(tiny_base.parent)
+    with started_app(folder / "workspace", *options, python=forking_python, SDLORA_BASES=bases) as app:
         yield Box(app, tokens)
 
 

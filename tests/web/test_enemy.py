@@ -8,7 +8,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -29,7 +28,7 @@ MEGA = 1_000_000
 
 @pytest.fixture(scope="module")
 def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    """An app that asks for a password."""
+    """An app that asks for a password, started from nothing."""
     folder = tmp_path_factory.mktemp("locked")
     (folder / "password").write_text(PASSWORD)
     with started_app(folder / "workspace", "--password-file", str(folder / "password")) as made:
@@ -229,8 +228,19 @@ def test_guesses_sent_at_once_are_counted_one_by_one(locked: App) -> None:
     assert ask(locked, "GET", "/en/config").status == 401
 
 
-def test_on_another_address_a_password_is_made_and_printed_once(tmp_path: Path) -> None:
-    command = [sys.executable, "app.py", "--host", "0.0.0.0", "--port", "0", "--workspace", str(tmp_path / "w")]
+def test_on_another_address_a_password_is_made_and_printed_once(tmp_path: Path, forking_python: str) -> None:
+    command = [
+        forking_python,
+        "-m",
+        "sdlora",
+        "app",
+        "--host",
+        "0.0.0.0",
+        "--port",
+        "0",
+        "--workspace",
+        str(tmp_path / "w"),
+    ]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout
     lines = [process.stdout.readline(), process.stdout.readline()]
@@ -247,9 +257,9 @@ def test_on_another_address_a_password_is_made_and_printed_once(tmp_path: Path) 
     assert password not in rest
 
 
-def test_a_tab_left_open_does_not_keep_the_server(tmp_path: Path) -> None:
+def test_a_tab_left_open_does_not_keep_the_server(tmp_path: Path, forking_python: str) -> None:
     """A heartbeat and a half-sent upload hang on it: SIGTERM ends it all the same, and leaves no process behind."""
-    with started_app(tmp_path / "w") as app:
+    with started_app(tmp_path / "w", python=forking_python) as app:
         streams = [socket.create_connection(address(app)) for _ in range(2)]
         host = urlsplit(app.url).netloc
         streams[0].sendall(f"GET /en/gradio_api/heartbeat/tab HTTP/1.1\r\nhost: {host}\r\n\r\n".encode())

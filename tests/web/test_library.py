@@ -5,10 +5,9 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 import torch
 from playwright.sync_api import Page, expect
 from safetensors.torch import save_file
@@ -18,17 +17,11 @@ from sdlora.lora_files import write
 from sdlora.lora_files.inspect import inspect_file
 from sdlora.lora_files.layers import Layer, Lora
 from sdlora.models.weights import open_weights
-from tests.browser import App, started_app
+from tests.browser import App
 from tests.web.conftest import HOSTILE
 
 Open = Callable[..., Page]
 ROWS = "#library-shelf li"
-
-
-@pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Iterator[App]:
-    with started_app(tmp_path_factory.mktemp("library") / "workspace", SDLORA_BASES=str(tiny_base.parent)) as made:
-        yield made
 
 
 def lora_file(base: Path, file: Path, seed: int) -> Path:

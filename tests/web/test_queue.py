@@ -69,8 +69,8 @@ def jobs(place: Workspace, tiny_base: Path) -> Iterator[Jobs]:
 
 
 @pytest.fixture(scope="module")
-def app(place: Workspace, jobs: Jobs) -> Iterator[App]:
-    with started_app(place.root) as made:
+def app(place: Workspace, jobs: Jobs, forking_python: str) -> Iterator[App]:
+    with started_app(place.root, python=forking_python) as made:
         yield made
 
 

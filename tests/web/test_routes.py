@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 
 import pytest
 from fastapi import APIRouter, FastAPI
@@ -69,9 +68,9 @@ gradio_api/vibe-starter-queries/
 
 
 @pytest.fixture(scope="module")
-def routes(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str]]:
+def routes(tmp_path_factory: pytest.TempPathFactory, forking_python: str) -> list[tuple[str, str]]:
     """(method, path) of everything that `make_app` serves."""
-    command = [sys.executable, "-m", "tests.web.walk", str(tmp_path_factory.mktemp("routes"))]
+    command = [forking_python, "-m", "tests.web.walk", str(tmp_path_factory.mktemp("routes"))]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return [(method, path) for method, path in json.loads(done.stdout.splitlines()[-1])]
 

@@ -95,7 +95,7 @@ def test_from_start_to_download(app: App, open_page: Open, zip_file: Path) -> No
     assert download.value.suggested_filename.endswith(".safetensors")
     assert download.value.path().read_bytes()[8:9] == b"{"
     # After all of it, the process that serves the page has not loaded torch.
-    assert "libtorch" not in Path(f"/proc/{app.process.pid}/maps").read_text()
+    assert "libtorch" not in Path(f"/proc/{app.pid}/maps").read_text()
 
 
 def test_a_refused_start_leaves_the_page_as_it_was(open_page: Open, zip_file: Path) -> None:

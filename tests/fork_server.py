@@ -139,6 +139,7 @@ class Fork:
 def main(listener: socket.socket, modules: list[str]) -> None:
     for module in modules:
         import_module(module)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the tests, and these end their servers
     gc.collect()
     gc.freeze()  # a collection in a fork would copy every page
     assert len(os.listdir("/proc/self/task")) == 1, "a thread would not live on in a fork"
@@ -217,6 +218,7 @@ def _settle(request: dict[str, Any], received: list[int]) -> None:
         os.close(descriptor)
     sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)  # noqa: SIM115 (for its life)
     sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if request["own_session"]:
         os.setsid()
     os.chdir(request["folder"])

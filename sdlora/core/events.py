@@ -115,6 +115,11 @@ class Warned:
         return Text(self.en, self.ja)
 
 
+def memory_warning(emit: Emit) -> Callable[[Text], None]:
+    """What tells that something is computed with less memory from here."""
+    return lambda text: emit(Warned("memory", text.en, text.ja))
+
+
 Event = Phase | Estimate | Started | Stepped | Saved | Sampled | Judged | Warned
 Emit = Callable[[Event], None]
 # The names in the file, where they stay as the first versions wrote them.

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
     from torch import Tensor
+
+TILES = (64, 32, 16, 8)  # latents a side, from the largest: a quarter of each overlaps its neighbours
 
 
 def downscaling(config: Mapping[str, Any]) -> int:
@@ -29,3 +32,24 @@ def to_pixels(vae: AutoencoderKL, latents: Tensor) -> Tensor:
         z = z + shift
     pixels: Tensor = vae.decode(z, return_dict=False)[0]
     return pixels
+
+
+def smaller_tile(tile: int, size: int) -> int:
+    """The next smaller tile, in latents a side, for a picture of `size` latents that was computed in `tile` (0 = whole); 0 = none."""
+    return next((t for t in TILES if t < (tile or size)), 0)
+
+
+@contextmanager
+def tiled(vae: AutoencoderKL, tile: int) -> Iterator[None]:
+    """Inside, the VAE computes in overlapping tiles of so many latents a side (0 = whole), and one picture after another.
+
+    diffusers' own tiles are as large as the pictures that the base was trained on, so they save nothing at that size.
+    """
+    before = vae.use_tiling, vae.use_slicing, vae.tile_latent_min_size, vae.tile_sample_min_size
+    if tile:
+        vae.use_tiling = vae.use_slicing = True
+        vae.tile_latent_min_size, vae.tile_sample_min_size = tile, tile * downscaling(vae.config)
+    try:
+        yield
+    finally:
+        vae.use_tiling, vae.use_slicing, vae.tile_latent_min_size, vae.tile_sample_min_size = before

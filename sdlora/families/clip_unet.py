@@ -131,7 +131,7 @@ def encode(base: Base, texts: Sequence[str]) -> Conditioning:
     """The text encoder's last states after its final norm. Gradients flow where it has adapters."""
     from sdlora.families.conditioning import Conditioning
 
-    ids = tokenize(base.tokenizers["text_encoder"], texts).to(base.device)
+    ids = tokenize(base.tokenizers["text_encoder"], texts).to(base.parts["text_encoder"].device)
     return Conditioning({"prompt_embeds": base.parts["text_encoder"](ids).last_hidden_state})
 
 
@@ -147,7 +147,7 @@ def predict(
     output: Tensor = base.denoiser(
         x_t.to(base.device, base.dtype),
         t.to(base.device),
-        encoder_hidden_states=text.tensors["prompt_embeds"],
+        encoder_hidden_states=text.tensors["prompt_embeds"].to(base.device),
         return_dict=False,
         **added,
     )[0]

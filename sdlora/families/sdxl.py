@@ -33,7 +33,7 @@ def _encode(base: Base, texts: Sequence[str]) -> Conditioning:
 
     states, pooled = [], {}
     for part in base.family.text_encoders:
-        ids = clip_unet.tokenize(base.tokenizers[part], texts).to(base.device)
+        ids = clip_unet.tokenize(base.tokenizers[part], texts).to(base.parts[part].device)
         output = base.parts[part](ids, output_hidden_states=True)
         states.append(output.hidden_states[-2])
         if hasattr(output, "text_embeds"):  # the second encoder's
@@ -46,7 +46,7 @@ def _predict(base: Base, x_t: Tensor, t: Tensor, text: Conditioning, sizes: Sequ
     import torch
 
     time_ids = torch.tensor(sizes, device=base.device)
-    added = {"text_embeds": text.tensors["pooled_prompt_embeds"], "time_ids": time_ids}
+    added = {"text_embeds": text.tensors["pooled_prompt_embeds"].to(base.device), "time_ids": time_ids}
     return clip_unet.predict(base, x_t, t, text, sizes, added_cond_kwargs=added)
 
 

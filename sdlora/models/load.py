@@ -11,6 +11,7 @@ import torch
 import transformers
 from diffusers import AutoencoderKL
 
+from sdlora.core.device_errors import is_out_of_memory
 from sdlora.core.errors import BadInput, BaseUnusable
 from sdlora.core.files import read_json
 from sdlora.core.safetensors_io.reader import load_as_dtype
@@ -52,6 +53,8 @@ def load_base(
     try:
         loaded = _read_file(path, dtypes, prediction) if path.is_file() else _read_folder(path, ref.name, dtypes)
     except (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError) as error:  # the libraries' own
+        if is_out_of_memory(error):
+            raise
         raise unusable(ref.name, refusals.DAMAGED) from error
     for module in (loaded.vae, *loaded.modules.values()):
         module.to(device).eval().requires_grad_(False)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,13 @@ from torch import Tensor, nn
 
 from sdlora.adapters.inject import Adapters
 from sdlora.adapters.weight_patch import WeightPatch
+from sdlora.core.device_errors import is_out_of_memory
 from sdlora.core.errors import BadInput
 from sdlora.core.lru_cache import LruCache
+from sdlora.core.oom_retry import once, retry_on_oom
 from sdlora.core.safetensors_io.header import read_header
 from sdlora.core.text import Text
-from sdlora.families.autoencoder import to_pixels
+from sdlora.families.autoencoder import smaller_tile, tiled, to_pixels
 from sdlora.families.base_model import Base
 from sdlora.families.conditioning import Conditioning
 from sdlora.families.spec import Part, tokenizer_of
@@ -26,8 +30,13 @@ from sdlora.lora_files.file_kind import needs_weight_patch
 from sdlora.lora_files.to_diffusers import to_diffusers_state_dict
 from sdlora.models.bases import resolve_base
 from sdlora.models.load import load_base
+from sdlora.render.row_by_row import row_by_row
 
 _ADAPTER_NAME = "sdlora_preview"  # long and distinct: transformers looks for adapter keys by substring
+LOADED_AGAIN = Text(
+    "Memory ran out while a LoRA file was loaded: it was loaded again after unused memory was freed.",
+    "LoRA ファイルの読み込み中にメモリが不足したため、未使用のメモリを解放して読み込み直しました。",
+)
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,9 @@ class Renderer:
     adapters: Adapters | None = None  # live ones of a training run; else `load` brings a file
     file: Path | None = None
     text_cache: Mapping[str, Conditioning] = field(default_factory=dict)  # texts of frozen encoders that are gone
+    warn: Callable[[Text], None] = lambda text: None  # is told what is computed in parts since memory ran out
+    single_rows: bool = False  # guidance's two rows apart, since memory ran out
+    tile: int = 0  # latents a side that the VAE decodes at once, since memory ran out; 0 = the whole picture
     _patch: WeightPatch | None = None  # a file of a kind that diffusers does not load
     _strength: float = 1.0
     _texts: LruCache[tuple[str, Path | None, float], Conditioning] = field(default_factory=lambda: LruCache(256))
@@ -73,6 +85,10 @@ class Renderer:
         if file == self.file:
             return
         self._unload()
+        retry_on_oom(lambda: self._load(file, verbatim), once(LOADED_AGAIN), self.warn)
+        self.file = file
+
+    def _load(self, file: Path | None, verbatim: bool) -> None:
         if file is not None and file.is_file() and needs_weight_patch(read_header(file)[0]):
             self._patch = WeightPatch(file, self._models())
             self._patch.set_strength(1.0)
@@ -85,13 +101,14 @@ class Renderer:
                 )
             except (ValueError, KeyError, RuntimeError, OSError, TypeError) as error:
                 self.pipe.unload_lora_weights()
+                if is_out_of_memory(error):
+                    raise
                 raise BadInput(
                     Text(
                         f"{file.name} does not fit this base: {_first_line(error)}",
                         f"{file.name} はこの基礎モデルに読み込めません: {_first_line(error)}",
                     )
                 ) from error
-        self.file = file
 
     def _unload(self) -> None:
         if self._patch is not None:
@@ -123,13 +140,41 @@ class Renderer:
             on_step(step + 1, request.steps)
             return values
 
-        latents = self._run(request, self.base.resolution, callback_on_step_end=after)
-        return self.pipe.image_processor.postprocess(to_pixels(self.base.vae, latents[None]), output_type="pil")[0]
+        latents = self._denoise(request, self.base.resolution, callback_on_step_end=after)
+        decode = partial(self._decode, latents)
+        return retry_on_oom(decode, self._smaller_tiles, self.warn)
 
     @torch.no_grad()
     def latent(self, request: DrawRequest, side: int) -> Tensor:
         """What `draw` would decode, (C, h, w) in fp32, at `side` pixels: numbers to compare."""
-        return self._run(request, side).float().cpu()
+        return self._denoise(request, side).float().cpu()
+
+    def _denoise(self, request: DrawRequest, side: int, **more: Any) -> Tensor:
+        return retry_on_oom(partial(self._run, request, side, **more), self._rows_apart, self.warn)
+
+    def _decode(self, latents: Tensor) -> Image.Image:
+        with tiled(self.base.vae, self.tile):
+            pixels = to_pixels(self.base.vae, latents[None])
+        return self.pipe.image_processor.postprocess(pixels, output_type="pil")[0]
+
+    def _rows_apart(self) -> Text | None:
+        if self.single_rows:
+            return None
+        self.single_rows = True
+        return Text(
+            "Memory ran out while a picture was drawn: from here what guidance compares is computed one after the other. Pictures stay the same and take a little longer.",
+            "画像の生成中にメモリが不足したため、ここからガイダンスの計算を 1 つずつ行います。画像は同じで、少し時間が延びます。",
+        )
+
+    def _smaller_tiles(self) -> Text | None:
+        tile = smaller_tile(self.tile, self.base.resolution // self.base.factor)
+        if not tile:
+            return None
+        self.tile, pixels = tile, tile * self.base.factor
+        return Text(
+            f"Memory ran out while a picture was decoded: from here pictures are decoded in tiles of {pixels} pixels. They may differ a little at the seams.",
+            f"画像のデコード中にメモリが不足したため、ここから {pixels} ピクセルのタイルに分けてデコードします。継ぎ目がわずかに変わることがあります。",
+        )
 
     def evaluations(self, steps: int) -> int:
         """How often the denoiser is called for a picture of so many steps; PNDM asks once more."""
@@ -143,15 +188,16 @@ class Renderer:
             zeros = self.base.zero_empty and not request.negative
             negative = positive.zeros() if zeros else self._text(request.negative)
             more |= {f"negative_{name}": value for name, value in negative.tensors.items()}
-        return self.pipe(
-            num_inference_steps=request.steps,
-            guidance_scale=request.guidance,
-            generator=torch.Generator().manual_seed(request.seed),
-            height=side,
-            width=side,
-            output_type="latent",
-            **more,
-        ).images[0]
+        with row_by_row(self.base.denoiser) if self.single_rows else nullcontext():
+            return self.pipe(
+                num_inference_steps=request.steps,
+                guidance_scale=request.guidance,
+                generator=torch.Generator().manual_seed(request.seed),
+                height=side,
+                width=side,
+                output_type="latent",
+                **more,
+            ).images[0]
 
     def _text(self, prompt: str) -> Conditioning:
         """The prompt as a batch of one; kept, unless live adapters may have changed its encoding."""

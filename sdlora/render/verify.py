@@ -6,7 +6,7 @@ The reader is diffusers' own loader; for kinds that it does not load, what Comfy
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,9 @@ from sdlora.adapters.file_tensors import file_delta, group_by_layer
 from sdlora.adapters.inject import Adapters, eject
 from sdlora.adapters.kind_spec import ADAPTER, AdapterKind
 from sdlora.adapters.kinds import KINDS
+from sdlora.core.device_errors import is_out_of_memory
 from sdlora.core.errors import BadInput, Unloadable
+from sdlora.core.oom_retry import once, retry_on_oom
 from sdlora.core.text import Text
 from sdlora.families.base_model import Base
 from sdlora.families.conditioning import Conditioning
@@ -33,6 +35,10 @@ _CLOSE = 0.02  # of a matrix' largest value: what is left of a number in bf16 is
 # Of the LoRA's effect on the picture, and of the picture itself, what may differ. Measured on a tiny base in bf16: 0.07 of the
 # effect, since diffusers keeps adapters in the base's dtype while training has them in fp32.
 _SHARE = {True: (0.05, 1e-4), False: (0.25, 2e-2)}  # whether the base computes in fp32
+COMPARED_AGAIN = Text(
+    "Memory ran out while the file was compared: it was compared again after unused memory was freed.",
+    "ファイルの照合中にメモリが不足したため、未使用のメモリを解放して照合し直しました。",
+)
 # layer -> what is compared, in fp32: A, and B times its scale; of other kinds the whole change of the weight
 LayerTensors = dict[tuple[Part, str], tuple[Tensor, ...]]
 
@@ -60,10 +66,15 @@ class Certificate:
 
 
 def verify_file(
-    file: Path, base: Base, adapters: Adapters, text_cache: Mapping[str, Conditioning] | None = None
+    file: Path,
+    base: Base,
+    adapters: Adapters,
+    text_cache: Mapping[str, Conditioning] | None = None,
+    warn: Callable[[Text], None] = lambda text: None,
 ) -> Certificate:
     """Compare `file` with the live adapters that it was written from. They are taken out of the base on the way.
-    `text_cache` holds embeddings of encoders that are gone, that of "" among them.
+    `text_cache` holds embeddings of encoders that are gone, that of "" among them. `warn` is told what was done again with less
+    memory.
 
     Raises:
         Unloadable: the file lacks layers, does nothing, does not load, or loads as something else.
@@ -72,18 +83,18 @@ def verify_file(
     for model in parts.values():
         model.eval()
     kind = adapters.config.adapter_kind
-    trained = _live(adapters)
+    trained = retry_on_oom(lambda: _live(adapters), once(COMPARED_AGAIN), warn)
     _check_tensors(file, len(trained), base.family.lora, kind)
     if not kind.two_matrices:
-        _check_layers(_read(file, adapters), trained)
+        _check_layers(retry_on_oom(lambda: _read(file, adapters), once(COMPARED_AGAIN), warn), trained)
     side = min(base.resolution, MAX_SIDE)
-    live = Renderer(base, adapters, text_cache=text_cache or {})
+    live = Renderer(base, adapters, text_cache=text_cache or {}, warn=warn)
     pictures = {}
     for strength in (1.0, 0.0):
         live.set_strength(strength)
         pictures[strength] = live.latent(PROBE, side)
     eject(parts)
-    loaded = Renderer(base, text_cache=text_cache or {})
+    loaded = Renderer(base, text_cache=text_cache or {}, warn=warn)
     try:
         loaded.load(file, verbatim=True)
     except BadInput as error:
@@ -119,6 +130,8 @@ def _read(file: Path, adapters: Adapters) -> LayerTensors:
     try:
         return {place: (file_delta(group, weights[place]),) for place, group in group_by_layer(load_file(file)).items()}
     except (KeyError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
         raise _unloadable(f"its tensors do not fit together: {error}", f"テンソルの形が合いません: {error}") from error
 
 

@@ -5,10 +5,12 @@ Order, noise, captions and dropout are functions of (step, sample), so which pro
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import accumulate
 
 import torch
 import torch.distributed as dist
@@ -16,8 +18,14 @@ from torch import Tensor, nn
 
 from sdlora.core.device_errors import is_out_of_memory
 from sdlora.core.errors import BadInput, DeviceLost
+from sdlora.core.oom_retry import free_unused_memory, nothing_left
 from sdlora.core.text import Text
 
+BUCKET_VALUES = 16_000_000  # gradients that are summed in one message: 64 MB beside them
+SMALL_BUCKETS = Text(
+    "Memory ran out while gradients were summed over the processes: they are summed in smaller messages. The result is the same.",
+    "プロセス間の勾配の集約中にメモリが不足したため、小さく分けて集約しました。結果は同じです。",
+)
 TIMEOUT = timedelta(days=30)  # others wait while process 0 draws, evaluates and saves; one that died is noticed at once
 
 
@@ -62,21 +70,57 @@ class World:
         _all_reduce(sums)
         return sums.tolist()
 
-    def all_reduce_grads(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replace gradients by their sums over all processes, in one flat tensor; one that no process has stays None."""
+    def all_reduce_grads(self, parameters: Iterable[nn.Parameter], warn: Callable[[Text], None]) -> None:
+        """Replace gradients by their sums over all processes; one that no process has stays None.
+
+        In flat buckets. Where one does not fit into memory, in any process, all go on with buckets of half the size.
+
+        Raises:
+            OutOfMemory: not even the gradient of one matrix fits a second time.
+        """
         if self.size == 1:
             return
         trained = list(parameters)
-        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in trained]
-        present = torch.tensor([float(p.grad is not None) for p in trained], device=trained[0].device)
-        flat = torch.cat([*(grad.flatten() for grad in grads), present])
-        _all_reduce(flat)
-        *sums, present = flat.split([*(p.numel() for p in trained), len(trained)])
-        for p, grad, owners in zip(trained, sums, present.tolist(), strict=True):
-            p.grad = grad.view_as(p) if owners else None
+        owners = self.all_reduce(*(float(p.grad is not None) for p in trained))
+        left = [p for p, count in zip(trained, owners, strict=True) if count]
+        limit, told = BUCKET_VALUES, False
+        while left:
+            bucket = _bucket(left, limit)
+            flat, reason = _flatten(bucket)
+            if self.all_reduce(float(flat is None))[0]:
+                flat = None
+                free_unused_memory()
+                if len(bucket) == 1:
+                    raise nothing_left(reason)
+                if not told:
+                    warn(SMALL_BUCKETS)
+                limit, told = sum(p.numel() for p in bucket) // 2, True
+                continue
+            assert flat is not None
+            _all_reduce(flat)
+            for p, grad in zip(bucket, flat.split([p.numel() for p in bucket]), strict=True):
+                p.grad = grad.view_as(p)
+            left = left[len(bucket) :]
 
 
 SINGLE_PROCESS = World()
+
+
+def _bucket(parameters: Sequence[nn.Parameter], limit: int) -> list[nn.Parameter]:
+    """The first parameters that have at most `limit` values together, at least one."""
+    ends = list(accumulate(p.numel() for p in parameters))
+    return list(parameters[: max(1, bisect_right(ends, limit))])
+
+
+def _flatten(parameters: Sequence[nn.Parameter]) -> tuple[Tensor | None, str]:
+    """Their gradients in one row, zeros for one that this process does not have; None and the reason where memory runs out."""
+    try:
+        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        return torch.cat([grad.flatten() for grad in grads]), ""
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        return None, str(error)
 
 
 def init_distributed(rank: int, size: int) -> World:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sdlora.core.oom_retry import retry_on_oom
+from sdlora.core.text import Text
 from sdlora.train.batches import Sample, sample_losses
 from sdlora.train.colour_augmentation import pick_recoloured
 from sdlora.train.latents import Latent
@@ -67,7 +69,7 @@ class Evaluator:
     def losses(self, trainer: Trainer, strength: float = 1.0) -> Tensor:
         """Loss of every (picture, noise level) pair: (pictures × TIMESTEPS,). Leaves the adapters at strength 1."""
         with eval_mode(trainer, strength):
-            return torch.cat([sample_losses(trainer, picture) for picture in self.samples]).cpu()
+            return torch.cat([_picture_losses(trainer, picture) for picture in self.samples]).cpu()
 
     def evaluate(self, trainer: Trainer) -> Evaluation:
         losses = self.losses(trainer)
@@ -77,6 +79,26 @@ class Evaluator:
 
     def best_strength(self, trainer: Trainer) -> float:
         return recommended_strength({s: self.losses(trainer, s) for s in STRENGTHS})
+
+
+def _picture_losses(trainer: Trainer, picture: list[Sample]) -> Tensor:
+    """Loss of one held-out picture at each noise level; where memory runs out, fewer levels at once from here."""
+
+    def losses() -> Tensor:
+        rows = trainer.evaluation_rows
+        return torch.cat([sample_losses(trainer, picture[k : k + rows]) for k in range(0, len(picture), rows)])
+
+    def use_less_memory() -> Text | None:
+        if trainer.evaluation_rows == 1:
+            return None
+        trainer.evaluation_rows //= 2
+        rows = trainer.evaluation_rows
+        return Text(
+            f"Memory ran out while held-out pictures were evaluated: from here {rows} of {len(picture)} noise levels at a time. The result is the same.",
+            f"検証画像の評価中にメモリが不足したため、ここから {len(picture)} 段階のノイズを {rows} 段階ずつ計算します。結果は同じです。",
+        )
+
+    return retry_on_oom(losses, use_less_memory, trainer.warn)
 
 
 def recommended_strength(losses: dict[float, Tensor]) -> float:

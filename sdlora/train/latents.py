@@ -19,10 +19,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from sdlora.core.errors import BadInput
+from sdlora.core.oom_retry import retry_on_oom
 from sdlora.core.safetensors_io import writer
 from sdlora.core.text import Text
 from sdlora.data import fit
-from sdlora.families.autoencoder import downscaling, to_latents
+from sdlora.families.autoencoder import downscaling, smaller_tile, tiled, to_latents
 from sdlora.train.colour_augmentation import recolour
 from sdlora.train.rng import generator
 
@@ -83,8 +84,8 @@ class LatentCache:
     folder: Path
     vae: str
 
-    def file(self, image: CaptionedImage, size: Size, dtype: torch.dtype) -> Path:
-        parts = f"{image.sha256} {self.vae} {size} {dtype} {_VERSION}"
+    def file(self, image: CaptionedImage, size: Size, dtype: torch.dtype, tile: int = 0) -> Path:
+        parts = f"{image.sha256} {self.vae} {size} {dtype} {_VERSION}" + f" tile {tile}" * bool(tile)
         return self.folder / (hashlib.sha256(parts.encode()).hexdigest()[:40] + ".safetensors")
 
 
@@ -103,6 +104,8 @@ class Encoder:
     flip: bool = True
     masks: bool = False
     recolour: bool = False
+    warn: Callable[[Text], None] = lambda text: None  # is told what is encoded in tiles since memory ran out
+    tile: int = 0  # latents a side that are encoded at once since memory ran out; 0 = whole pictures
     free_bytes: int = field(default_factory=lambda: MEMORY_CACHE_BYTES)
     _in_memory: dict[tuple[CaptionedImage, Size], Latent] = field(default_factory=dict)
     _seconds: list[float] = field(default_factory=list)  # of each that was made
@@ -118,7 +121,7 @@ class Encoder:
         """Raises BadInput: the latent is not finite; names the picture."""
         if (image, size) in self._in_memory:
             return self._in_memory[image, size]
-        tensors = self._tensors(image, size)
+        tensors = retry_on_oom(partial(self._tensors, image, size), partial(self._use_less_memory, size), self.warn)
         plain = tensors["plain"]
         mask = read_mask(image.mask, size, (plain.shape[-2], plain.shape[-1])) if self.masks and image.mask else None
         latent = Latent(
@@ -140,12 +143,27 @@ class Encoder:
             return 0.0
         cached = {path.name for path in self.cache.folder.iterdir()}
         wanted = [(i.image, i.size) for i in items if (i.image, i.size) not in self._in_memory]
-        missing = sum(self.cache.file(*pair, self.vae.dtype).name not in cached for pair in wanted)
+        missing = sum(self._file(*pair).name not in cached for pair in wanted)
         return missing * statistics.median(self._seconds)
+
+    def _file(self, image: CaptionedImage, size: Size) -> Path:
+        """Where the latents are or will be. Those made in tiles differ from whole ones, and take their place only where these are missing."""
+        whole = self.cache.file(image, size, self.vae.dtype)
+        return whole if not self.tile or whole.exists() else self.cache.file(image, size, self.vae.dtype, self.tile)
+
+    def _use_less_memory(self, size: Size) -> Text | None:
+        factor = downscaling(self.vae.config)
+        if not (tile := smaller_tile(self.tile, max(size) // factor)):
+            return None
+        self.tile = tile
+        return Text(
+            f"Memory ran out while a picture was encoded: from here pictures are encoded in tiles of {tile * factor} pixels. Their latents differ a little at the seams.",
+            f"画像のエンコード中にメモリが不足したため、ここから {tile * factor} ピクセルのタイルに分けてエンコードします。継ぎ目の潜在表現がわずかに変わります。",
+        )
 
     def _tensors(self, image: CaptionedImage, size: Size) -> dict[str, Tensor]:
         """The latents that are wanted, by their names in `Latent`: from the cache, else made and put there."""
-        file, tensors = self.cache.file(image, size, self.vae.dtype), dict[str, Tensor]()
+        file, tensors = self._file(image, size), dict[str, Tensor]()
         if file.exists():
             try:
                 tensors = load_file(file)
@@ -170,7 +188,8 @@ class Encoder:
             generators = [generator(0, "colours", *image.sha256.encode(), k) for k in range(COLOURINGS)]
             variants = torch.stack([recolour(pixels, g) for g in generators])
             inputs |= {"recoloured": variants, "flipped_recoloured": variants.flip(-1)}
-        latents = {name: torch.cat([to_latents(self.vae, one) for one in inputs[name].split(1)]) for name in names}
+        with tiled(self.vae, self.tile):
+            latents = {name: torch.cat([to_latents(self.vae, one) for one in inputs[name].split(1)]) for name in names}
         latents = {name: latent if name in _RECOLOURED.values() else latent[0] for name, latent in latents.items()}
         if not all(torch.isfinite(latent).all() for latent in latents.values()):
             title = image.caption or image.path.name

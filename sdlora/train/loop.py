@@ -5,7 +5,6 @@ Only the adapters are ever changed.
 
 from __future__ import annotations
 
-import gc
 import math
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from sdlora.config import TrainSettings
 from sdlora.core.device_errors import is_out_of_memory, missing_memory
 from sdlora.core.errors import Diverged, OutOfMemory, Unmoved
 from sdlora.core.events import Emit, Stepped, Warned
+from sdlora.core.oom_retry import free_unused_memory
 from sdlora.core.text import Text
 from sdlora.train.batches import BatchSampler, batch_losses
 from sdlora.train.rng import key
@@ -92,13 +92,11 @@ def gradient(trainer: Trainer, emit: Emit, step: int, batches: list[list[int]]) 
             reason = str(error) or type(error).__name__
         failed, total_loss = trainer.world.all_reduce(bool(reason), loss)
         if not failed:
-            trainer.world.all_reduce_grads(trainer.parameters.values())
+            trainer.world.all_reduce_grads(trainer.parameters.values(), trainer.warn)
             return total_loss
         # Outside the except block: the exception holds the frames that hold the tensors.
         trainer.optimizer.zero_grad(set_to_none=True)
-        gc.collect()
-        if trainer.base.device.type == "cuda":
-            torch.cuda.empty_cache()
+        free_unused_memory()
         _use_less_memory(trainer, emit, reason)
 
 

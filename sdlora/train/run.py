@@ -82,10 +82,10 @@ def _set_up(request: Request, folders: Folders, emit: Emit, world: World, state:
     """All parts of the run, as the saved state left them."""
     if state:
         resume.restore_threads(state)
-    base = load(request, world.device())
+    base = load(request, world.device(), emit)
     if base.device.type == "cpu":
         _warn_of_unused_gpu(emit)
-    run = prepare(request, base, encode(request, base, folders), folders, emit, world)
+    run = prepare(request, base, encode(request, base, folders, emit), folders, emit, world)
     run.provenance = resume.provenance(request, base.path)
     if state:
         resume.check_provenance(state, run.provenance, request.versions, emit)
@@ -141,7 +141,9 @@ def _finish(run: Run) -> Result:
     strength = run.evaluator.best_strength(run.trainer) if run.evaluator else 1.0
     file = write_final(run, best, strength)
     run.emit(Phase("exporting"))
-    certificate = verify_file(file, run.trainer.base, run.trainer.adapters, run.trainer.text_cache)
+    with run.trainer.weights_lock:
+        run.trainer.optimizer.state.clear()  # twice the adapters' memory, and nobody needs it any more
+    certificate = verify_file(file, run.trainer.base, run.trainer.adapters, run.trainer.text_cache, run.trainer.warn)
     return Result(True, run.steps, file, sha256_of(file), best, strength, certificate.text)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,7 +15,8 @@ from sdlora.adapters.inject import inject
 from sdlora.adapters.spec import AdapterConfig
 from sdlora.config import Config
 from sdlora.core.errors import BadInput, BaseUnusable
-from sdlora.core.events import Emit, Phase
+from sdlora.core.events import Emit, Phase, memory_warning
+from sdlora.core.oom_retry import once, retry_on_oom
 from sdlora.core.text import Text
 from sdlora.data.buckets import bucket
 from sdlora.data.captions import without_trigger
@@ -36,6 +38,14 @@ from sdlora.train.rng import key
 from sdlora.train.trainer import Trainer
 
 MAX_CACHED_TEXTS = 5_000  # whose embeddings are kept: 1.2 GB for SD 1.x, 1.6 GB for SDXL in bf16
+LOADED_AGAIN = Text(
+    "Memory ran out while the base was loaded: it was loaded again after unused memory was freed.",
+    "基礎モデルの読み込み中にメモリが不足したため、未使用のメモリを解放して読み込み直しました。",
+)
+TEXTS_ON_CPU = Text(
+    "Memory ran out while captions were encoded: they were encoded on the processor, which takes longer.",
+    "キャプションのエンコード中にメモリが不足したため、CPU でエンコードしました。時間が延びます。",
+)
 SAMPLE_PROMPTS = 2  # drawn where the settings name none
 
 
@@ -98,7 +108,7 @@ class Run:
         return self.settings.train.steps
 
 
-def load(request: Request, device: torch.device | None = None) -> Base:
+def load(request: Request, device: torch.device | None = None, emit: Emit = lambda event: None) -> Base:
     """The base as it was when the job was made. Without a device, the best one is picked.
 
     Raises:
@@ -112,13 +122,14 @@ def load(request: Request, device: torch.device | None = None) -> Base:
                 f"ブロック: 基礎モデル {request.base.name} がジョブ作成後に変更されています。元に戻すか、新しいジョブを始めてください。",
             )
         )
-    base = load_base(request.base, t.precision, device, prediction=request.settings.model.prediction)
+    read = partial(load_base, request.base, t.precision, device, prediction=request.settings.model.prediction)
+    base = retry_on_oom(read, once(LOADED_AGAIN), memory_warning(emit))
     if t.gradient_checkpointing:
         base.denoiser.enable_gradient_checkpointing()
     return base
 
 
-def encode(request: Request, base: Base, folders: Folders) -> TrainingSet:
+def encode(request: Request, base: Base, folders: Folders, emit: Emit = lambda event: None) -> TrainingSet:
     """All pictures of the request, each in the size of its bucket. Latents are made when they are first needed.
 
     Raises:
@@ -133,7 +144,7 @@ def encode(request: Request, base: Base, folders: Folders) -> TrainingSet:
             )
         )
     cache = LatentCache(folders.cache / "latents", fingerprint(base.path, "vae"))
-    encoder = Encoder(base.vae, cache, data.flip, data.masks, recolour=data.recolour > 0)
+    encoder = Encoder(base.vae, cache, data.flip, data.masks, recolour=data.recolour > 0, warn=memory_warning(emit))
     items = [
         encoder.item(
             picture,
@@ -161,7 +172,9 @@ def prepare(
 ) -> Run:
     """Put adapters into the base, split off what is held out, and measure the base on it."""
     settings, items = request.settings, training_set.items
-    text_cache = _encode_texts(request, base, items) if settings.train.text_encoder_lr == 0 else None
+    text_cache = (
+        _encode_texts(request, base, items, memory_warning(emit)) if settings.train.text_encoder_lr == 0 else None
+    )
     learning: dict[Part, nn.Module] = {part: base.parts[part] for part in _learning_parts(settings, base)}
     full_parameters = sum(p.numel() for module in learning.values() for p in module.parameters())
     began = time.monotonic()
@@ -175,6 +188,7 @@ def prepare(
     seconds = {"injecting": time.monotonic() - began, "judging": 0.0}
     train_indexes, held_out = split(len(items), settings.data.held_out, settings.train.seed)
     trainer = Trainer(base, adapters, [items[i] for i in train_indexes], text_cache, settings, world)
+    trainer.warn = memory_warning(emit)
     for module in learning.values():
         module.train()
     evaluator = None
@@ -183,7 +197,7 @@ def prepare(
         began = time.monotonic()
         evaluator = Evaluator.of(trainer, latents, [items[i].caption for i in held_out])
         seconds["judging"] = time.monotonic() - began
-    renderer = Renderer(base, adapters, text_cache=text_cache or {})
+    renderer = Renderer(base, adapters, text_cache=text_cache or {}, warn=trainer.warn)
     left = training_set.seconds_left
     return Run(request, folders, trainer, evaluator, renderer, emit, seconds, full_parameters, left)
 
@@ -194,7 +208,9 @@ def _learning_parts(settings: Config, base: Base) -> list[Part]:
     return [part for part in base.family.parts if (t.text_encoder_lr if is_text_encoder(part) else t.unet_lr) > 0]
 
 
-def _encode_texts(request: Request, base: Base, items: Sequence[TrainingItem]) -> dict[str, Conditioning] | None:
+def _encode_texts(
+    request: Request, base: Base, items: Sequence[TrainingItem], warn: Callable[[Text], None]
+) -> dict[str, Conditioning] | None:
     """Every text of the run, encoded by frozen text encoders that are then freed: 1.6 GB of SDXL in bf16.
 
     None where there are more than `MAX_CACHED_TEXTS`, of 0.2 MB each for SD 1.x: those are encoded in the step that shows them.
@@ -204,9 +220,18 @@ def _encode_texts(request: Request, base: Base, items: Sequence[TrainingItem]) -
     texts += [item.prior_caption for item in items] if request.settings.train.prior_weight else []
     if len(set(texts)) > MAX_CACHED_TEXTS:
         return None
-    text_cache = encode_unique(base, texts)
+    text_cache = retry_on_oom(
+        lambda: encode_unique(base, texts), partial(_text_encoders_to_cpu, base, iter([TEXTS_ON_CPU])), warn
+    )
     base.free_text_encoders()
     return text_cache
+
+
+def _text_encoders_to_cpu(base: Base, texts: Iterator[Text]) -> Text | None:
+    """They encode slower there, but in the machine's memory."""
+    for part in base.family.text_encoders:
+        base.parts[part].to("cpu")
+    return next(texts, None)
 
 
 def prompts(request: Request) -> list[str]:

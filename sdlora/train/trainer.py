@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sdlora.adapters.inject import Adapters
 from sdlora.config import Config
+from sdlora.core.text import Text
 from sdlora.families.base_model import Base
 from sdlora.families.conditioning import Conditioning
 from sdlora.train.distributed import SINGLE_PROCESS, World
@@ -33,6 +34,8 @@ class Trainer:
     world: World = SINGLE_PROCESS
     step: int = 0  # optimizer updates made
     micro_batches: int = 1  # that each batch is cut into since memory ran out
+    warn: Callable[[Text], None] = lambda text: None  # is told what is computed in parts since memory ran out
+    evaluation_rows: int = 8  # noise levels of a held-out picture evaluated at once; fewer since memory ran out
     skipped: list[int] = field(default_factory=list)  # steps whose gradient was not finite
     live_weights: dict[str, Tensor] = field(default_factory=dict)  # set aside while the EMA weights stand in for them
     weights_lock: threading.Lock = field(

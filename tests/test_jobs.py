@@ -16,6 +16,7 @@ from sdlora.core.errors import BadInput
 from sdlora.data import Dataset, delete_dataset, import_pictures
 from sdlora.jobs import lock, runner, store
 from sdlora.jobs.paths import JobPaths, Workspace, checked_id
+from sdlora.jobs.queue import Queue
 from sdlora.jobs.spec import JobSpec
 from tests.jobs import outcome_of, processes, told, wait, weights_of, worker_of
 
@@ -184,3 +185,16 @@ def test_events_survive_a_cut_line_and_a_resume(tmp_path: Path) -> None:
     assert list(follower.steps) == [1, 2]
     assert follower.step == 2
     assert follower.seconds_left() == pytest.approx(0.8)
+
+
+def test_the_queue_makes_room_before_a_job_starts(
+    place: Workspace, dataset: Dataset, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[object] = []
+    monkeypatch.setattr(runner, "start", lambda paths, launcher: order.append("start") or True)
+    queue = Queue(place, before_start=order.append)
+    queue.tick()
+    assert not order, "nothing waits"
+    job(place, dataset, tiny_base, **{"train.processes": 2})
+    queue.tick()
+    assert order == [2, "start"]

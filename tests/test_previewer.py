@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -10,9 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
+from sdlora.processes.previewer import Previewer
 from sdlora.processes.protocol import PreviewJob, PreviewRequest
+from sdlora.render import renderer
+from sdlora.render.renderer import Renderer
 from tests.test_lora import about, adapted, fill, load
 
 
@@ -98,6 +103,54 @@ def test_draws_cancels_and_survives_faults(client: Client, tiny_base: Path, tmp_
     client.ask("after")
     client.answer()
     assert client.picture("after") == client.picture("base")
+
+
+OOM = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+FAULTS = {
+    "out of memory": (OOM, "not enough memory", False),
+    "library": (RuntimeError("Input type (c10::Half) and bias type (float) should be the same"), "c10::Half", False),
+    "GPU lost": (RuntimeError("CUDA error: unspecified launch failure"), "does not answer", True),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_any_error_of_a_library_is_answered_and_the_next_picture_is_drawn(
+    name: str, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error, words, lost = FAULTS[name]
+    out, run = io.StringIO(), Renderer._run
+    previewer = Previewer(out)
+    job = PreviewJob("1", PreviewRequest(str(tiny_base), None, "disc", "", 1, 2, 6.0, 1.0), tmp_path / "1.png")
+
+    def broken(*arguments: Any, **named: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(Renderer, "_run", broken)
+    previewer.run(job)
+    answer = json.loads(out.getvalue().splitlines()[-1])
+    assert words in answer["error"]["en"]
+    assert answer["error"]["ja"]
+    assert previewer.device_lost == lost
+    monkeypatch.setattr(Renderer, "_run", run)
+    previewer.run(job)
+    assert "file" in json.loads(out.getvalue().splitlines()[-1])
+
+
+def test_a_preview_that_runs_out_of_memory_once_is_drawn_in_parts(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, errors, decode = io.StringIO(), [OOM], renderer.to_pixels
+
+    def runs_out_once(vae: Any, latents: torch.Tensor) -> torch.Tensor:
+        if errors:
+            raise errors.pop()
+        assert vae.use_tiling
+        return decode(vae, latents)
+
+    monkeypatch.setattr(renderer, "to_pixels", runs_out_once)
+    request = PreviewRequest(str(tiny_base), None, "disc", "", 1, 2, 6.0, 1.0)
+    Previewer(out).run(PreviewJob("1", request, tmp_path / "1.png"))
+    assert "file" in json.loads(out.getvalue().splitlines()[-1])
 
 
 @pytest.mark.parametrize("lora", [None, Path("a.safetensors")])

@@ -197,8 +197,8 @@ class TrainSettings(Section):
         0,
         Text("Seed", "シード"),
         Text(
-            "Start of all random choices: the same seed and settings give the same file.",
-            "乱数の種。同じシードと設定なら同じファイルになります。",
+            "Start of all random choices. On a processor the same seed and settings give the same file; GPUs add in changing order, so the last digits differ.",
+            "乱数の種。CPU では同じシードと設定なら同じファイルになります。GPU では加算の順序が変わるため、末尾の桁が異なります。",
         ),
         ge=0,
         le=2**32 - 1,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import InitVar, dataclass, field
 
 from sdlora.core.errors import MIN_FREE_BYTES, BadInput
@@ -24,6 +25,7 @@ class Queue:
     workspace: Workspace
     launcher: Launcher = field(default_factory=Launcher)
     shared: InitVar[JobList | None] = None  # a list that others in this process read too
+    before_start: Callable[[int], None] = lambda processes: None  # makes room for a job of so many processes
     interrupted_since: dict[str, float] = field(default_factory=dict)  # job id -> monotonic seconds
 
     def __post_init__(self, shared: JobList | None) -> None:
@@ -43,6 +45,7 @@ class Queue:
         jobs = self.job_list.jobs_now()
         may_start = any(job.queue_position for job in jobs) and not any(job.running and not job.node for job in jobs)
         if may_start and not any(job.gpu_lost for job in jobs):
+            self.before_start(next(job.spec.settings.train.processes for job in jobs if job.queue_position == 1))
             runner.start_next(self.workspace, self.launcher, self.job_list.jobs_now)
 
     def seconds_to_retry(self, paths: JobPaths) -> float | None:

@@ -14,17 +14,28 @@ import queue
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
+import traceback
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from sdlora.core.device_errors import device_error
 from sdlora.core.environment import child_environment
-from sdlora.core.errors import SdloraError
+from sdlora.core.errors import DeviceLost, OutOfMemory, SdloraError
 from sdlora.core.fast_import import gc_paused
 from sdlora.core.files import write_bytes
+from sdlora.core.oom_retry import once, retry_on_oom
+from sdlora.core.text import Text
 from sdlora.processes.protocol import PreviewJob
 
 if TYPE_CHECKING:
     from sdlora.render.renderer import Renderer
+
+NO_MEMORY = Text(
+    "There is not enough memory to draw this picture, not even in small parts. Close what else uses the GPU, or wait until the training is done.",
+    "この画像を描くメモリが足りません(小さく分けても不足)。GPU を使う他のプログラムを閉じるか、学習の終了を待ってください。",
+)
+COULD_NOT_DRAW = Text("The picture could not be drawn: {reason}", "画像を生成できませんでした: {reason}")
 
 
 @dataclass
@@ -35,6 +46,7 @@ class Previewer:
     cancelled: set[str] = field(default_factory=set)
     base: str = ""
     renderer: Renderer | None = None
+    device_lost: bool = False  # no GPU answers in this process any more
 
     def send(self, **message: Any) -> None:
         self.out.write(json.dumps(message, ensure_ascii=False) + "\n")
@@ -49,10 +61,23 @@ class Previewer:
             self._draw(job)
         except Cancelled:
             self.send(id=job.id, cancelled=True)
-        except SdloraError as error:
-            self.send(id=job.id, error={"en": error.text.en, "ja": error.text.ja})
+        except (SdloraError, RuntimeError, OSError) as error:
+            self.send(id=job.id, error=asdict(self._explain(error)))
         finally:
             self.cancelled.discard(job.id)
+
+    def _explain(self, error: SdloraError | RuntimeError | OSError) -> Text:
+        """What to tell. After an error of a library nobody knows what is half done: base and LoRA are loaded anew next time."""
+        if isinstance(error, SdloraError) and not isinstance(error, OutOfMemory):
+            return error.text
+        traceback.print_exc()
+        self.renderer, self.base = None, ""
+        known = device_error(error)
+        if isinstance(error, OutOfMemory) or isinstance(known, OutOfMemory):
+            return NO_MEMORY
+        self.device_lost = isinstance(known, DeviceLost)
+        first = (str(error).strip().splitlines() or [""])[0][:300]
+        return known.text if known else COULD_NOT_DRAW.fill(reason=f"{type(error).__name__}: {first}")
 
     def _draw(self, job: PreviewJob) -> None:
         from sdlora.render.renderer import Cancelled, DrawRequest, open_renderer
@@ -67,7 +92,9 @@ class Previewer:
         on_step(0, request.steps)
         if self.renderer is None or self.base != request.base:
             self.renderer, self.base = None, ""  # frees the old base's memory before the new one is loaded
-            self.renderer, self.base = open_renderer(request.base), request.base
+            load = partial(open_renderer, request.base)
+            self.renderer = retry_on_oom(load, once(NO_MEMORY), lambda text: None)
+            self.base = request.base
         self.renderer.load(request.lora)
         self.renderer.set_strength(request.strength)
         picture = DrawRequest(request.prompt, request.negative, request.seed, request.steps, request.guidance)
@@ -100,6 +127,8 @@ def main() -> None:
     threading.Thread(target=read, daemon=True).start()
     while (job := jobs.get()) is not None:
         previewer.run(job)
+        if previewer.device_lost:
+            return  # a fresh process is started for the next request
 
 
 if __name__ == "__main__":

@@ -16,13 +16,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sdlora.core.environment import child_environment
+from sdlora.core.environment import child_environment, preview_gpu, previews_share_gpu
 from sdlora.core.errors import SdloraError
 from sdlora.core.text import Text
 from sdlora.processes.protocol import PreviewJob, PreviewRequest
 from sdlora.web import strings
 
 IDLE_SECONDS = 600.0
+RELEASE_SECONDS = 3.0  # that a previewer may take to end before it is killed
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,22 @@ class Previews:
             if not self._pending and time.monotonic() - self._used > self._idle_seconds:
                 self._end()
 
+    def release(self, processes: int) -> None:
+        """Give the GPU's memory back before a training of so many processes starts on the same card; returns when it is free."""
+        if not previews_share_gpu(processes):
+            return
+        with self._lock:
+            process, released = self._process, {"error": asdict(strings.preview.PREVIEWER_RELEASED)}
+            for pending in self._pending.values():
+                if pending.process is process:
+                    pending.answers.put(released)
+            self._end()
+        if process:
+            try:
+                process.wait(RELEASE_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
     def close(self) -> None:
         with self._lock:
             self._end()
@@ -144,7 +161,7 @@ class Previews:
                 [sys.executable, "-m", "sdlora.processes.previewer"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                env={**os.environ, **child_environment()},
+                env={**os.environ, **child_environment(), **preview_gpu()},
             )
             threading.Thread(target=self._read, args=(self._process,), daemon=True).start()
         return self._process

@@ -128,7 +128,7 @@ def _lifespan(site: Site) -> Callable[[FastAPI], Any]:
 
 def _clock(site: Site, ended: threading.Event) -> None:
     """Every second, also with no page open: start queued jobs, end an idle previewer, remove abandoned uploads."""
-    queue = Queue(site.workspace, site.launcher, site.job_list)
+    queue = Queue(site.workspace, site.launcher, site.job_list, before_start=site.previews.release)
     while not ended.wait(1.0):
         log_exceptions(queue.tick)  # a clock that stopped would leave jobs waiting for good
         log_exceptions(site.previews.end_if_idle)

@@ -98,3 +98,30 @@ def test_an_idle_process_is_ended(previews: Previews, base_request: PreviewReque
     process = previews._process
     previews.end_if_idle()
     assert process.wait(60) is not None
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_memory_is_handed_back_before_a_job_starts_on_the_same_gpu(
+    base_request: PreviewRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: bool
+) -> None:
+    monkeypatch.setattr("sdlora.web.previews.previews_share_gpu", lambda processes: shared and processes == 1)
+    previews, told = Previews(tmp_path), list[str]()
+
+    def wait_long() -> None:
+        try:
+            drawn(previews, replace(base_request, steps=150, seed=5))
+        except (SdloraError, Cancelled) as error:
+            told.append(str(error))
+
+    waiting = threading.Thread(target=wait_long)
+    waiting.start()
+    while not previews._pending:
+        time.sleep(0.01)
+    process = previews._process
+    assert process
+    previews.release(1)
+    assert (process.poll() is not None) == shared
+    previews.supersede("me")
+    waiting.join(60)
+    assert [text.startswith("A training starts on this GPU") for text in told] == [shared]
+    previews.close()

@@ -53,6 +53,10 @@ PREVIEWER_DIED = Text(
     "The process that draws previews ended unexpectedly. Try again: it is started anew.",
     "プレビューを描くプロセスが突然終了しました。もう一度お試しください。自動的に起動し直します。",
 )
+PREVIEWER_RELEASED = Text(
+    "A training starts on this GPU, so the preview gave its memory back. Try again: it is drawn beside the training where there is room.",
+    "この GPU で学習が始まるため、プレビューはメモリを解放しました。もう一度お試しください。空きがあれば学習と並行して描画します。",
+)
 VERDICT = Text("Verdict", "評価")
 VERDICT_BEST = Text(
     "Step {step} is the best checkpoint: on pictures it has never seen, its loss is {gain} % below the base model's.",

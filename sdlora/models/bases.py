@@ -29,6 +29,11 @@ class BaseRef:
     source: str
     path: Path | None  # a folder in diffusers layout, or one .safetensors file; None = not on this machine
 
+    @property
+    def label(self) -> str:
+        """What sentences call it: the hub id, or the last part of the path."""
+        return Path(self.source).name if Path(self.source).is_absolute() else self.name
+
 
 def resolve_base(name: str) -> BaseRef:
     """Find a base by name: `emoji`, a diffusers folder, a checkpoint file, a name in `$SDLORA_BASES`, or a hub id. Uses no network.
@@ -120,11 +125,11 @@ def facts(base: BaseRef) -> BaseFacts | None:
     if base.path is None:
         return None
     try:
-        return _facts_of_file(base.path) if base.path.is_file() else _facts_of_folder(base.path, base.name)
+        return _facts_of_file(base.path) if base.path.is_file() else _facts_of_folder(base.path, base.label)
     except BadInput as error:
         raise BaseUnusable(error.text) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise unusable(base.name, refusals.DAMAGED) from error
+        raise unusable(base.label, refusals.DAMAGED) from error
 
 
 def _facts_of_folder(folder: Path, name: str) -> BaseFacts:

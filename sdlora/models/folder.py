@@ -69,8 +69,9 @@ def family_of_folder(configs: dict[str, Config], name: str) -> FamilySpec:
     if family := detect_family(configs):
         return family
     denoiser = next((configs[f.denoiser] for f in FAMILIES.values() if f.denoiser in configs), {})
-    kind = str(denoiser.get("addition_embed_type") or denoiser.get("_class_name") or "?")
-    raise unusable(name, refusals.name_folder(configs) or refusals.another_kind(kind))
+    kind = denoiser.get("addition_embed_type") or denoiser.get("_class_name")
+    otherwise = refusals.another_kind(str(kind)) if kind else refusals.DAMAGED
+    raise unusable(name, refusals.name_folder(configs) or otherwise)
 
 
 def _has_weights(folder: Path, part: str, name: str) -> bool:

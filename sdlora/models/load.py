@@ -51,11 +51,11 @@ def load_base(
     assert described is not None
     dtypes = resolve_dtypes(precision, device, described.parameters(get_family(described.family).denoiser))
     try:
-        loaded = _read_file(path, dtypes, prediction) if path.is_file() else _read_folder(path, ref.name, dtypes)
+        loaded = _read_file(path, dtypes, prediction) if path.is_file() else _read_folder(path, ref.label, dtypes)
     except (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError) as error:  # the libraries' own
         if is_out_of_memory(error):
             raise
-        raise unusable(ref.name, refusals.DAMAGED) from error
+        raise unusable(ref.label, refusals.DAMAGED) from error
     for module in (loaded.vae, *loaded.modules.values()):
         module.to(device).eval().requires_grad_(False)
     family = loaded.family

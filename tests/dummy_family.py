@@ -125,6 +125,7 @@ DUMMY = FamilySpec(
         ),
         kohya_pattern=rf"lora_transformer_transformer_blocks_\d+_\w+|lora_te1_{KOHYA_TEXT}",
         detect=lambda part, path, shape: part == "transformer",
+        diffusers_reads_kohya=False,
     ),
     metadata=LoraMetadata(
         architecture={"flow": "dummy-transformer/lora"},

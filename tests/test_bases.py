@@ -123,7 +123,10 @@ REFUSED_FOLDERS: dict[str, tuple[Change, str]] = {
     ),
     "no index": (remove("model_index.json"), r"model_index\.json missing"),
     "no schedule": (remove("scheduler/scheduler_config.json"), "do not fit together"),
-    "configuration is a list": (lambda folder: (folder / "unet/config.json").write_text("[]") and None, "do not fit together"),
+    "configuration is a list": (
+        lambda folder: (folder / "unet/config.json").write_text("[]") and None,
+        "do not fit together",
+    ),
     "blocks are no list": (vae(block_out_channels=3), "do not fit together"),
 }
 

@@ -33,13 +33,13 @@ class LoraLayout:
     prefixes: Mapping[Part, str]  # what kohya's flat layer names begin with: "lora_unet_"
     words: tuple[str, ...]  # words of paths that hold an underscore, which a flat name does not tell from a dot
     kohya_pattern: (
-        str  # regular expression for whole layer names in a kohya file: written apart from `to_kohya`, to check it
+        str  # regular expression for whole layer names in a kohya file; not made from `to_kohya`, which it checks
     )
-    detect: Callable[
-        [Part, str, Sequence[int]], bool
-    ]  # (part, path, shape of `down`): a layer that only this family has
+    # (part, path, shape of `down`): whether only this family has such a layer
+    detect: Callable[[Part, str, Sequence[int]], bool]
     to_kohya: Callable[[Part, str], str] = lambda part, path: path  # path in diffusers -> path that is flattened
     from_kohya: Callable[[Part, str], str] = lambda part, path: path
+    diffusers_reads_kohya: bool = True  # else it is given LoRAs by its own names
 
 
 @dataclass(frozen=True)

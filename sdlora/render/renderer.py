@@ -95,7 +95,8 @@ class Renderer:
         elif file is not None:
             try:
                 given: dict[str, Any] = {"weight_name": file.name, "local_files_only": True}
-                plain = None if verbatim else to_diffusers_state_dict(file)
+                reads_kohya = self.base.family.lora.diffusers_reads_kohya
+                plain = None if verbatim and reads_kohya else to_diffusers_state_dict(file, reads_kohya)
                 self.pipe.load_lora_weights(
                     plain or str(file.parent), adapter_name=_ADAPTER_NAME, **({} if plain else given)
                 )

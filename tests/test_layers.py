@@ -102,3 +102,26 @@ def test_only_the_two_edges_catch_everything() -> None:
         if re.search(r"except (Exception|BaseException)\b(?!.*\n(.*\n){0,3}\s+raise)", path.read_text())
     ]
     assert set(hits) <= {"processes/worker.py", "web/handlers.py"}
+
+
+FAMILY_FACTS = re.compile(
+    r"sd1|sd2|sdxl|unet|UNet2DConditionModel|block_out_channels|text_encoder_2|text_model\.|lora_(unet|te\d?)_"
+)
+
+
+def test_what_a_family_is_stands_in_its_file_alone() -> None:
+    """No other room asks for a family by name, takes the denoiser for a UNet or knows its layers' names; settings keep theirs."""
+    hits = []
+    for path in PACKAGE.rglob("*.py"):
+        if path.relative_to(PACKAGE).parts[0] == "families":
+            continue
+        tree = ast.parse(path.read_text())
+        strings = [n for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+        hits += [
+            f"{path.relative_to(PACKAGE)}:{n.lineno} {n.value!r}" for n in strings if FAMILY_FACTS.fullmatch(n.value)
+        ]
+        attributes = [n for n in ast.walk(tree) if isinstance(n, ast.Attribute)]
+        hits += [
+            f"{path.relative_to(PACKAGE)}:{n.lineno} .{n.attr}" for n in attributes if FAMILY_FACTS.fullmatch(n.attr)
+        ]
+    assert not hits

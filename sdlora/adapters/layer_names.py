@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from sdlora.families import FAMILIES, ldm_names, lora_prefixes, lora_words, parts
+from sdlora.families import FAMILIES, ldm_names, lora_prefixes, lora_words, part_of_path, parts
 from sdlora.families.spec import LoraLayout, Part, canonical_path, is_text_encoder
 
 Format = Literal["kohya", "diffusers", "peft"]
@@ -50,7 +50,6 @@ _ENDINGS: dict[str, Role] = {
     ".alpha": "alpha",
 }
 _PEFT = "base_model.model."
-_BLOCKS = ("down_blocks.", "mid_block.", "up_blocks.")
 # Old diffusers files name attention layers by their processors, in text encoders too.
 _PROCESSOR_UNET = {"to_out": "to_out.0"}
 _PROCESSOR_TEXT = {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out": "out_proj"}
@@ -71,8 +70,8 @@ def parse(name: str) -> Key | None:
     part, _, path = stem.partition(".")
     if part in parts():
         return Key("diffusers", part, _dotted(part, path, ending), role)
-    if stem.startswith(_BLOCKS):
-        return Key("diffusers", "unet", _dotted("unet", stem, ending), role)
+    if not is_text_encoder(part := part_of_path(stem)):  # the denoiser alone, without its name
+        return Key("diffusers", part, _dotted(part, stem, ending), role)
     return None
 
 

@@ -52,3 +52,13 @@ def parts() -> tuple[Part, ...]:
     """Every part that a LoRA of some family can act on, denoisers first."""
     everything = [*(f.denoiser for f in FAMILIES.values()), *(p for f in FAMILIES.values() for p in f.text_encoders)]
     return tuple(dict.fromkeys(everything))
+
+
+def part_of_path(path: str) -> Part:
+    """The part that a layer is in by its path in diffusers, where a file does not say."""
+    return next((f.denoiser for f in FAMILIES.values() if path.startswith(f.lora.denoiser_paths)), "text_encoder")
+
+
+def family_with_ldm_blocks() -> FamilySpec:
+    """The family whose LoRAs alone name layers by LDM's blocks."""
+    return next(family for family in FAMILIES.values() if family.lora.ldm_blocks)

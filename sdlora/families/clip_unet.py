@@ -47,6 +47,7 @@ UNET_TARGETS = {
 }
 _TEXT_ATTENTION = r".*\.self_attn\.(q_proj|k_proj|v_proj|out_proj)"
 _TEXT_ALL = r".*\.(self_attn\.(q_proj|k_proj|v_proj|out_proj)|mlp\.(fc1|fc2))"
+UNET_PATHS = ("down_blocks.", "mid_block.", "up_blocks.", "conv_in", "conv_out", "time_embedding.", "add_embedding.")
 TEXT_TARGETS = {
     "attention": _TEXT_ATTENTION,
     "attention+ff": _TEXT_ALL,

@@ -39,6 +39,10 @@ class LoraLayout:
     detect: Callable[[Part, str, Sequence[int]], bool]
     to_kohya: Callable[[Part, str], str] = lambda part, path: path  # path in diffusers -> path that is flattened
     from_kohya: Callable[[Part, str], str] = lambda part, path: path
+    denoiser_paths: tuple[
+        str, ...
+    ] = ()  # what the denoiser's paths begin with, for files that do not say a layer's part
+    ldm_blocks: bool = False  # kohya files name the denoiser's layers by LDM's blocks
     diffusers_reads_kohya: bool = True  # else it is given LoRAs by its own names
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from sdlora.adapters.kind_spec import FileKind
 from sdlora.adapters.kinds import FILE_KINDS
 from sdlora.adapters.layer_names import parse
+from sdlora.families import lora_prefixes, part_of_path, parts
 from sdlora.families.spec import Part
 
 _LAST = ("full", "lora")  # they come along with other kinds, which then name the file
@@ -45,9 +46,9 @@ def layer_shapes(header: dict[str, Any], kind: FileKind) -> list[LayerShape]:
 
 
 def _layer_shape(stem: str, shape: Sequence[int]) -> LayerShape:
-    flat = stem.replace(_LYCORIS_PREFIX, "lora_unet_", 1) if stem.startswith(_LYCORIS_PREFIX) else stem
+    flat = stem.replace(_LYCORIS_PREFIX, next(iter(lora_prefixes())), 1) if stem.startswith(_LYCORIS_PREFIX) else stem
     key = parse(f"{flat}.alpha")
-    return (key.part or "unet", key.path, shape) if key else ("unet", stem, shape)
+    return (key.part or part_of_path(key.path), key.path, shape) if key else (parts()[0], stem, shape)
 
 
 def has_ldm_names(header: dict[str, Any]) -> bool:

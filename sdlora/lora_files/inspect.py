@@ -18,8 +18,8 @@ from sdlora.core.files import sha256_of
 from sdlora.core.safetensors_io.dtypes import FORMATS
 from sdlora.core.safetensors_io.header import read_header, scalars
 from sdlora.core.text import Text
-from sdlora.families import detect_lora, parts
-from sdlora.families.spec import Part
+from sdlora.families import detect_lora, family_with_ldm_blocks, part_of_path, parts
+from sdlora.families.spec import Part, is_text_encoder
 from sdlora.lora_files import file_kind
 from sdlora.lora_files.file_kind import LayerShape
 
@@ -58,11 +58,12 @@ def peft_folders(path: Path) -> dict[Part, Path]:
 
 
 def _part_of_folder(folder: Path) -> Part:
-    """By its name, else by its layers: only a UNet has blocks, only CLIPTextModelWithProjection (SDXL's second) has `text_model.`."""
+    """By its name, else by its layers' paths."""
     if folder.name in parts():
         return folder.name
     names = list(read_header(folder / _PEFT_FILE)[0])
-    return "unet" if any("_block" in name for name in names) else "text_encoder"
+    found = [part_of_path(name.removeprefix("base_model.model.")) for name in names]
+    return next((part for part in found if not is_text_encoder(part)), "text_encoder")
 
 
 def inspect_file(path: Path, digest: bool = True) -> Inspection:
@@ -138,12 +139,14 @@ def _inspection(
     elif down:
         kind, network = Counter(key.format for key in down.values()).most_common(1)[0][0], _network(header, keys)
         ranks = [header[name]["shape"][0] for name in down]
-        places = [(key.part or part or "unet", key.path, header[name]["shape"]) for name, key in down.items()]
+        places = [
+            (key.part or part or part_of_path(key.path), key.path, header[name]["shape"]) for name, key in down.items()
+        ]
     else:
         _refuse(path, header)
     family = family_of(places, metadata)
     if family == "unknown" and (file_kind.has_ldm_names(header) or any(key.ldm for key in keys.values())):
-        family = "sdxl"
+        family = family_with_ldm_blocks().name
     return Inspection(
         file=path,
         format=kind,
@@ -172,7 +175,11 @@ def _refuse(path: Path, header: dict[str, Any]) -> NoReturn:
 def _network(header: dict[str, Any], keys: dict[str, Key]) -> str:
     if any(key.role == "dora" for key in keys.values()):
         return "dora"
-    kernels = [header[n]["shape"][2:] for n, key in keys.items() if key.role == "down" and key.part in (None, "unet")]
+    kernels = [
+        header[n]["shape"][2:]
+        for n, key in keys.items()
+        if key.role == "down" and not is_text_encoder(key.part or part_of_path(key.path))
+    ]
     return "locon" if any(k not in ([], [1, 1]) for k in kernels) else "lora"
 
 

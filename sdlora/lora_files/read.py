@@ -16,6 +16,7 @@ from torch import Tensor
 from sdlora.adapters.layer_names import Key, parse
 from sdlora.core.errors import BadInput
 from sdlora.core.text import Text
+from sdlora.families import part_of_path
 from sdlora.families.spec import Part, canonical_path, short_path
 from sdlora.lora_files.inspect import family_of, inspect_file, peft_folders
 from sdlora.lora_files.layers import Layer, Lora, sort_layers
@@ -56,7 +57,7 @@ def _read_file(path: Path) -> tuple[list[Layer], dict[str, str]]:
         metadata = file.metadata() or {}
         for name in file.keys():  # noqa: SIM118 (no mapping)
             key = parse(name) or _stray(path, name)
-            groups[key.part or "unet", key.path][key.role] = file.get_tensor(name)
+            groups[key.part or part_of_path(key.path), key.path][key.role] = file.get_tensor(name)
     configs = json.loads(metadata.get(ADAPTER_METADATA, "{}"))
     return [_layer(path, *where, found, _config_of(configs, where[0])) for where, found in groups.items()], metadata
 

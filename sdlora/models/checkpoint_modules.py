@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sdlora.core.errors import BaseUnusable
 from sdlora.core.safetensors_io import reader
 from sdlora.core.text import Text
-from sdlora.families.spec import Config, FamilySpec
+from sdlora.families.spec import Config, FamilySpec, short_path
 from sdlora.models.checkpoint import Checkpoint, configs
 from sdlora.models.precision import Dtypes
 
@@ -41,7 +41,8 @@ def build_modules(checkpoint: Checkpoint, prediction: str, dtypes: Dtypes) -> di
     for part, weights in checkpoint_tensors(checkpoint, partial(reader.load_as_dtype, dtype_of=dtype_of)).items():
         dtype = dtypes.vae if part == "vae" else dtypes.weights
         model = _empty(checkpoint.family, part, parts[part])
-        own = {k: v.to(dtype) for k, v in _as_the_model_names(model, weights).items()}
+        names = model.state_dict().keys()  # transformers 5.6 and newer has no `text_model.` in CLIPTextModel
+        own = {k if k in names else short_path(k): v.to(dtype) for k, v in weights.items()}
         missing, unexpected = model.load_state_dict(own, strict=False, assign=True)
         if missing or unexpected:
             raise BaseUnusable(
@@ -62,10 +63,3 @@ def _empty(family: FamilySpec, part: str, config: Config) -> nn.Module:
         return model
     model = kind(kind.config_class(**config))  # not on `meta`: it has buffers that no file holds
     return model
-
-
-def _as_the_model_names(model: nn.Module, weights: Tensors) -> Tensors:
-    """transformers 5.6 and newer has no `text_model.` in CLIPTextModel."""
-    if any(name.startswith("text_model.") for name, _ in model.named_parameters()):
-        return weights
-    return {k.removeprefix("text_model."): v for k, v in weights.items()}

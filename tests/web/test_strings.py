@@ -21,7 +21,6 @@ SHARED = {
     "header.OTHER_LANGUAGE_HINT",
     "train.RUNS_ON",
     "preview.DOWNLOAD_NAME",
-    *(f"library.FAMILY[{family}]" for family in ("sd1", "sd2", "sdxl")),
     *(f"library.{name}" for name in ("ZIP", "LORA", "DETAIL[sha256]")),
 }  # no words, or the other language's on purpose
 

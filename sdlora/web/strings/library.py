@@ -24,12 +24,7 @@ MORE = Text("{count} more; search to find them", "ほかに {count} 件ありま
 # One row
 NAME_OF = Text("Name of {name}", "{name} の名前")
 COVER_OF = Text("Sample of {name}", "{name} のサンプル")
-FAMILY = {
-    "sd1": Text("SD 1.x", "SD 1.x"),
-    "sd2": Text("SD 2.x", "SD 2.x"),
-    "sdxl": Text("SDXL", "SDXL"),
-    "unknown": Text("base unknown", "基礎モデル不明"),
-}
+FAMILY_UNKNOWN = Text("base unknown", "基礎モデル不明")
 RANK = Text("rank {rank}", "ランク {rank}")
 ORIGIN = {
     "trained": Text("trained here", "ここで学習"),

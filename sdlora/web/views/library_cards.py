@@ -9,6 +9,8 @@ from typing import Any
 
 from markupsafe import Markup
 
+from sdlora.core.text import Text
+from sdlora.families import FAMILIES
 from sdlora.jobs.paths import JobPaths
 from sdlora.jobs.spec import Outcome
 from sdlora.library import publish, tasks
@@ -36,17 +38,19 @@ def shelf(page: Page, entries: Sequence[LibraryEntry], query: str) -> Markup:
     return html("library_shelf", page.language, rows=rows, more=len(found) - MAX_ROWS)
 
 
+def _family_title(name: str) -> Text:
+    """Of a family here; a file may be of none that is known."""
+    title = FAMILIES[name].short_title if name in FAMILIES else ""
+    return Text(title, title) if title else strings.library.FAMILY_UNKNOWN
+
+
 def matches(page: Page, entry: LibraryEntry, query: str) -> bool:
     """Every word of the search is somewhere in its name, trigger word, base, trainer or kind."""
     if not query.strip():
         return True
     header = page.site.headers.inspect(entry.file)
     metadata = header.metadata if header else {}
-    kind = (
-        [header.trainer, header.network, header.format, page.say(strings.library.FAMILY[header.family])]
-        if header
-        else []
-    )
+    kind = [header.trainer, header.network, header.format, page.say(_family_title(header.family))] if header else []
     keys = ("modelspec.trigger_phrase", "ss_sd_model_name", "ss_output_name", "modelspec.title")
     values = (metadata.get(key, "") for key in keys)
     text = " ".join((entry.name, Path(entry.base).name, *entry.sources, *kind, *values)).casefold()
@@ -73,7 +77,7 @@ def _facts(page: Page, entry: LibraryEntry, header: Inspection | None) -> list[s
     if header is None:
         return [page.say(own.UNREADABLE)]
     return [
-        page.say(own.FAMILY[header.family]),
+        page.say(_family_title(header.family)),
         *([header.network] if header.network != "lora" else []),
         *([page.say(own.RANK, rank=header.rank)] if header.rank else []),
         numbers.size(_bytes(entry.file)),

@@ -6,6 +6,7 @@ from sdlora.data.dataset import Dataset, Item, SkippedFile
 from sdlora.data.dataset_cache import DatasetCache
 from sdlora.data.images import fit
 from sdlora.data.importing import import_pictures
+from sdlora.data.sources import Upload
 from sdlora.data.store import (
     clear_leftovers,
     copy_dataset,
@@ -23,6 +24,7 @@ __all__ = [
     "Finding",
     "Item",
     "SkippedFile",
+    "Upload",
     "add_prefix",
     "add_suffix",
     "check",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from sdlora.data.decode.decoder import DecodedImage, Decoder
 from sdlora.data.layouts import Layout, arrange
 from sdlora.data.limits import Refusal
 from sdlora.data.names import clean_name, natural_sort_key, shorten_list, stem
-from sdlora.data.sources import ByteBudget, SourceFile, SourceFiles, collect, read_chunks
+from sdlora.data.sources import ByteBudget, SourceFile, SourceFiles, Upload, collect, read_chunks
 from sdlora.data.store import PICTURES, describe, publish, temporary_dataset
 
 CHANGES = {  # what decoding changed, by its code in `Decoded.notes`
@@ -102,26 +102,24 @@ class _Import:
 
 
 def import_pictures(
-    sources: Sequence[Path],
+    sources: Sequence[Path | Upload],
     datasets: Path,
     name: str | None = None,
     progress: Callable[[int, int], None] | None = None,
     maximum: limits.ImportLimits = limits.UPLOAD,
-    names: Mapping[Path, str] | None = None,
 ) -> Dataset:
     """Import picture files, caption files, folders and zips into `datasets`/<id>.
 
-    `progress(done, total)` counts pictures. `names`: what files are called on the person's disk, where an upload changed that. The same
-    content again is the same data set: the one on disk is kept, and the returned one tells what was skipped and noted this time.
+    `progress(done, total)` counts pictures. The same content again is the same data set: the one on disk is kept, and the returned
+    one tells what was skipped and noted this time.
 
     Raises:
         BadInput: an unsafe or damaged zip, too much of anything, or no usable picture. Nothing is left behind.
         DiskFull: likewise.
     """
-    sources = [Path(source) for source in sources]
     budget = ByteBudget(maximum)
     with ExitStack() as stack:
-        found = collect(sources, stack, maximum, names)
+        found = collect(sources, stack, maximum)
         layout = arrange(found.pictures)
         _leave_out(found, layout)
         pictures = sorted(layout.pictures, key=_display_order)
@@ -132,7 +130,7 @@ def import_pictures(
         items = _add_pictures(job, pictures, found, progress)
         if not items:
             raise _nothing_usable(len(pictures), found)
-        dataset = describe(_dataset_name(sources, name, names or {}), items, datasets)
+        dataset = describe(_dataset_name(sources, name), items, datasets)
         notes = (*job.notes(), *found.notes, *layout.notes, *captions.notes)
         dataset = replace(dataset, folder=datasets / dataset.id, skipped=tuple(found.skipped), notes=notes)
         for file in (".raw", ".decoded", ".mask"):
@@ -226,11 +224,11 @@ def _note_existing(stored: Dataset, imported: Dataset) -> Dataset:
     return replace(stored, skipped=imported.skipped, notes=(*imported.notes, note))
 
 
-def _dataset_name(sources: Sequence[Path], name: str | None, names: Mapping[Path, str]) -> str:
+def _dataset_name(sources: Sequence[Path | Upload], name: str | None) -> str:
     if name and name.strip():
         return clean_name(name.replace("/", "-").replace("\\", "-"))
     first = sources[0]
-    shown = first.resolve().name if first.is_dir() else stem(names.get(first, first.name))
+    shown = first.resolve().name if isinstance(first, Path) and first.is_dir() else stem(first.name)
     return clean_name(shown if len(sources) == 1 else f"{shown} +{len(sources) - 1}")
 
 

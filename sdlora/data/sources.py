@@ -6,7 +6,7 @@ import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -55,6 +55,14 @@ UNREADABLE = Text(
 
 
 READ_ERRORS = (OSError, EOFError, ValueError, NotImplementedError, struct.error, zlib.error, zipfile.BadZipFile)
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A file that came under another name than it lies under: `name` is the one on the person's disk."""
+
+    path: Path
+    name: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,16 +153,11 @@ class ByteBudget:
             )
 
 
-def collect(
-    sources: Sequence[Path], stack: ExitStack, maximum: limits.ImportLimits, names: Mapping[Path, str] | None = None
-) -> SourceFiles:
-    """List everything in `sources`; zips stay open as long as `stack`. Raises BadInput for what must not be touched.
-
-    `names` are those on the person's disk, where a browser's upload has changed them.
-    """
-    names, found, loose = names or {}, SourceFiles(maximum), list[tuple[Path, str]]()
-    for number, source in enumerate(sources):
-        name = names.get(source, source.name)
+def collect(sources: Sequence[Path | Upload], stack: ExitStack, maximum: limits.ImportLimits) -> SourceFiles:
+    """List everything in `sources`; zips stay open as long as `stack`. Raises BadInput for what must not be touched."""
+    found, loose = SourceFiles(maximum), list[Upload]()
+    for number, given in enumerate(sources):
+        source, name = (given.path, given.name) if isinstance(given, Upload) else (given, given.name)
         if os.path.isdir(source):  # not Path.is_dir: that raises for names no file system takes
             _add_folder(source, number, found)
         elif not os.path.exists(source):
@@ -170,7 +173,7 @@ def collect(
         elif suffix(name) == ".zip":
             _add_zip(source, name, number, found, stack)
         elif not ignored(name):
-            loose.append((source, name))
+            loose.append(Upload(source, name))
     _add_loose(loose, found)
     return found
 
@@ -220,15 +223,16 @@ def _add_file(path: Path, place: tuple[str, ...], found: SourceFiles) -> None:
     found.add(SourceFile(place, path.parent.name, path.name, path.stat().st_size, _opener(path)))
 
 
-def _add_loose(files: Sequence[tuple[Path, str]], found: SourceFiles) -> None:
+def _add_loose(files: Sequence[Upload], found: SourceFiles) -> None:
     """A folder that gave pictures and captions pairs within itself. All others are one place: a browser's uploads
     arrive in a folder each."""
     kinds: dict[Path, set[bool]] = {}
-    for file, name in files:
-        kinds.setdefault(file.parent, set()).add(suffix(name) in image_formats.SUFFIXES)
-    for file, name in files:
-        home = (str(file.parent),) if len(kinds[file.parent]) == 2 else ()
-        found.add(SourceFile(("", *home), file.absolute().parent.name, name, file.stat().st_size, _opener(file)))
+    for file in files:
+        kinds.setdefault(file.path.parent, set()).add(suffix(file.name) in image_formats.SUFFIXES)
+    for file in files:
+        path = file.path
+        home = (str(path.parent),) if len(kinds[path.parent]) == 2 else ()
+        found.add(SourceFile(("", *home), path.absolute().parent.name, file.name, path.stat().st_size, _opener(path)))
 
 
 def _opener(path: Path) -> Callable[[], IO[bytes]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import zipfile
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sdlora.data import Dataset, import_pictures
+from sdlora.data import Dataset, Upload, import_pictures
 from sdlora.data.text_decoding import decode_name_bytes, decode_text
 from tests.bad.pictures import drawing
 
@@ -367,15 +368,16 @@ def test_zip(case: Input, tmp_path: Path) -> None:
     judge(import_pictures([tmp_path / "in.zip"], tmp_path / "sets"), case)
 
 
-def upload(folder: Path, files: list[tuple[str, Content]]) -> dict[Path, str]:
-    """Each file in a folder of its own under a name without the letters that the browser's upload drops."""
-    names = {}
-    for number, (name, value) in enumerate(files):
-        path = folder / str(number) / "".join(c for c in name if c not in '<>:"/\\|?*$!{}`')
-        path.parent.mkdir(parents=True)
-        path.write_bytes(content(name, value))
-        names[path] = name
-    return names
+def upload(folder: Path, files: list[tuple[str, Content]]) -> list[Upload]:
+    """Each content in a folder of its own, under a name without the letters that the browser's upload drops."""
+    uploads = []
+    for name, value in files:
+        data = content(name, value)
+        path = folder / hashlib.sha256(data).hexdigest() / "".join(c for c in name if c not in '<>:"/\\|?*$!{}`')
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        uploads.append(Upload(path, name))
+    return uploads
 
 
 LONG = "masterpiece, best quality, 1girl, solo, long hair, " * 4
@@ -399,6 +401,11 @@ UPLOADS = [
         "",
     ),
     (
+        [("a.png", 1), ("a.txt", "same"), ("a?.png", 2), ("a?.txt", "same")],
+        ["a.png: same", "a?.png: same"],
+        "",
+    ),
+    (
         [("001.png", 1), ("001.txt", "red"), ("001.png", 2), ("001.txt", "blue")],
         ["001.png: ", "001.png: "],
         "Several files are called 001.txt, with different captions",
@@ -419,8 +426,7 @@ UPLOADS = [
 @pytest.mark.parametrize(("files", "captions", "says"), UPLOADS)
 def test_upload(files: list[tuple[str, Content]], captions: list[str], says: str, tmp_path: Path) -> None:
     """Names are those on the person's disk, whatever the upload made of them."""
-    names = upload(tmp_path, files)
-    dataset = import_pictures(list(names), tmp_path / "sets", names=names)
+    dataset = import_pictures(upload(tmp_path, files), tmp_path / "sets")
     assert list(shown(dataset)) == captions, told(dataset)
     assert says in told(dataset) if says else not told(dataset)
 

@@ -86,6 +86,20 @@ def test_loose_pictures_find_their_caption_files(open_page: Open, pictures: Path
     assert page.locator("#dataset-gallery textarea").first.input_value() == "green disc 1"
 
 
+def test_names_that_the_upload_changes_keep_their_captions(open_page: Open, pictures: Path, tmp_path: Path) -> None:
+    """gradio#11983: `what?.png` arrives as `what.png`, which is another picture's name here."""
+    files = []
+    for number, (name, caption) in enumerate((("what", "a fish"), ("what?", "a bird"), ("wow!", "a cat"))):
+        (tmp_path / f"{name}.png").write_bytes((pictures / f"disc{number}.png").read_bytes())
+        (tmp_path / f"{name}.txt").write_text(caption)
+        files += [tmp_path / f"{name}.png", tmp_path / f"{name}.txt"]
+    page = open_page()
+    page.set_input_files("#upload input[type=file]", files)
+    cards = page.locator("#dataset-gallery textarea")
+    expect(cards).to_have_count(3)
+    assert [cards.nth(k).input_value() for k in range(3)] == ["a fish", "a bird", "a cat"]
+
+
 def test_captions_change_and_change_back(open_page: Open, zip_file: Path) -> None:
     page = open_page()
     upload(page, zip_file)

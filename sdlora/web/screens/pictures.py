@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from abc import ABCMeta
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,7 @@ class Pictures:
 def build(page: Page, built: Built) -> Pictures:
     dataset_id = gr.BrowserState("", storage_key=f"{STORAGE_KEY}-dataset", secret=STORAGE_KEY)
     history = gr.State([])
-    upload = gr.File(
+    upload = _upload_class()(
         label=page.say(strings.pictures.UPLOAD),
         file_count="multiple",
         elem_id="upload",
@@ -113,6 +114,20 @@ def _caption_tools(page: Page) -> CaptionTools:
         replace = button(strings.pictures.REPLACE, "caption-replace")
     undo = gr.Button(page.say(strings.pictures.UNDO), elem_id="caption-undo", interactive=False, size="sm", scale=0)
     return CaptionTools(text, prefix, suffix, find, by, replace, undo)
+
+
+def _upload_class() -> type[gr.File]:
+    """gradio's file field, but with what files are called on the person's disk.
+
+    gradio drops `?`, `!` and other letters from the paths that it hands on, so that captions would land on other pictures
+    (gradio#11983). Made past gradio's metaclass, which writes a stub file beside the source of every subclass.
+    """
+
+    def preprocess(field: gr.File, payload: Any) -> list[data.Upload] | None:
+        return payload and [data.Upload(Path(file.path), file.orig_name or Path(file.path).name) for file in payload]
+
+    attributes = {"preprocess": preprocess, "__module__": gr.File.__module__}
+    return ABCMeta.__new__(type(gr.File), "File", (gr.File,), attributes)
 
 
 def _connect(page: Page, screen: Pictures, tools: CaptionTools) -> None:
@@ -175,9 +190,9 @@ def find(page: Page, history: list[str], dataset_id: Any) -> Dataset:
     return page.site.open_dataset(page.workspace.dataset(id))
 
 
-def import_upload(page: Page, files: list[str] | None, progress: gr.Progress = gr.Progress()) -> list[Any]:  # noqa: B008 (gradio's way)
+def import_upload(page: Page, files: list[data.Upload] | None, progress: gr.Progress = gr.Progress()) -> list[Any]:  # noqa: B008 (gradio's way)
     """Import an upload as a data set; the uploaded files are deleted in any case."""
-    sources = [Path(file) for file in files or []]
+    sources = files or []
 
     def report(done: int, total: int) -> None:
         progress((done, total), desc=page.say(strings.pictures.READING, done=done, total=total))
@@ -187,8 +202,8 @@ def import_upload(page: Page, files: list[str] | None, progress: gr.Progress = g
     finally:
         for source in sources:
             with contextlib.suppress(OSError):
-                source.unlink()
-                source.parent.rmdir()  # gradio makes one for each file
+                source.path.unlink()
+                source.path.parent.rmdir()  # gradio makes one for each file
     return show(page, dataset, [dataset.id])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,12 @@ import torch
 from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 
+from sdlora.adapters.fused_attention import unfuse
 from sdlora.adapters.inject import inject
 from sdlora.adapters.kind_spec import ADAPTER
 from sdlora.adapters.lora_layers import LoraConv2d, LoraLinear, use_own_forward
 from sdlora.adapters.spec import AdapterConfig
+from sdlora.families.conditioning import Conditioning
 from tests.families import base_of, ready, steps
 
 SHAPES = [(2, 7, 24), (2, 3, 8, 8)]
@@ -84,3 +87,50 @@ def test_an_update_reaches_the_next_forward_pass(tmp_path: Path) -> None:
     for layer in working:
         for copied, matrix in zip(layer.working[1:], (layer.lora_A, layer.lora_B), strict=True):
             assert torch.equal(copied, matrix[ADAPTER].weight.to(torch.bfloat16))
+
+
+@pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl"])
+def test_fused_attention_trains_as_the_layers_one_by_one(family: str, tmp_path: Path) -> None:
+    """In fp64, where rounding does not hide a mistake."""
+    base = base_of(family, tmp_path)
+    adapters = inject({"unet": base.denoiser.double()}, base.family.lora, AdapterConfig(4, 6.0, "attention+ff"), seed=0)
+    g = torch.Generator().manual_seed(5)
+    parameters = adapters.named_parameters()
+    for parameter in parameters.values():
+        parameter.data = torch.randn(parameter.shape, generator=g, dtype=torch.float64) * 0.1
+    adapters.fuse(base.denoiser)
+    assert adapters.projections, "no block fits"
+    encoders = [base.parts[part].config.hidden_size for part in base.family.text_encoders]
+    x, text = (torch.randn(s, generator=g, dtype=torch.float64) for s in ((2, 4, 8, 8), (2, 7, sum(encoders))))
+    conditioning = Conditioning({"prompt_embeds": text, "pooled_prompt_embeds": torch.ones(2, encoders[-1]).double()})
+    found = []
+    for _ in range(2):
+        output = base.family.predict(
+            dataclasses.replace(base, dtype=torch.float64), x, torch.tensor([5, 700]), conditioning, [[8] * 6] * 2
+        )
+        output.square().sum().backward()
+        found.append({"output": output.detach()} | {name: p.grad for name, p in parameters.items()})
+        for parameter in parameters.values():
+            parameter.grad = None
+        unfuse(base.denoiser)
+    largest = max(
+        one.abs().max() for one in found[1].values()
+    )  # beside it, attention to a single token has no gradient
+    for name, plain in found[1].items():
+        assert (plain - found[0][name]).abs().max() < 1e-12 * largest, name
+
+
+def test_fused_attention_draws_as_the_layers_one_by_one_bit_for_bit(tmp_path: Path) -> None:
+    run = ready("sd1", tmp_path, tmp_path / "out")
+    denoiser, base = run.trainer.base.denoiser.eval(), base_of("sd1", tmp_path).denoiser
+    x, text = torch.randn(1, 4, 8, 8), torch.randn(1, 7, denoiser.config.cross_attention_dim)
+    with torch.no_grad():
+        untrained, own = (m(x, 3, encoder_hidden_states=text).sample for m in (denoiser, base))
+    assert torch.equal(untrained, own)
+
+
+def test_fused_weights_take_no_second_copy(tmp_path: Path) -> None:
+    adapters = ready("sd1", tmp_path, tmp_path / "out").trainer.adapters
+    for group in adapters.projections:
+        for layer in group.layers:
+            assert layer.base_layer.weight.untyped_storage().data_ptr() == group.weight.untyped_storage().data_ptr()

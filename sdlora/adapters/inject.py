@@ -12,6 +12,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from sdlora.adapters.dropout import BatchSlice, Dropout
+from sdlora.adapters.fused_attention import Projections, fuse, refresh, unfuse
 from sdlora.adapters.kind_spec import ADAPTER
 from sdlora.adapters.lora_layers import refresh_working_copies
 from sdlora.adapters.spec import AdapterConfig, target_pattern
@@ -31,6 +32,7 @@ class Adapters:
     parts: dict[Part, dict[str, BaseTunerLayer]]
     config: AdapterConfig
     batch_slice: BatchSlice = field(default_factory=BatchSlice)  # the rows of the batch that the next pass computes
+    projections: list[Projections] = field(default_factory=list)  # of blocks that train fused, see `fuse`
 
     def named_parameters(self) -> dict[str, nn.Parameter]:
         """Everything trained by a stable name: `unet.<path>.lora_A`."""
@@ -64,10 +66,16 @@ class Adapters:
         for name, parameter in self.named_parameters().items():
             if name in tensors:
                 parameter.copy_(tensors[name])
+        self.refresh()
 
     def refresh(self) -> None:
         """To be called after an optimizer's step: what layers compute with follows the parameters."""
         refresh_working_copies(layer for layers in self.parts.values() for layer in layers.values())
+        refresh(self.projections)
+
+    def fuse(self, model: nn.Module) -> None:
+        """Let the attention of a model that these adapters are in train as few large products instead of many small ones."""
+        self.projections.extend(fuse(model))
 
 
 def trainable_parameters(layer: BaseTunerLayer) -> dict[str, nn.Parameter]:
@@ -125,6 +133,7 @@ def _refuse_no_layer(part: Part, model: nn.Module, config: AdapterConfig, target
 def eject(models: dict[Part, nn.Module]) -> None:
     """Take all adapters out again: the base's own layers come back in their places."""
     for model in models.values():
+        unfuse(model)
         for path, layer in layers_of(model).items():
             model.set_submodule(path, layer.get_base_layer())
         if hasattr(model, "peft_config"):

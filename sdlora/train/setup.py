@@ -183,6 +183,7 @@ def prepare(
     )
     if request.start:
         adapters.load(kohya.start_from(request.start, adapters, base.family.name))
+    adapters.fuse(base.denoiser)
     if not settings.train.gradient_checkpointing:  # asked for where memory is scarcer than time
         pack(base.denoiser)
     seconds = {"injecting": time.monotonic() - began, "judging": 0.0}

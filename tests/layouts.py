@@ -46,7 +46,7 @@ class Models:
         """What each part says to one fixed input; the UNet reads a fixed text, so that parts are compared one by one."""
         g = torch.Generator().manual_seed(5)
         ids = torch.randint(0, TOKENS, (2, LENGTH), generator=g)
-        unet = self.parts["unet"]
+        unet: Any = self.parts["unet"]
         text = torch.randn(2, LENGTH, unet.config.cross_attention_dim, generator=g)
         noisy, t = torch.randn(2, 4, 16, 16, generator=g), torch.tensor([3, 700])
         added = {"text_embeds": torch.randn(2, TEXT_WIDTH_2, generator=g), "time_ids": torch.ones(2, 6)}

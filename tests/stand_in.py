@@ -24,16 +24,17 @@ def main(real: str, servers: dict[str, str]) -> None:
     connection.connect(server)
     for number in PASSED_ON:
         signal.signal(number, lambda number, _: connection.sendall(bytes([number])))
+    descriptors = [int(name) for name in os.listdir("/proc/self/fd") if _open(int(name), connection)]
     request = {
         "words": words,
         "executable": sys.argv[0],
         "folder": os.getcwd(),
         "environment": dict(os.environ),
         "own_session": os.getsid(0) == os.getpid(),
-        "descriptors": [int(name) for name in os.listdir("/proc/self/fd") if _open(int(name), connection)],
+        "descriptors": descriptors,
     }
     text = json.dumps(request).encode()
-    socket.send_fds(connection, [len(text).to_bytes(4, "little")], request["descriptors"])
+    socket.send_fds(connection, [len(text).to_bytes(4, "little")], descriptors)
     connection.sendall(text)
     code = int.from_bytes(connection.recv(4), "little", signed=True)
     if code < 0:

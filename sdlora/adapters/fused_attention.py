@@ -28,8 +28,8 @@ class Projections:
     the frozen layers' number format, renewed by `refresh`.
     """
 
-    def __init__(self, layers: Sequence[LoraLinear]):
-        frozen = [layer.base_layer for layer in layers]
+    def __init__(self, layers: Sequence[Any]):  # of `LoraLinear`
+        frozen: list[Any] = [layer.base_layer for layer in layers]
         self.layers, self.scale = layers, layers[0].scaling[ADAPTER]
         self.weight = torch.cat([one.weight.detach() for one in frozen])
         self.bias = None if frozen[0].bias is None else torch.cat([one.bias.detach() for one in frozen])
@@ -89,8 +89,8 @@ class FusedBlock(BasicTransformerBlock):
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         text, masks = kwargs.get("encoder_hidden_states"), ("attention_mask", "encoder_attention_mask")
         qkv, out_1, query, key_value, out_2 = self.groups
-        ours = torch.is_grad_enabled() and not args and text is not None and qkv.layers[0].scaling[ADAPTER] == qkv.scale
-        if not ours or any(kwargs.get(mask) is not None for mask in masks):
+        ours = torch.is_grad_enabled() and not args and qkv.layers[0].scaling[ADAPTER] == qkv.scale
+        if text is None or not ours or any(kwargs.get(mask) is not None for mask in masks):
             output: Tensor = super().forward(hidden_states, *args, **kwargs)
             return output
         x, heads = hidden_states, self.attn1.heads
@@ -122,6 +122,7 @@ def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 def fuse(model: nn.Module) -> list[Projections]:
     """Let all transformer blocks of the model whose attention is adapted by plain LoRAs train this way; what is to be refreshed."""
     groups: list[Projections] = []
+    block: Any
     for block in model.modules():
         if type(block) is BasicTransformerBlock and _fits(block):
             first, second = block.attn1, block.attn2

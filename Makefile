@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
-SIDE_BY_SIDE := -n logical --maxprocesses 4 $(MORE)
+SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist worksteal $(MORE)
 
 .PHONY: help run demo test faults bad check audit lock bench release format clean
 
@@ -15,14 +15,14 @@ run: .venv/installed ## install what is needed and open the page
 demo: .venv/installed ## the whole main job on what is bundled, without a browser
 	$(BIN)/python -m sdlora demo
 
-test: .venv/tested ## the promises: real processes, a real browser
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) --dist loadfile --no-loadscope-reorder
+test: .venv/tested ## all promises: real processes, a real browser, the fault table, bad files
+	$(BIN)/python -m pytest -m "" $(SIDE_BY_SIDE)
 
-faults: .venv/tested ## kill, starve and damage real workers: every row of the fault table
-	$(BIN)/python -m pytest -m faults $(SIDE_BY_SIDE) --dist worksteal
+faults: .venv/tested ## only this: kill, starve and damage real workers, every row of the fault table
+	$(BIN)/python -m pytest -m faults $(SIDE_BY_SIDE)
 
-bad: .venv/tested ## every bad file and setting
-	$(BIN)/python -m pytest -m bad $(SIDE_BY_SIDE) --dist worksteal
+bad: .venv/tested ## only this: every bad file and setting
+	$(BIN)/python -m pytest -m bad $(SIDE_BY_SIDE)
 
 check: .venv/tested ## ruff and mypy
 	$(BIN)/ruff check .
@@ -62,7 +62,11 @@ clean: ## remove what was built and installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
-.venv/tested: .venv/installed pyproject.toml
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
-	$(BIN)/python -m tests.chromium
-	touch $@
+# One resolution for all packages. pip would compile them one after the other: that is done on all cores, while Chromium is fetched.
+# A few packages bring files for other Pythons, which do not compile here.
+.venv/tested: requirements.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --editable '.[test]'
+	$(BIN)/python -m compileall -q -j 0 .venv/lib sdlora >/dev/null 2>&1 & \
+		$(BIN)/python -m tests.chromium; wait
+	touch .venv/installed $@

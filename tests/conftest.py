@@ -22,14 +22,17 @@ os.environ.setdefault("GOMP_SPINCOUNT", "0")
 # A collection walks all that torch and diffusers have defined: while the tests are imported it sleeps, after that it skips them.
 gc.disable()
 
-# Begun first: at the end they would run alone.
-LONGEST = ("test_real.py", "test_distributed.py", "test_ray.py")
+# Begun first, in this order: at the end they would run alone.
+LONGEST = ("test_real.py", "test_distributed.py", "test_ray.py", "faults", "web")
 
 COLOURS = ["red", "green", "blue", "orange", "purple", "black", "teal", "brown", "gold", "pink"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    def place(item: pytest.Item) -> int:
+        return min(LONGEST.index(part) if part in LONGEST else len(LONGEST) for part in item.path.parts[-2:])
+
+    items.sort(key=place)
 
 
 def pytest_collection_finish() -> None:

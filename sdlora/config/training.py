@@ -227,8 +227,8 @@ class TrainSettings(Section):
         50,
         Text("Save state every (steps)", "状態の保存間隔"),
         Text(
-            "Steps between saves of what resuming needs: the most that a crash can cost.",
-            "再開に必要な状態を保存する間隔(ステップ)。クラッシュ時に失うのは最大でこのステップ数です。",
+            "Steps between saves of what resuming needs: the most that a crash can cost. On a GPU at most one save in 20 seconds.",
+            "再開に必要な状態を保存する間隔(ステップ)。クラッシュ時に失うのは最大でこのステップ数です。GPU では 20 秒に 1 回までです。",
         ),
         ge=1,
         le=1_000_000,

@@ -34,8 +34,13 @@ def after_step(run: Run, step: int) -> None:
     if is_due(step, run.steps, t.sample_every, SAMPLES_PER_RUN):
         sample(run, step)
         run.emit(Phase("training"))
-    if step % t.state_every == 0 or step == run.steps:
+    if step == run.steps:
         save_state(run)
+    elif step % t.state_every == 0 and run.state_writer.is_due():
+        if run.state_writer.background:
+            _save_state_in_background(run)
+        else:
+            save_state(run)
 
 
 def catch_up(run: Run) -> None:
@@ -176,15 +181,31 @@ def save_state(run: Run) -> None:
         DiskFull: with what is needed. Diverged: weights are not finite any more.
     """
     with run.trainer.weights_lock:
-        captured = resume.capture(run.trainer)
-        resume.require_finite(captured)
-        evaluations = {str(k): asdict(e) for k, e in run.evaluations.items() if k <= captured.step}
-        about = {"judged": evaluations, "versions": run.request.versions, "origin": run.provenance}
-        try:
-            resume.save(run.folders.state, replace(captured, facts={**captured.facts, **about}))
-        except OSError as error:
-            size = sum(t.numel() * t.element_size() for t in captured.tensors.values())
-            raise _disk_full_error(error, run.folders.state, 2 * size) from error
+        state = _capture(run)
+        run.state_writer.write(lambda: _commit(run, state))
+
+
+def _save_state_in_background(run: Run) -> None:
+    """As `save_state`, but training goes on while a copy is written."""
+    with run.trainer.weights_lock:
+        state = resume.to_cpu(_capture(run))
+    run.state_writer.start(lambda: _commit(run, state))
+
+
+def _capture(run: Run) -> resume.State:
+    captured = resume.capture(run.trainer)
+    resume.require_finite(captured)
+    evaluations = {str(k): asdict(e) for k, e in run.evaluations.items() if k <= captured.step}
+    about = {"judged": evaluations, "versions": run.request.versions, "origin": run.provenance}
+    return replace(captured, facts={**captured.facts, **about})
+
+
+def _commit(run: Run, state: resume.State) -> None:
+    try:
+        resume.save(run.folders.state, state)
+    except OSError as error:
+        size = sum(t.numel() * t.element_size() for t in state.tensors.values())
+        raise _disk_full_error(error, run.folders.state, 2 * size) from error
 
 
 def _disk_full_error(error: OSError, folder: Path, needed: int = 0) -> Exception:

@@ -74,7 +74,11 @@ def run(request: Request, folders: Folders, emit: Emit, control: Control, world:
     catch_up(run)
     emit(Phase("training"))
     control.on_ready(lambda: save_state(run))
-    train(run.trainer, emit, should_stop, lambda step: after_step(run, step))
+    try:
+        train(run.trainer, emit, should_stop, lambda step: after_step(run, step))
+    finally:
+        run.state_writer.wait()
+    run.state_writer.raise_error()
     return _finish(run) if run.trainer.step == run.steps else _stop(run, control.keep())
 
 

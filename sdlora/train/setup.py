@@ -35,6 +35,7 @@ from sdlora.train.distributed import SINGLE_PROCESS, World
 from sdlora.train.evaluate import Evaluation, Evaluator, split
 from sdlora.train.latents import CaptionedImage, Encoder, Latent, LatentCache, TrainingItem
 from sdlora.train.rng import key
+from sdlora.train.state_writer import StateWriter
 from sdlora.train.trainer import Trainer
 
 MAX_CACHED_TEXTS = 5_000  # whose embeddings are kept: 1.2 GB for SD 1.x, 1.6 GB for SDXL in bf16
@@ -95,6 +96,7 @@ class Run:
     seconds: dict[str, float]  # what `injecting` and one `judging` took
     full_parameters: int  # of the parts that learn, without adapters
     encoding_seconds_left: Callable[[], float]
+    state_writer: StateWriter
     evaluations: dict[int, Evaluation] = field(default_factory=dict)  # by step
     warned: set[str] = field(default_factory=set)
     provenance: dict[str, str] = field(default_factory=dict)  # see `resume.provenance`
@@ -200,7 +202,8 @@ def prepare(
         seconds["judging"] = time.monotonic() - began
     renderer = Renderer(base, adapters, text_cache=text_cache or {}, warn=trainer.warn)
     left = training_set.seconds_left
-    return Run(request, folders, trainer, evaluator, renderer, emit, seconds, full_parameters, left)
+    writer = StateWriter(background=base.device.type == "cuda")
+    return Run(request, folders, trainer, evaluator, renderer, emit, seconds, full_parameters, left, writer)
 
 
 def _learning_parts(settings: Config, base: Base) -> list[Part]:

@@ -25,7 +25,7 @@ from sdlora.core.events import Event, Stepped
 from sdlora.families import FAMILIES
 from sdlora.families.autoencoder import to_latents
 from sdlora.families.base_model import Base
-from sdlora.models.bases import BaseRef
+from sdlora.models.hub import BaseRef
 from sdlora.models.precision import default_device
 from sdlora.train.latents import CaptionedImage, Latent, TrainingItem
 from sdlora.train.loop import train

@@ -102,7 +102,7 @@ def test_without_the_operators_nothing_changes(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.usefixtures("small")
 def test_a_processor_without_bf16_keeps_the_plain_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    ordered = packed._ordered
+    ordered = packed._reorder
 
     def refuse(weight: Tensor) -> Tensor:
         if weight.dtype == torch.bfloat16:
@@ -110,7 +110,7 @@ def test_a_processor_without_bf16_keeps_the_plain_ones(monkeypatch: pytest.Monke
         return ordered(weight)
 
     packed.is_supported.cache_clear()
-    monkeypatch.setattr(packed, "_ordered", refuse)
+    monkeypatch.setattr(packed, "_reorder", refuse)
     model = nn.Sequential(conv().bfloat16())
     assert pack(model) == 0
     assert model(torch.randn(1, 48, 4, 4, dtype=torch.bfloat16)).shape == (1, 32, 4, 4)

@@ -52,7 +52,7 @@ def test_every_tensor_comes_back(tmp_path: Path, family: str) -> None:
         expected = as_diffusers_has_it(part, model)
         assert converted[part].keys() == expected.keys(), part
         assert all(torch.equal(converted[part][k], expected[k]) for k in expected), part
-    shapes = checkpoint.diffusers_shapes(found)
+    shapes = checkpoint.checkpoint_shapes(found)
     for part in made.parts:
         named = {k: tuple(v.shape) for k, v in as_diffusers_has_it(part, made.parts[part]).items()}
         assert {k: shapes[part].get(k) for k in named if ".layers." in k or "blocks." in k} == {
@@ -64,7 +64,7 @@ def test_every_tensor_comes_back(tmp_path: Path, family: str) -> None:
 def test_configs_are_those_of_the_model(tmp_path: Path, family: str) -> None:
     made = models(family)
     found = checkpoint.read_checkpoint(write_checkpoint(tmp_path / "x.safetensors", made, make_vae()))
-    config = checkpoint.configs(found)["unet"]
+    config = checkpoint.checkpoint_configs(found)["unet"]
     real = made.parts["unet"].config
     for name in ("block_out_channels", "down_block_types", "up_block_types", "cross_attention_dim"):
         assert list(config[name]) == list(real[name]) if name != "cross_attention_dim" else config[name] == real[name]
@@ -146,10 +146,10 @@ def test_v_prediction_is_recognised(
     file = write_checkpoint(tmp_path / "x.safetensors", models(family), make_vae(), extra, metadata)
     found = checkpoint.read_checkpoint(file)
     assert found.prediction == prediction
-    scheduler = checkpoint.configs(found)["scheduler"]
+    scheduler = checkpoint.checkpoint_configs(found)["scheduler"]
     assert scheduler["prediction_type"] == prediction
     assert scheduler.get("rescale_betas_zero_snr", False) == ("ztsnr" in extra)
-    assert checkpoint.configs(found, "epsilon")["scheduler"]["prediction_type"] == "epsilon"
+    assert checkpoint.checkpoint_configs(found, "epsilon")["scheduler"]["prediction_type"] == "epsilon"
 
 
 def test_refusals_are_sentences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,7 +77,7 @@ def merge(
 def _merge_into(loras: list[tuple[Lora, float]], into: str, out: Path, as_json: bool) -> None:
     from sdlora.lora_files.extract import apply_layers, layers_by_weight
     from sdlora.models.bases import resolve_base
-    from sdlora.models.load import local_path
+    from sdlora.models.hub import local_path
     from sdlora.models.weights import open_weights, write_modified_base
 
     base = local_path(resolve_base(into))
@@ -114,7 +114,7 @@ def extract(
     from sdlora.lora_files import write
     from sdlora.lora_files.extract import extract as difference
     from sdlora.models.bases import resolve_base
-    from sdlora.models.load import local_path
+    from sdlora.models.hub import local_path
     from sdlora.models.weights import family_and_prediction, open_weights
 
     before, after = (local_path(resolve_base(name)) for name in (base, tuned))

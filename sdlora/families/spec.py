@@ -67,13 +67,10 @@ class CheckpointLayout:
     prediction: Callable[[Shapes, Mapping[str, str]], str]  # the second: the file's metadata
     configs: Callable[[Shapes, str], dict[str, Config]]  # by prediction type: as in a folder in diffusers layout
     shapes: Callable[[Shapes], dict[Part, Shapes]]  # by diffusers' names, text encoders with `text_model.`
-    tensors: Callable[
-        [dict[str, Tensor], Configs], dict[str, dict[str, Tensor]]
-    ]  # the same of the tensors, with the VAE
+    # The tensors themselves by diffusers' names, those of the VAE too.
+    tensors: Callable[[dict[str, Tensor], Configs], dict[str, dict[str, Tensor]]]
     vae_prefix: str  # what the names of the VAE's tensors begin with
-    padding: Mapping[
-        Part, str
-    ]  # text encoder -> the token that its tokenizer pads with, where that is not the end token
+    padding: Mapping[Part, str]  # text encoder -> its tokenizer's padding token, where that is not the end token
 
 
 @dataclass(frozen=True)
@@ -104,9 +101,7 @@ class FamilySpec:
     lora: LoraLayout
     metadata: LoraMetadata
     checkpoint: CheckpointLayout | None = None  # None: bases of this family in one file are not read
-    zero_empty_text: bool = (
-        False  # no text is zeros, not the encoded empty string, unless `model_index.json` says otherwise
-    )
+    zero_empty_text: bool = False  # an empty text is zeros, not its encoding, unless `model_index.json` says otherwise
 
     @property
     def parts(self) -> tuple[Part, ...]:

@@ -24,7 +24,7 @@ from sdlora.data import clear_leftovers as clear_datasets
 from sdlora.jobs.lock import hold, is_held
 from sdlora.jobs.paths import JobPaths, Workspace
 from sdlora.jobs.spec import JobSpec
-from sdlora.models.bases import resolve_base
+from sdlora.models.bases import facts, resolve_base
 from sdlora.models.fingerprint import fingerprint
 
 MAX_OPEN_PER_USER, MAX_OPEN = 8, 1_000  # unfinished jobs: of one user, and of an installation without users
@@ -57,6 +57,7 @@ def create(
             )
         )
     base = resolve_base(settings.model.base)
+    facts(base)  # refuses a base that cannot be trained before the job exists
     base_fingerprint = fingerprint(base.path) if base.path else ""
     wanted_name = file_name(name or settings.data.trigger or dataset.name)
     with _exclusive(workspace):

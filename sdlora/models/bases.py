@@ -13,26 +13,13 @@ from sdlora.core.safetensors_io.header import tensor_shapes
 from sdlora.core.text import Text
 from sdlora.families import refusals
 from sdlora.families.spec import Part
-from sdlora.models.checkpoint import configs, diffusers_shapes, read_checkpoint, unusable
+from sdlora.models.checkpoint import checkpoint_configs, checkpoint_shapes, read_checkpoint, unusable
 from sdlora.models.folder import check_folder, family_of_folder, missing_files, read_configs, weight_files
+from sdlora.models.hub import BaseRef, hub_snapshot
 
 BUNDLED = Path(__file__).parent.parent / "bundled" / "emoji"
 EXAMPLE = BUNDLED.parent / "pictures"  # 24 captioned pictures in one style that the bundled base does not know
 _HUB_ID = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
-
-
-@dataclass(frozen=True)
-class BaseRef:
-    """A base model that was asked for. `source` is what a worker loads: a folder, a file, or a hub id that is not here yet, or not whole."""
-
-    name: str
-    source: str
-    path: Path | None  # a folder in diffusers layout, or one .safetensors file; None = not on this machine
-
-    @property
-    def label(self) -> str:
-        """What sentences call it: the hub id, or the last part of the path."""
-        return Path(self.source).name if Path(self.source).is_absolute() else self.name
 
 
 def resolve_base(name: str) -> BaseRef:
@@ -92,17 +79,6 @@ def available() -> list[str]:
     return ["emoji", *(p.name for p in _listed())]
 
 
-def hub_snapshot(hub_id: str) -> Path | None:
-    """The newest snapshot in the hub's cache, whole or not; None where there is none."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(hub_id, local_files_only=True))
-    except (LocalEntryNotFoundError, FileNotFoundError, ValueError):
-        return None
-
-
 @dataclass(frozen=True)
 class BaseFacts:
     """What the page says about a base before anything is loaded."""
@@ -133,25 +109,25 @@ def facts(base: BaseRef) -> BaseFacts | None:
 
 
 def _facts_of_folder(folder: Path, name: str) -> BaseFacts:
-    described = read_configs(folder)
-    family = family_of_folder(described, name)
-    if fault := family.fault(described):
+    configs = read_configs(folder)
+    family = family_of_folder(configs, name)
+    if fault := family.fault(configs):
         raise unusable(name, fault)
     return BaseFacts(
         family=family.name,
-        prediction=family.prediction(described),
-        resolution=family.resolution(described),
+        prediction=family.prediction(configs),
+        resolution=family.resolution(configs),
         shapes={part: _shapes(folder, part) for part in family.parts},
     )
 
 
 def _facts_of_file(file: Path) -> BaseFacts:
     checkpoint = read_checkpoint(file)
-    family, shapes = checkpoint.family, diffusers_shapes(checkpoint)
+    family, shapes = checkpoint.family, checkpoint_shapes(checkpoint)
     return BaseFacts(
         family=family.name,
         prediction=checkpoint.prediction,
-        resolution=family.resolution(configs(checkpoint)),
+        resolution=family.resolution(checkpoint_configs(checkpoint)),
         shapes={part: shapes[part] for part in family.parts},
     )
 

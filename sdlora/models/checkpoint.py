@@ -45,19 +45,19 @@ def read_checkpoint(file: Path) -> Checkpoint:
         raise unusable(file.name, fault)
     checkpoint = Checkpoint(file, family, layout, layout.prediction(shapes, metadata), shapes)
     try:
-        configs(checkpoint), diffusers_shapes(checkpoint)
+        checkpoint_configs(checkpoint), checkpoint_shapes(checkpoint)
     except (KeyError, IndexError, ValueError) as error:
         raise unusable(file.name, refusals.DAMAGED) from error
     return checkpoint
 
 
-def configs(checkpoint: Checkpoint, prediction: str = "auto") -> dict[str, Config]:
+def checkpoint_configs(checkpoint: Checkpoint, prediction: str = "auto") -> dict[str, Config]:
     """The configurations of a diffusers folder: part -> config."""
     wanted = checkpoint.prediction if prediction == "auto" else prediction
     return checkpoint.layout.configs(checkpoint.shapes, wanted)
 
 
-def diffusers_shapes(checkpoint: Checkpoint) -> dict[Part, Shapes]:
+def checkpoint_shapes(checkpoint: Checkpoint) -> dict[Part, Shapes]:
     """Part -> weight name as diffusers has it -> shape; of the denoiser and the text encoders."""
     return checkpoint.layout.shapes(checkpoint.shapes)
 

@@ -14,7 +14,7 @@ from sdlora.core.errors import BaseUnusable
 from sdlora.core.safetensors_io import reader
 from sdlora.core.text import Text
 from sdlora.families.spec import Config, FamilySpec, short_path
-from sdlora.models.checkpoint import Checkpoint, configs
+from sdlora.models.checkpoint import Checkpoint, checkpoint_configs
 from sdlora.models.precision import Dtypes
 
 Tensors = dict[str, Tensor]
@@ -23,7 +23,7 @@ Tensors = dict[str, Tensor]
 def checkpoint_tensors(checkpoint: Checkpoint, read: Callable[[Path], Tensors] = load_file) -> dict[str, Tensors]:
     """Part -> weights by diffusers' names (text encoders with `text_model.`). Unless `read` does otherwise, they stay in the mapped
     file until they are used."""
-    return checkpoint.layout.tensors(read(checkpoint.file), configs(checkpoint))
+    return checkpoint.layout.tensors(read(checkpoint.file), checkpoint_configs(checkpoint))
 
 
 def build_modules(checkpoint: Checkpoint, prediction: str, dtypes: Dtypes) -> dict[str, nn.Module]:
@@ -33,7 +33,7 @@ def build_modules(checkpoint: Checkpoint, prediction: str, dtypes: Dtypes) -> di
         BaseUnusable: tensors are missing.
     """
     made: dict[str, nn.Module] = {}
-    parts = configs(checkpoint, prediction)
+    parts = checkpoint_configs(checkpoint, prediction)
 
     def dtype_of(name: str) -> torch.dtype:
         return dtypes.vae if name.startswith(checkpoint.layout.vae_prefix) else dtypes.weights

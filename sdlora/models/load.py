@@ -12,18 +12,18 @@ import transformers
 from diffusers import AutoencoderKL
 
 from sdlora.core.device_errors import is_out_of_memory
-from sdlora.core.errors import BadInput, BaseUnusable
+from sdlora.core.errors import BadInput
 from sdlora.core.files import read_json
 from sdlora.core.safetensors_io.reader import load_as_dtype
-from sdlora.core.text import Text
-from sdlora.families import get_family, parts, refusals
+from sdlora.families import get_family, refusals
 from sdlora.families.autoencoder import downscaling
 from sdlora.families.base_model import Base
-from sdlora.families.spec import Config, FamilySpec, Part, is_text_encoder, tokenizer_of
-from sdlora.models.bases import BaseRef, facts, hub_snapshot
-from sdlora.models.checkpoint import configs, read_checkpoint, unusable
+from sdlora.families.spec import Config, FamilySpec, Part, tokenizer_of
+from sdlora.models.bases import facts
+from sdlora.models.checkpoint import checkpoint_configs, read_checkpoint, unusable
 from sdlora.models.checkpoint_modules import build_modules
-from sdlora.models.folder import family_of_folder, missing_files, read_configs, variant_of, weights_name
+from sdlora.models.folder import family_of_folder, read_configs, variant_of, weights_name
+from sdlora.models.hub import BaseRef, local_path
 from sdlora.models.precision import Dtypes, Precision, default_device, resolve_dtypes
 from sdlora.models.tokenizer import find_tokenizer
 
@@ -47,9 +47,9 @@ def load_base(
     _silence_libraries()
     path, device = local_path(ref), device or default_device()
     ref = replace(ref, path=path)
-    described = facts(ref)  # refuses before anything is loaded
-    assert described is not None
-    dtypes = resolve_dtypes(precision, device, described.parameters(get_family(described.family).denoiser))
+    base_facts = facts(ref)  # refuses before anything is loaded
+    assert base_facts is not None
+    dtypes = resolve_dtypes(precision, device, base_facts.parameters(get_family(base_facts.family).denoiser))
     try:
         loaded = _read_file(path, dtypes, prediction) if path.is_file() else _read_folder(path, ref.label, dtypes)
     except (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError) as error:  # the libraries' own
@@ -76,7 +76,7 @@ def load_base(
 
 
 @dataclass(frozen=True)
-class _Loaded:
+class _BaseParts:
     """What is read from disk, wherever it lay."""
 
     family: FamilySpec
@@ -96,13 +96,13 @@ def _usable_scheduler(family: FamilySpec, config: Config) -> Config:
     return family.scheduler | {k: v for k, v in config.items() if k in family.scheduler and k != "_class_name"}
 
 
-def _read_folder(folder: Path, name: str, dtypes: Dtypes) -> _Loaded:
-    described = read_configs(folder)
-    family = family_of_folder(described, name)
+def _read_folder(folder: Path, name: str, dtypes: Dtypes) -> _BaseParts:
+    configs = read_configs(folder)
+    family = family_of_folder(configs, name)
     modules = {part: _read_part(folder, family, part, dtypes.weights) for part in family.parts}
-    return _Loaded(
+    return _BaseParts(
         family=family,
-        configs=described,
+        configs=configs,
         tokenizers={
             part: family.part_class(tokenizer_of(part)).from_pretrained(
                 folder, subfolder=tokenizer_of(part), local_files_only=True
@@ -111,7 +111,7 @@ def _read_folder(folder: Path, name: str, dtypes: Dtypes) -> _Loaded:
         },
         modules=modules,
         vae=_read_part(folder, family, "vae", dtypes.vae),
-        zero_empty=family.zero_empty_text and bool(described["model_index"].get("force_zeros_for_empty_prompt", True)),
+        zero_empty=family.zero_empty_text and bool(configs["model_index"].get("force_zeros_for_empty_prompt", True)),
     )
 
 
@@ -144,60 +144,18 @@ def _read_into_dtype(folder: Path, kind: Any, dtype: torch.dtype) -> Any:
     return model
 
 
-def _read_file(path: Path, dtypes: Dtypes, prediction: str) -> _Loaded:
+def _read_file(path: Path, dtypes: Dtypes, prediction: str) -> _BaseParts:
     checkpoint = read_checkpoint(path)
-    family, described = checkpoint.family, configs(checkpoint, prediction)
-    made: dict[str, Any] = build_modules(checkpoint, prediction, dtypes)
-    return _Loaded(
+    family, configs = checkpoint.family, checkpoint_configs(checkpoint, prediction)
+    modules: dict[str, Any] = build_modules(checkpoint, prediction, dtypes)
+    return _BaseParts(
         family=family,
-        configs=described,
+        configs=configs,
         tokenizers={
-            part: find_tokenizer(checkpoint.file, described[part], checkpoint.layout.padding.get(part))
+            part: find_tokenizer(checkpoint.file, configs[part], checkpoint.layout.padding.get(part))
             for part in family.text_encoders
         },
-        modules={part: made[part] for part in family.parts},
-        vae=made["vae"],
+        modules={part: modules[part] for part in family.parts},
+        vae=modules["vae"],
         zero_empty=family.zero_empty_text,
-    )
-
-
-def local_path(ref: BaseRef) -> Path:
-    """Where the base lies; a hub id that is not here yet is downloaded first. Raises BaseUnusable where that fails."""
-    return ref.path or _download(ref)
-
-
-def _hub_files() -> list[str]:
-    """What a base consists of on the hub; everything else there (pickles, single-file copies) is never fetched."""
-    weights = [f"{part}/*.safetensors" for part in (*parts(), "vae")]
-    return ["*.json", "*.txt", *weights, *(f"{tokenizer_of(part)}/*" for part in parts() if is_text_encoder(part))]
-
-
-def _download(ref: BaseRef) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
-
-    try:
-        folder = Path(snapshot_download(ref.source, allow_patterns=_hub_files()))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
-        cached = hub_snapshot(ref.source)
-        if cached and (missing := missing_files(cached, ref.name)):
-            raise _in_part(ref.name, missing) from error
-        raise BaseUnusable(
-            Text(
-                f"The base {ref.name} is not on this machine and could not be downloaded. Check the name and the network, or give a folder.",
-                f"基礎モデル {ref.name} はこのマシンになく、ダウンロードもできませんでした。名前とネットワークを確認するか、フォルダーを指定してください。",
-            )
-        ) from error
-    if missing := missing_files(folder, ref.name):  # without a network, the hub's client is content with a part
-        raise _in_part(ref.name, missing)
-    return folder
-
-
-def _in_part(name: str, missing: list[str]) -> BaseUnusable:
-    files = ", ".join(missing)
-    return BaseUnusable(
-        Text(
-            f"The base {name} is on this machine only in part ({files} missing), and the rest could not be downloaded. Check the network, or give a folder.",
-            f"基礎モデル {name} は一部しかなく({files} がありません)、残りをダウンロードできませんでした。ネットワークを確認するか、フォルダーを指定してください。",
-        )
     )

@@ -20,7 +20,7 @@ from sdlora.core.safetensors_io.writer import write_streamed
 from sdlora.core.text import Text
 from sdlora.families import parts
 from sdlora.families.spec import canonical_path, is_text_encoder, tokenizer_of
-from sdlora.models.checkpoint import configs, read_checkpoint
+from sdlora.models.checkpoint import checkpoint_configs, read_checkpoint
 from sdlora.models.checkpoint_modules import checkpoint_tensors
 from sdlora.models.folder import family_of_folder, read_configs, variant_of, weight_files, weights_name
 from sdlora.models.tokenizer import find_tokenizer
@@ -52,9 +52,9 @@ def family_and_prediction(base: Path) -> tuple[str, str]:
     if base.is_file():
         checkpoint = read_checkpoint(base)
         return checkpoint.family.name, checkpoint.prediction
-    described = read_configs(base)
-    family = family_of_folder(described, base.name)
-    return family.name, family.prediction(described)
+    configs = read_configs(base)
+    family = family_of_folder(configs, base.name)
+    return family.name, family.prediction(configs)
 
 
 def write_modified_base(base: Path, out: Path, change: Change, on_progress: Callable[[int, int], None]) -> None:
@@ -107,18 +107,18 @@ def _write_rest(base: Path, out: Path) -> None:
                 shutil.copyfile(file, out / inner.with_name(file.name.replace(f".{only}.", ".") if only else file.name))
         return
     checkpoint = read_checkpoint(base)
-    family, described = checkpoint.family, configs(checkpoint)
+    family, configs = checkpoint.family, checkpoint_configs(checkpoint)
     index: dict[str, Any] = {"_class_name": family.pipeline}
     index |= {"force_zeros_for_empty_prompt": True} if family.zero_empty_text else {"safety_checker": [None, None]}
     classes = {part: name.split(".") for part, name in family.classes.items()}
-    index |= classes | {"scheduler": ["diffusers", described["scheduler"]["_class_name"]]}
-    for part, config in described.items():
+    index |= classes | {"scheduler": ["diffusers", configs["scheduler"]["_class_name"]]}
+    for part, config in configs.items():
         more = {"architectures": classes[part][1:], "model_type": "clip_text_model"} if is_text_encoder(part) else {}
         (out / part).mkdir(exist_ok=True)
         name = "scheduler_config.json" if part == "scheduler" else "config.json"
         write_json(out / part / name, config | more)
     for part in family.text_encoders:
-        tokenizer = find_tokenizer(base, described[part], checkpoint.layout.padding.get(part))
+        tokenizer = find_tokenizer(base, configs[part], checkpoint.layout.padding.get(part))
         tokenizer.save_pretrained(out / tokenizer_of(part))
     (out / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
     vae = checkpoint_tensors(checkpoint)["vae"]

@@ -24,8 +24,8 @@ from sdlora.families.base_model import Base
 from sdlora.families.conditioning import Conditioning
 from sdlora.families.spec import Part, is_text_encoder
 from sdlora.lora_files import kohya
-from sdlora.models.bases import BaseRef
 from sdlora.models.fingerprint import fingerprint
+from sdlora.models.hub import BaseRef
 from sdlora.models.load import load_base
 from sdlora.models.packed import pack
 from sdlora.models.prompt import encode_unique

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from torch import nn
 
 from sdlora.core.errors import OutOfMemory
@@ -14,9 +16,13 @@ from sdlora.core.events import Judged, Sampled, Stepped, Warned
 from sdlora.core.oom_retry import once, retry_on_oom
 from sdlora.core.text import Text
 from sdlora.families.autoencoder import smaller_tile, tiled
+from sdlora.families.base_model import Base
+from sdlora.models import load as load_module
+from sdlora.models.precision import allow_tf32
 from sdlora.render import renderer, verify
 from sdlora.train import batches, distributed, evaluate, latents, run, setup
 from sdlora.train.distributed import World
+from sdlora.train.spill import SpillWatch
 from tests.test_lora import load
 from tests.test_train import Trained
 
@@ -148,3 +154,58 @@ def test_gradients_are_summed_in_smaller_messages(monkeypatch: pytest.MonkeyPatc
         assert torch.equal(parameter.grad, 2 * grad)  # type: ignore[arg-type]
     assert parameters[2].grad is None
     assert ["smaller messages" in text.en for text in told] == [True]
+
+
+def test_memory_that_spills_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After 10 steps of 0.2 s, steps of 30 s: told at the third, where more is held than free."""
+    memory = {"free": 8_000, "reserved": 6_000}
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (memory["free"], 8_000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: memory["reserved"])
+    watch = SpillWatch(torch.device("cuda", 0))
+    assert not any(watch.after_step(seconds) for seconds in [*[0.2] * 10, 30.0, 0.2, *[30.0] * 5])
+    memory["free"] = 100
+    warned = [watch.after_step(30.0) for _ in range(3)]
+    assert [w.code for w in warned if w] == ["memory"]
+    assert not any(SpillWatch(torch.device("cpu")).after_step(seconds) for seconds in [*[0.2] * 10, *[30.0] * 5])
+
+
+def test_the_denoiser_comes_to_the_gpu_when_text_encoders_are_gone(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a CPU that counts as a device with memory of its own."""
+    moved: list[str] = []
+    to, free = UNet2DConditionModel.to, Base.free_text_encoders
+    monkeypatch.setattr(load_module, "STAGED_DEVICES", ("cpu",))
+    monkeypatch.setattr(UNet2DConditionModel, "to", lambda self, *a, **k: (moved.append("unet"), to(self, *a, **k))[1])
+    monkeypatch.setattr(Base, "free_text_encoders", lambda self: (moved.append("texts gone"), free(self))[1])
+    assert Trained(tmp_path, tiny_base, **{"train.steps": 2, "sample.draw": False})().finished
+    assert moved[:2] == ["texts gone", "unet"]
+
+
+def test_many_texts_are_kept_in_the_machines_memory(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[torch.device] = []
+    encode_unique = setup.encode_unique
+
+    def remember(base: Base, texts: Any, kept_on: torch.device) -> Any:
+        kept.append(kept_on)
+        return encode_unique(base, texts, torch.device("cpu"))
+
+    monkeypatch.setattr(setup, "encode_unique", remember)
+    base = replace(load(tiny_base), device=torch.device("meta"))
+    request = Trained(tmp_path, tiny_base).request
+    for limit in (300, 1):
+        monkeypatch.setattr(setup, "MAX_GPU_TEXTS", limit)
+        monkeypatch.setattr(Base, "free_text_encoders", lambda self: None)
+        setup._encode_texts(request, base, [], print)
+    assert [device.type for device in kept] == ["meta", "cpu"]
+
+
+def test_fp32_products_take_tf32_on_a_gpu_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", asked.append)
+    allow_tf32(torch.device("cpu"))
+    assert not asked
+    allow_tf32(torch.device("cuda"))
+    assert asked == ["high"]

@@ -27,6 +27,9 @@ class Conditioning:
         """One text as a batch of one."""
         return Conditioning({name: value[None] for name, value in self.tensors.items()})
 
+    def to(self, device: torch.device) -> Conditioning:
+        return Conditioning({name: value.to(device) for name, value in self.tensors.items()})
+
     def zeros(self) -> Conditioning:
         return Conditioning({name: torch.zeros_like(value) for name, value in self.tensors.items()})
 

@@ -35,6 +35,13 @@ def resolve_dtype(precision: Precision, device: torch.device, parameters: int) -
     return torch.float32
 
 
+def allow_tf32(device: torch.device) -> None:
+    """Let a GPU multiply fp32 matrices in TF32, as it does in convolutions already: with fp32's range and 10 bits of mantissa,
+    more than bf16 has, at 3 to 8 times the speed. A CPU keeps fp32: its bytes are promised."""
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+
+
 @dataclass(frozen=True)
 class Dtypes:
     """Number formats of a loaded base. Where they differ, latents are cast when they go into the VAE (`families.autoencoder`)."""

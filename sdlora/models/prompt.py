@@ -22,6 +22,6 @@ def encode(base: Base, texts: Sequence[str]) -> Conditioning:
 
 
 @torch.no_grad()
-def encode_unique(base: Base, texts: Sequence[str]) -> dict[str, Conditioning]:
-    """Each distinct text, one at a time so that no text depends on its neighbours in a batch."""
-    return {text: encode(base, [text])[0] for text in dict.fromkeys(texts)}
+def encode_unique(base: Base, texts: Sequence[str], kept_on: torch.device) -> dict[str, Conditioning]:
+    """Each distinct text, one at a time so that no text depends on its neighbours in a batch; kept on that device."""
+    return {text: encode(base, [text])[0].to(kept_on) for text in dict.fromkeys(texts)}

@@ -72,12 +72,12 @@ class Previewer:
             return error.text
         traceback.print_exc()
         self.renderer, self.base = None, ""
-        known = device_error(error)
-        if isinstance(error, OutOfMemory) or isinstance(known, OutOfMemory):
+        meant = device_error(error)
+        if isinstance(error, OutOfMemory) or isinstance(meant, OutOfMemory):
             return NO_MEMORY
-        self.device_lost = isinstance(known, DeviceLost)
+        self.device_lost = isinstance(meant, DeviceLost)
         first = (str(error).strip().splitlines() or [""])[0][:300]
-        return known.text if known else COULD_NOT_DRAW.fill(reason=f"{type(error).__name__}: {first}")
+        return meant.text if meant else COULD_NOT_DRAW.fill(reason=f"{type(error).__name__}: {first}")
 
     def _draw(self, job: PreviewJob) -> None:
         from sdlora.render.renderer import Cancelled, DrawRequest, open_renderer

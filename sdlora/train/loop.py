@@ -21,6 +21,7 @@ from sdlora.core.oom_retry import free_unused_memory
 from sdlora.core.text import Text
 from sdlora.train.batches import BatchSampler, batch_losses
 from sdlora.train.rng import key
+from sdlora.train.spill import SpillWatch
 from sdlora.train.trainer import Trainer
 
 WARMUP_CHECK_STEPS, MIN_CHANGE = 20, 1e-8  # steps after which adapters must have moved, and by how much
@@ -36,6 +37,7 @@ def train(trainer: Trainer, emit: Emit, should_stop: Callable[[], bool], after_s
     """
     t, first = trainer.settings.train, trainer.step
     sampler = BatchSampler([item.shape for item in trainer.items], t.batch_size, t.seed)
+    spill = SpillWatch(trainer.base.device)
     initial = {name: p.detach().clone() for name, p in trainer.parameters.items()}
     while trainer.step < t.steps and not should_stop():
         step, began = trainer.step, time.monotonic()
@@ -58,8 +60,11 @@ def train(trainer: Trainer, emit: Emit, should_stop: Callable[[], bool], after_s
         if step + 1 == first + WARMUP_CHECK_STEPS:
             _refuse_unmoved(trainer, initial)
             initial.clear()
+        seconds = time.monotonic() - began
         if math.isfinite(loss):
-            emit(Stepped(step + 1, loss, trainer.optimizer.param_groups[0]["lr"], time.monotonic() - began))
+            emit(Stepped(step + 1, loss, trainer.optimizer.param_groups[0]["lr"], seconds))
+        if warning := spill.after_step(seconds):
+            emit(warning)
         after_step(step + 1)
 
 

@@ -38,6 +38,7 @@ from sdlora.train.rng import key
 from sdlora.train.state_writer import StateWriter
 from sdlora.train.trainer import Trainer
 
+MAX_GPU_TEXTS = 300  # whose embeddings are kept on the GPU: 0.1 GB for SDXL; more stay in the machine's memory
 MAX_CACHED_TEXTS = 5_000  # whose embeddings are kept: 1.2 GB for SD 1.x, 1.6 GB for SDXL in bf16
 LOADED_AGAIN = Text(
     "Memory ran out while the base was loaded: it was loaded again after unused memory was freed.",
@@ -124,7 +125,9 @@ def load(request: Request, device: torch.device | None = None, emit: Emit = lamb
                 f"ブロック: 基礎モデル {request.base.name} がジョブ作成後に変更されています。元に戻すか、新しいジョブを始めてください。",
             )
         )
-    read = partial(load_base, request.base, t.precision, device, prediction=request.settings.model.prediction)
+    read = partial(
+        load_base, request.base, t.precision, device, prediction=request.settings.model.prediction, staged=True
+    )
     base = retry_on_oom(read, once(LOADED_AGAIN), memory_warning(emit))
     if t.gradient_checkpointing:
         base.denoiser.enable_gradient_checkpointing()
@@ -177,6 +180,7 @@ def prepare(
     text_cache = (
         _encode_texts(request, base, items, memory_warning(emit)) if settings.train.text_encoder_lr == 0 else None
     )
+    retry_on_oom(lambda: base.denoiser.to(base.device), once(LOADED_AGAIN), memory_warning(emit))  # see `load_base`
     learning: dict[Part, nn.Module] = {part: base.parts[part] for part in _learning_parts(settings, base)}
     full_parameters = sum(p.numel() for module in learning.values() for p in module.parameters())
     began = time.monotonic()
@@ -224,8 +228,9 @@ def _encode_texts(
     texts += [item.prior_caption for item in items] if request.settings.train.prior_weight else []
     if len(set(texts)) > MAX_CACHED_TEXTS:
         return None
+    kept_on = base.device if len(set(texts)) <= MAX_GPU_TEXTS else torch.device("cpu")
     text_cache = retry_on_oom(
-        lambda: encode_unique(base, texts), partial(_text_encoders_to_cpu, base, iter([TEXTS_ON_CPU])), warn
+        lambda: encode_unique(base, texts, kept_on), partial(_text_encoders_to_cpu, base, iter([TEXTS_ON_CPU])), warn
     )
     base.free_text_encoders()
     return text_cache

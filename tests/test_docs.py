@@ -138,3 +138,11 @@ def test_modules_that_are_to_be_run_exist(document: Path) -> None:
     named = MODULE.findall(document.read_text(encoding="utf-8"))
     missing = [name for name in named if not module_file(name.rstrip(".").split("."))]
     assert not missing
+
+
+def test_every_test_has_a_promise() -> None:
+    """`tests/README.md` names each file of tests beside what it holds."""
+    tests = ROOT / "tests"
+    named = set(CODE.findall((tests / "README.md").read_text(encoding="utf-8")))
+    missing = {str(file.relative_to(tests)) for file in tests.rglob("test_*.py")} - named
+    assert not missing

@@ -101,7 +101,7 @@ DUMMY = FamilySpec(
     objective=lambda scheduler, prediction: FlowObjective(scheduler["num_train_timesteps"]),
     encode=encode,
     predict=predict,
-    size_unit=lambda base: base.factor * base.denoiser.config.patch_size,
+    size_unit=lambda configs: downscaling(configs["vae"]) * configs["transformer"]["patch_size"],
     lora=LoraLayout(
         targets={
             "transformer": {

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
-from sdlora.data.buckets import bucket
+from sdlora.core.seeding import permutation
+from sdlora.data.buckets import bucket, exposure, training_size
+from sdlora.data.holdout import split
 from sdlora.train import latents, loop
 from sdlora.train import run as run_module
+from sdlora.train.batches import BatchSampler
 from sdlora.train.latents import CaptionedImage, sizes
 from tests.test_train import Trained
 
@@ -81,3 +86,24 @@ def test_many_pictures_of_twenty_sizes(tiny_base: Path, tmp_path: Path, monkeypa
 )
 def test_sdxl_is_told_what_was_cut(picture: tuple[int, int], size: tuple[int, int], told: tuple[int, ...]) -> None:
     assert sizes(CaptionedImage(Path("x"), "", *picture, "x"), size) == told
+
+
+def test_the_page_counts_as_the_trainer_shows() -> None:
+    """How often each picture is seen: the trainer's own split, sizes and batches, worked out without torch."""
+    chance = random.Random(0)
+    for count, batch_size, steps in ((16, 8, 400), (40, 4, 7), (5, 3, 100), (300, 16, 50)):
+        sizes = [(chance.randrange(64, 900), chance.randrange(64, 900)) for _ in range(count)]
+        learn, _ = split(count, 0.1, seed=count)
+        shapes = [training_size(*sizes[i], 512, 64, buckets=True) for i in learn]
+        sampler = BatchSampler(shapes, batch_size, seed=0)
+        shown = [len(sampler.batch(number)) for number in range(sampler.batches_per_epoch)]
+        found = exposure(shapes, batch_size, steps)
+        assert found.times == steps / sampler.batches_per_epoch
+        assert found.pictures_per_batch == sum(shown) / len(shown)
+        assert found.shapes == len(set(shapes))
+
+
+@pytest.mark.parametrize("count", [1, 2, 8, 100, 1000])
+def test_permutations_are_torchs(count: int) -> None:
+    for seed in (0, 1, 2**32 + 7, 2**62 + 5):
+        assert permutation(count, seed) == torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()

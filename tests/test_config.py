@@ -119,3 +119,13 @@ def test_the_section_lora_is_the_adapters_own_configuration() -> None:
     assert set(get_args(declared.pop("kind"))) == KINDS.keys()
     assert declared | {"kind": str} == get_type_hints(AdapterConfig)
     assert AdapterConfig(**config.Config().lora.model_dump()).scale == 1.0
+
+
+def test_a_warm_up_longer_than_the_run_is_refused() -> None:
+    with pytest.raises(BadInput, match="is 100, but the run has 4 steps"):
+        config.resolve(changes=[("train.steps", 4), ("train.warmup_steps", 100)])
+    for steps in (4, 15, 400):  # a preset's own is meant for the length of its runs
+        train = config.resolve(changes=[("train.steps", steps)]).train
+        assert train.warmup_steps <= steps
+    old = {"train": {"steps": 4, "warmup_steps": 100}}
+    assert config.from_stored(old).train.warmup_steps == 100, "a job of an older version can still be read"

@@ -285,6 +285,11 @@ def test_orders_are_few_keep_the_front_and_are_all_used() -> None:
     assert {tuple(sorted(x.split(", "))) for x in found} == {("a", "b", "c", "d", "zz")}
     assert all(x.startswith("zz, ") for x in found)
     assert tag_orders("one sentence", settings) == ["one sentence"]
+    japanese = tag_orders("魔法少女、赤い髪、青い目、笑顔", settings)
+    assert len(japanese) > 1
+    assert all(x.startswith("魔法少女、") for x in japanese)
+    trigger = config.from_values({"data.shuffle": True, "data.keep_tokens": 1, "data.trigger": "mystyle"})
+    assert all(x.startswith("mystyle, ") for x in tag_orders("red hair, mystyle, blue eyes, smile", trigger))
     assert tag_orders("zz, a, b", config.from_values({})) == ["zz, a, b"]
 
 

@@ -17,13 +17,13 @@ from diffusers import AutoencoderKL
 from sdlora import config
 from sdlora.core import events
 from sdlora.data import import_pictures, with_captions
+from sdlora.data.holdout import MAX_HELD_OUT, split
 from sdlora.jobs import job_list, lock, runner, store
 from sdlora.jobs.job_list import JobList
 from sdlora.jobs.paths import Workspace
 from sdlora.jobs.queue import Queue
 from sdlora.jobs.spec import JobSpec, Outcome
 from sdlora.train import batches, latents, setup
-from sdlora.train.evaluate import MAX_HELD_OUT, split
 from sdlora.web import live
 from sdlora.web.context import Page, Site
 from sdlora.web.event_cache import EventCache

@@ -14,7 +14,9 @@ from sdlora import config
 from sdlora.adapters.inject import Adapters
 from sdlora.core.errors import BadInput, BaseUnusable, Diverged
 from sdlora.core.events import Event, Judged, Saved, Started, Stepped, Warned
+from sdlora.core.seeding import key
 from sdlora.data import import_pictures
+from sdlora.data.holdout import split
 from sdlora.families.base_model import Base
 from sdlora.families.objective import DiffusionObjective
 from sdlora.models.bases import resolve_base
@@ -22,10 +24,10 @@ from sdlora.models.fingerprint import fingerprint
 from sdlora.train import resume
 from sdlora.train import run as run_module
 from sdlora.train.batches import BatchSampler, sample_losses
-from sdlora.train.evaluate import STRENGTHS, Evaluation, best_step, recommended_strength, split
+from sdlora.train.evaluate import STRENGTHS, Evaluation, best_step, recommended_strength
 from sdlora.train.latents import CaptionedImage
 from sdlora.train.loop import schedule, train
-from sdlora.train.rng import draw, key, noise_level
+from sdlora.train.rng import draw, noise_level
 from sdlora.train.run import Control, Result, run
 from sdlora.train.setup import Folders, Request
 from sdlora.train.trainer import Trainer

@@ -109,6 +109,13 @@ def contradictions(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> li
                 f"train.processes の {processes} では、1 回の更新の {samples} 枚(train.batch_size × train.gradient_accumulation)を割り切れません。{processes} の倍数にしてください。",
             )
         )
+    if values["train.warmup_steps"] > values["train.steps"]:
+        sentences.append(
+            Text(
+                f"train.warmup_steps is {values['train.warmup_steps']}, but the run has {values['train.steps']} steps: the learning rate would never be reached. Set it to a tenth of train.steps, or 0.",
+                f"train.warmup_steps の {values['train.warmup_steps']} は総ステップ数 {values['train.steps']} を超えているため、学習率に到達しません。train.steps の 1 割程度か 0 にしてください。",
+            )
+        )
     if values["train.prior_weight"] > 0 and not values["data.trigger"].strip():
         sentences.append(
             Text(

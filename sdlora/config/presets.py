@@ -84,4 +84,8 @@ def resolve(preset: str = "style", base: str | None = None, changes: Iterable[tu
     if base is not None:
         changed["model.base"] = base
     name = changed.get("model.base", Config().model.base)
-    return from_values({**by_name[preset].for_base(str(name)), **changed})
+    values = by_name[preset].for_base(str(name))
+    steps = changed.get("train.steps")
+    if isinstance(steps, int) and 0 < steps < values.get("train.warmup_steps", 0):
+        values["train.warmup_steps"] = steps // 10  # the preset's own is meant for a longer run
+    return from_values({**values, **changed})

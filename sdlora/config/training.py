@@ -13,8 +13,8 @@ class TrainSettings(Section):
         1000,
         Text("Steps", "ステップ数"),
         Text(
-            "Optimizer updates. Steps × batch size / pictures = how often each picture is seen; 50 to 150 times is usual.",
-            "オプティマイザの更新回数。ステップ数 × バッチサイズ ÷ 画像数 = 1 枚あたりの学習回数で、50〜150 回が目安です。",
+            "Optimizer updates. Steps × batch size / pictures = how often each picture is seen, where all have one shape: a batch holds one shape only. 50 to 150 times is usual; the page says the true number.",
+            "オプティマイザの更新回数。画像の形がすべて同じなら、ステップ数 × バッチサイズ ÷ 画像数 = 1 枚あたりの学習回数です(1 つのバッチに入るのは同じ形だけ)。50〜150 回が目安で、正確な回数は画面に表示されます。",
         ),
         basic=True,
         ge=1,

@@ -104,14 +104,23 @@ def from_values(values: Mapping[str, Any]) -> Config:
 
 
 def from_nested(nested: Any) -> Config:
-    """Like `from_values`, for `{"lora": {"rank": 16}}` as it stands in `job.json`."""
-    try:
-        config = Config.model_validate(nested)
-    except ValidationError as error:
-        raise BadInput(_sentences(error)) from None
+    """Like `from_values`, for `{"lora": {"rank": 16}}`."""
+    config = from_stored(nested)
     if sentences := contradictions(values_of(config), {s.path: s.default for s in settings()}):
         raise BadInput(Text(" ".join(t.en for t in sentences), " ".join(t.ja for t in sentences)))
     return config
+
+
+def from_stored(nested: Any) -> Config:
+    """The settings in a `job.json`: each must be valid, but contradictions that an older version did not refuse are read.
+
+    Raises:
+        BadInput: see `from_values`.
+    """
+    try:
+        return Config.model_validate(nested)
+    except ValidationError as error:
+        raise BadInput(_sentences(error)) from None
 
 
 def _sentences(error: ValidationError) -> Text:

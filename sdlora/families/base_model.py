@@ -35,6 +35,11 @@ class Base:
         return self.parts[self.family.denoiser]
 
     @property
+    def size_unit(self) -> int:
+        """Pixels that a picture's sides must be multiples of."""
+        return self.family.size_unit({self.family.denoiser: self.denoiser.config, "vae": self.vae.config})
+
+    @property
     def zero_snr(self) -> bool:
         """Whether the last noise level has no signal left (arXiv 2305.08891)."""
         return bool(self.scheduler.get("rescale_betas_zero_snr", False))

@@ -115,9 +115,9 @@ def objective(scheduler: Config, prediction: str) -> Objective:
     return DiffusionObjective.of(scheduler, prediction)
 
 
-def size_unit(base: Base) -> int:
+def size_unit(configs: Configs) -> int:
     """Pixels that one value of the UNet's smallest level stands for, along a side."""
-    return int(base.factor * 2 ** (len(base.denoiser.config.block_out_channels) - 1))
+    return int(downscaling(configs["vae"]) * 2 ** (len(configs[DENOISER]["block_out_channels"]) - 1))
 
 
 def tokenize(tokenizer: Any, texts: Sequence[str]) -> Tensor:

@@ -96,7 +96,7 @@ class FamilySpec:
     encode: Callable[[Base, Sequence[str]], Conditioning]
     # (base, x_t (B, C, h, w), t (B,), text, the pictures' sizes in pixels) -> the denoiser's output (B, C, h, w)
     predict: Callable[[Base, Tensor, Tensor, Conditioning, Sequence[Sequence[int]]], Tensor]
-    size_unit: Callable[[Base], int]  # pixels that a picture's sides must be multiples of
+    size_unit: Callable[[Configs], int]  # pixels that a picture's sides must be multiples of
 
     lora: LoraLayout
     metadata: LoraMetadata

@@ -37,7 +37,7 @@ class JobSpec:
     def read(paths: JobPaths) -> JobSpec:
         """Raises BadInput for settings that this version refuses, OSError or KeyError for a damaged folder."""
         values: dict[str, Any] = read_json(paths.job)
-        return JobSpec(**{**values, "settings": config.from_nested(values["settings"])})
+        return JobSpec(**{**values, "settings": config.from_stored(values["settings"])})
 
     def caption(self, item: Item) -> str:
         """The caption that a picture is trained with: its own, with the trigger word."""

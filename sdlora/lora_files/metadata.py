@@ -13,6 +13,8 @@ from typing import Any
 
 from sdlora import __version__
 from sdlora.adapters.spec import AdapterConfig
+from sdlora.data.buckets import batches_per_epoch
+from sdlora.data.captions import split_tags
 from sdlora.families import FAMILIES
 from sdlora.families.spec import LoraMetadata
 from sdlora.lora_files.layers import Lora
@@ -69,8 +71,12 @@ def metadata(about: RunMetadata) -> dict[str, str]:
 
 
 def _training(about: RunMetadata) -> dict[str, str]:
-    s, pictures = about.settings, max(1, len(about.captions))
-    batches = max(1, pictures // (s["train.batch_size"] * s["train.gradient_accumulation"]))
+    s = about.settings
+    accumulation, batches = (
+        s["train.gradient_accumulation"],
+        batches_per_epoch(about.buckets.values(), s["train.batch_size"]),
+    )
+    batches = max(1, batches)
     return {
         "ss_base_model_version": about.family.base_version[about.prediction],
         "ss_v2": str(about.family.v2),
@@ -89,8 +95,8 @@ def _training(about: RunMetadata) -> dict[str, str]:
         "ss_optimizer": _OPTIMIZERS[s["train.optimizer"]],
         "ss_steps": str(about.step),
         "ss_max_train_steps": str(s["train.steps"]),
-        "ss_epoch": str(about.step // batches),
-        "ss_num_epochs": str(-(-s["train.steps"] // batches)),
+        "ss_epoch": str(about.step * accumulation // batches),
+        "ss_num_epochs": str(-(-s["train.steps"] * accumulation // batches)),
         "ss_batch_size_per_device": str(s["train.batch_size"]),
         "ss_total_batch_size": str(s["train.batch_size"] * s["train.gradient_accumulation"]),
         "ss_gradient_accumulation_steps": str(s["train.gradient_accumulation"]),
@@ -207,5 +213,5 @@ def _public(settings: dict[str, Any]) -> dict[str, Any]:
 
 def _tags(captions: Sequence[str]) -> dict[str, int]:
     """The most frequent: all those of 100,000 pictures would be a header that no reader takes."""
-    counts = Counter(tag.strip() for caption in captions for tag in caption.split(",") if tag.strip())
+    counts = Counter(tag for caption in captions for tag in split_tags(caption))
     return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:MOST_TAGS])

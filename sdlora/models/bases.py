@@ -86,6 +86,7 @@ class BaseFacts:
     family: str  # a key of `families.FAMILIES`
     prediction: str
     resolution: int  # pixels
+    size_unit: int  # pixels that a picture's sides are multiples of
     shapes: dict[Part, dict[str, tuple[int, ...]]]  # denoiser and text encoders: weight name -> shape
 
     def parameters(self, part: Part) -> int:
@@ -117,6 +118,7 @@ def _facts_of_folder(folder: Path, name: str) -> BaseFacts:
         family=family.name,
         prediction=family.prediction(configs),
         resolution=family.resolution(configs),
+        size_unit=family.size_unit(configs),
         shapes={part: _shapes(folder, part) for part in family.parts},
     )
 
@@ -128,6 +130,7 @@ def _facts_of_file(file: Path) -> BaseFacts:
         family=family.name,
         prediction=checkpoint.prediction,
         resolution=family.resolution(checkpoint_configs(checkpoint)),
+        size_unit=family.size_unit(checkpoint_configs(checkpoint)),
         shapes={part: shapes[part] for part in family.parts},
     )
 

@@ -72,12 +72,12 @@ class Previewer:
             return error.text
         traceback.print_exc()
         self.renderer, self.base = None, ""
-        meant = device_error(error)
-        if isinstance(error, OutOfMemory) or isinstance(meant, OutOfMemory):
+        refusal = device_error(error)
+        if isinstance(error, OutOfMemory) or isinstance(refusal, OutOfMemory):
             return NO_MEMORY
-        self.device_lost = isinstance(meant, DeviceLost)
+        self.device_lost = isinstance(refusal, DeviceLost)
         first = (str(error).strip().splitlines() or [""])[0][:300]
-        return meant.text if meant else COULD_NOT_DRAW.fill(reason=f"{type(error).__name__}: {first}")
+        return refusal.text if refusal else COULD_NOT_DRAW.fill(reason=f"{type(error).__name__}: {first}")
 
     def _draw(self, job: PreviewJob) -> None:
         from sdlora.render.renderer import Cancelled, DrawRequest, open_renderer

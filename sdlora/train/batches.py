@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from sdlora.config import Config
+from sdlora.data.buckets import batches_per_epoch
+from sdlora.data.captions import join_tags, split_tags, tags_in_front
 from sdlora.families.conditioning import Conditioning, stack
 from sdlora.models.prompt import encode
 from sdlora.train.colour_augmentation import distilled_target, pick_recoloured, recoloured_noise, structure_weight
@@ -35,7 +37,7 @@ class BatchSampler:
     _batches: list[list[int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.batches_per_epoch = sum(-(-len(indexes) // self.batch_size) for indexes in self._buckets().values())
+        self.batches_per_epoch = batches_per_epoch(map(len, self._buckets().values()), self.batch_size)
 
     def batch(self, number: int) -> list[int]:
         """Indexes of the pictures in batch `number`, counted from 0 through the whole run."""
@@ -93,16 +95,15 @@ def pick_caption(caption: str, draw: float, settings: Config) -> str:
 
 def tag_orders(caption: str, settings: Config) -> list[str]:
     """Every form of a caption that training may show: with `data.shuffle`, up to `MAX_TAG_ORDERS` orders of the tags after the
-    first `keep_tokens`, so that no place in the caption counts for more; else the caption itself."""
-    tags = [tag.strip() for tag in caption.split(",") if tag.strip()]
-    fixed = settings.data.keep_tokens
-    if not settings.data.shuffle or len(tags) - fixed < 2:
+    first `keep_tokens`, of which the trigger's is always one, so that no place in the caption counts for more; else the caption itself."""
+    fixed, others = tags_in_front(split_tags(caption), settings.data.keep_tokens, settings.data.trigger)
+    if not settings.data.shuffle or len(others) < 2:
         return [caption]
     number = int.from_bytes(hashlib.blake2b(caption.encode(), digest_size=6).digest(), "big")
     orders = []
     for k in range(MAX_TAG_ORDERS):
-        order = torch.randperm(len(tags) - fixed, generator=generator(settings.train.seed, "tags", number, k)).tolist()
-        orders.append(", ".join([*tags[:fixed], *(tags[fixed + i] for i in order)]))
+        order = torch.randperm(len(others), generator=generator(settings.train.seed, "tags", number, k)).tolist()
+        orders.append(join_tags([*fixed, *(others[i] for i in order)], caption))
     return list(dict.fromkeys(orders))
 
 

@@ -16,18 +16,7 @@ from sdlora.train.rng import Draw, generator
 from sdlora.train.trainer import Trainer, eval_mode
 
 TIMESTEPS = 8  # noise levels at which each held-out picture is evaluated
-MIN_PICTURES = 8  # in a set from which on some are held out
-MAX_HELD_OUT = 64  # pictures: 512 samples an evaluation, however large the set is
 STRENGTHS = (0.4, 0.6, 0.8, 1.0, 1.2, 1.4)
-
-
-def split(count: int, share: float, seed: int) -> tuple[list[int], list[int]]:
-    """Indexes to train on and to hold out. Nothing is held out of a set that is too small to spare any."""
-    if count < MIN_PICTURES or share == 0:
-        return list(range(count)), []
-    order = torch.randperm(count, generator=generator(seed, "judge")).tolist()
-    held_out = min(MAX_HELD_OUT, max(1, round(count * share)))
-    return sorted(order[held_out:]), sorted(order[:held_out])
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from sdlora.core.device_errors import is_out_of_memory, missing_memory
 from sdlora.core.errors import Diverged, OutOfMemory, Unmoved
 from sdlora.core.events import Emit, Stepped, Warned
 from sdlora.core.oom_retry import free_unused_memory
+from sdlora.core.seeding import key
 from sdlora.core.text import Text
 from sdlora.train.batches import BatchSampler, batch_losses
-from sdlora.train.rng import key
 from sdlora.train.spill import SpillWatch
 from sdlora.train.trainer import Trainer
 

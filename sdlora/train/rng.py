@@ -5,25 +5,14 @@ Step k needs nothing but the state and k: a step can be repeated, a run resumed 
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-# init: adapters' first values · perm: order of an epoch · sample: one training sample · levels: noise level of the first
-# one · dropout: adapter dropout of a forward pass · judge: held-out noise · tags: orders of a caption · colours: what a
-# sample is recoloured to
-Stream = Literal["init", "perm", "sample", "levels", "dropout", "judge", "tags", "colours"]
+from sdlora.core.seeding import Stream, key
 
 GOLDEN = (5**0.5 - 1) / 2
-
-
-def key(seed: int, stream: Stream, *numbers: int) -> int:
-    """A 63-bit seed from BLAKE2b over the names and numbers."""
-    text = ":".join((str(seed), stream, *map(str, numbers)))
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
 def generator(seed: int, stream: Stream, *numbers: int) -> torch.Generator:

@@ -17,9 +17,11 @@ from sdlora.config import Config
 from sdlora.core.errors import BadInput, BaseUnusable
 from sdlora.core.events import Emit, Phase, memory_warning
 from sdlora.core.oom_retry import once, retry_on_oom
+from sdlora.core.seeding import key
 from sdlora.core.text import Text
-from sdlora.data.buckets import bucket
+from sdlora.data.buckets import training_size, whole_units
 from sdlora.data.captions import without_trigger
+from sdlora.data.holdout import split
 from sdlora.families.base_model import Base
 from sdlora.families.conditioning import Conditioning
 from sdlora.families.spec import Part, is_text_encoder
@@ -32,9 +34,8 @@ from sdlora.models.prompt import encode_unique
 from sdlora.render.renderer import Renderer
 from sdlora.train.batches import tag_orders
 from sdlora.train.distributed import SINGLE_PROCESS, World
-from sdlora.train.evaluate import Evaluation, Evaluator, split
+from sdlora.train.evaluate import Evaluation, Evaluator
 from sdlora.train.latents import CaptionedImage, Encoder, Latent, LatentCache, TrainingItem
-from sdlora.train.rng import key
 from sdlora.train.state_writer import StateWriter
 from sdlora.train.trainer import Trainer
 
@@ -140,7 +141,7 @@ def encode(request: Request, base: Base, folders: Folders, emit: Emit = lambda e
     Raises:
         BadInput: masks are asked for, but no picture has one.
     """
-    data, side, unit = request.settings.data, resolution(request.settings, base), base.family.size_unit(base)
+    data, side, unit = request.settings.data, resolution(request.settings, base), base.size_unit
     if data.masks and not any(p.mask for p in request.pictures):
         raise BadInput(
             Text(
@@ -153,7 +154,7 @@ def encode(request: Request, base: Base, folders: Folders, emit: Emit = lambda e
     items = [
         encoder.item(
             picture,
-            bucket(picture.width, picture.height, side, unit) if data.buckets else (side, side),
+            training_size(picture.width, picture.height, side, unit, data.buckets),
             without_trigger(picture.caption, data.trigger, data.class_prompt),
         )
         for picture in request.pictures
@@ -163,8 +164,7 @@ def encode(request: Request, base: Base, folders: Folders, emit: Emit = lambda e
 
 def resolution(settings: Config, base: Base) -> int:
     """Pixels of a side: what the setting or the base says, in whole multiples of what the UNet can halve."""
-    wanted, unit = settings.train.resolution or base.resolution, base.family.size_unit(base)
-    return max(unit, wanted // unit * unit)
+    return whole_units(settings.train.resolution or base.resolution, base.size_unit)
 
 
 def prepare(

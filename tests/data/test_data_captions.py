@@ -7,7 +7,7 @@ import json
 import pytest
 
 from sdlora.data import add_prefix, add_suffix, import_pictures, replace, with_trigger
-from sdlora.data.captions import clean_caption
+from sdlora.data.captions import clean_caption, join_tags, split_tags, tags_in_front, without_trigger
 
 
 def captions(dataset):
@@ -129,6 +129,8 @@ def test_kohya_folders(draw, write, datasets):
         ("a\u2028b", "a b"),
         ("\ud83d\ude00", "😀"),
         ("a  b", "a  b"),
+        ("１ｇｉｒｌ，ｓｍｉｌｅ＿ｘ", "1girl，smile_x"),
+        ("ｶﾅ　ァ", "ｶﾅ ァ"),
     ],
 )
 def test_clean(raw, clean):
@@ -160,8 +162,54 @@ def test_replace_is_letter_for_letter():
         ("sks dog, sitting", "sks dog", "sks dog, sitting"),
         ("a cat", "a.*", "a.*, a cat"),
         ("猫、白い", "猫", "猫、白い"),
+        ("魔法少女の絵", "魔法少女", "魔法少女の絵"),
+        ("魔法少女隊", "魔法少女", "魔法少女, 魔法少女隊"),
+        ("mystyleの絵", "mystyle", "mystyleの絵"),
+        ("ｍｙｓｔｙｌｅ, red", "mystyle", "ｍｙｓｔｙｌｅ, red"),
+        ("red", "ｍｙｓｔｙｌｅ", "mystyle, red"),
+        ("ミクロの絵", "ミク", "ミク, ミクロの絵"),
+        ("かわいいねこの絵", "ねこ", "かわいいねこの絵"),
+        ("빨간 소녀의 그림", "소녀", "빨간 소녀의 그림"),
     ],
 )
 def test_trigger(caption, trigger, result):
     assert with_trigger(caption, trigger) == result
     assert with_trigger(result, trigger) == result
+
+
+@pytest.mark.parametrize(
+    ("caption", "trigger", "class_words", "result"),
+    [
+        ("魔法少女の絵、赤い髪", "魔法少女", "少女", "少女の絵、赤い髪"),
+        ("魔法少女の絵、赤い髪", "魔法少女", "", "絵、赤い髪"),
+        ("赤い髪、魔法少女、笑顔", "魔法少女", "", "赤い髪、笑顔"),
+        ("ｍｙｓｔｙｌｅ, red", "mystyle", "", "red"),
+        ("a photo of sks dog", "sks", "a", "a photo of a dog"),
+        ("asks why", "sks", "x", "asks why"),
+    ],
+)
+def test_without_trigger(caption, trigger, class_words, result):
+    assert without_trigger(caption, trigger, class_words) == result
+
+
+@pytest.mark.parametrize(
+    ("caption", "tags"),
+    [
+        ("mystyle, red hair , ,smile", ["mystyle", "red hair", "smile"]),
+        ("魔法少女、赤い髪､青い目", ["魔法少女", "赤い髪", "青い目"]),
+        ("mystyle，红发，蓝眼", ["mystyle", "红发", "蓝眼"]),
+        ("", []),
+    ],
+)
+def test_tags_between_commas_of_any_script(caption, tags):
+    assert split_tags(caption) == tags
+    assert split_tags(join_tags(tags, caption)) == tags
+
+
+def test_the_trigger_is_the_first_tag_that_stays_in_front():
+    tags = ["red hair", "MyStyle", "smile"]
+    assert tags_in_front(tags, 1, "mystyle") == (["MyStyle"], ["red hair", "smile"])
+    assert tags_in_front(tags, 2, "mystyle") == (["MyStyle", "red hair"], ["smile"])
+    assert tags_in_front(tags, 1, "") == (["red hair"], ["MyStyle", "smile"])
+    assert tags_in_front(tags, 0, "mystyle") == ([], tags)
+    assert tags_in_front([], 1, "mystyle") == ([], [])

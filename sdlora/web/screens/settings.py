@@ -56,7 +56,7 @@ def build(page: Page, built: Built) -> Settings:
     with gr.Row(elem_classes="numbers"):
         for path in (s.path for s in config.settings() if s.basic and s.path not in fields):
             fields[path] = field(page, path, start[path])
-    summary = gr.HTML(_summary(page, config.resolve(first_preset), 0), elem_id="comparison")
+    summary = gr.HTML(_summary(page, config.resolve(first_preset), []), elem_id="comparison")
     with gr.Accordion(page.say(strings.settings.MORE_SETTINGS), open=False, elem_id="more-settings"):
         _more(page, fields, start)
     screen = Settings(Form(fields), preset, draft, summary)
@@ -129,7 +129,7 @@ def summarise(page: Page, screen: Settings, pictures: Pictures, values: Values) 
     try:
         flat = screen.form.read(values)
         updates = screen.form.dependent_updates(page, flat)
-        summary = _summary(page, parse(flat), _count(page, pictures, values))
+        summary = _summary(page, parse(flat), _picture_sizes(page, pictures, values))
         return [summary, {"preset": values[screen.preset], "values": flat}, *updates]
     except SdloraError as error:
         return [notices.problem(page, with_labels(error.text), _field_of(error.text)), gr.skip(), *updates]
@@ -141,16 +141,18 @@ def _field_of(refusal: Text) -> str:
     return next((element_id(s) for s in named), "")
 
 
-def _count(page: Page, pictures: Pictures, values: Values) -> int:
+def _picture_sizes(page: Page, pictures: Pictures, values: Values) -> list[tuple[int, int]]:
+    """Width and height of each picture; empty where there is no data set."""
     try:
-        return len(find_dataset(page, values[pictures.history], values[pictures.dataset_id]).items)
+        items = find_dataset(page, values[pictures.history], values[pictures.dataset_id]).items
     except BadInput:
-        return 0
+        return []
+    return [(item.width, item.height) for item in items]
 
 
-def _summary(page: Page, settings: Config, count: int) -> Markup:
+def _summary(page: Page, settings: Config, sizes: list[tuple[int, int]]) -> Markup:
     try:
-        return parameter_count.view(page, settings, count)
+        return parameter_count.view(page, settings, sizes)
     except SdloraError as error:
         return notices.problem(page, error.text)
 

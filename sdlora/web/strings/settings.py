@@ -25,6 +25,10 @@ TRAINS = Text(
 )
 FILE_SIZE = Text("The file: about {size}", "ファイルは約 {size}")
 SEEN = Text("Each picture is seen {times} times", "各画像を {times} 回学習します")
+UNDERFILLED = Text(
+    "The pictures have {shapes} shapes, and a batch holds one shape: {average} of {batch} pictures on average. A smaller batch size takes less time for the same",
+    "画像の形が {shapes} 種類あり、1 つのバッチには同じ形だけが入るため、平均 {average} / {batch} 枚になります。バッチサイズを小さくしても同じ学習がより短時間で済みます",
+)
 SEEN_RARELY = Text(
     "That is little: fewer than 20 times often shows no effect. Raise the steps.",
     "少なめです。20 回未満では効果が出ないことがあります。ステップ数を増やしてください。",

@@ -17,7 +17,9 @@ from sdlora.core.text import Text
 from sdlora.data import Dataset, import_pictures, limits, open_dataset
 from sdlora.data.checks.doctor import check as check_dataset
 from sdlora.jobs.paths import Workspace
+from sdlora.models import bases
 
+SD15_RESOLUTION = 512
 app = typer.Typer(help="Import and check picture sets.", no_args_is_help=True, rich_markup_mode=None)
 
 
@@ -43,12 +45,14 @@ def add(
 @app.command()
 def check(
     dataset: Annotated[str, typer.Argument(help="Id of a data set, or a folder or zip.")],
+    base: Annotated[str, typer.Option(help="Judge sizes for this base. [default: for 512 pixels, as SD 1.5]")] = "",
+    resolution: Annotated[int, typer.Option(min=0, max=4096, help="Judge sizes for this `train.resolution`.")] = 0,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Look for what usually goes wrong: duplicates, blur, small pictures, missing captions."""
     with open_or_import_temporarily(dataset, open_workspace(workspace)) as opened:
-        findings = check_dataset(opened)
+        findings = check_dataset(opened, resolution or _resolution_of(base))
     if as_json:
         rows = [
             {"code": f.code, "severity": f.severity, "items": list(f.items), "text": f.text.en, "fix": f.fix.en}
@@ -60,6 +64,16 @@ def check(
         print(f"{f.severity}: {f.text.en} {f.fix.en}")
     if not findings:
         print("Nothing to complain about.")
+
+
+def _resolution_of(base: str) -> int:
+    """Pixels of a side that a base is trained at; those of SD 1.5 where none is named or it is not on this machine.
+
+    Raises:
+        BaseUnusable: no such base.
+    """
+    facts = bases.facts(bases.resolve_base(base)) if base else None
+    return facts.resolution if facts else SD15_RESOLUTION
 
 
 def find_or_import(dataset: str, workspace: Workspace) -> Dataset:

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from sdlora.cli import commands
 from sdlora.data import Dataset, Upload, import_pictures
 from sdlora.data.text_decoding import decode_name_bytes, decode_text
 from tests.bad.pictures import drawing
@@ -526,3 +528,18 @@ def test_a_guessed_name_in_a_zip_is_said(tmp_path: Path) -> None:
     dataset = import_pictures([tmp_path / "x.zip"], tmp_path / "sets")
     assert shown(dataset) == ("Bär.png: a bear",)
     assert "Names in x.zip are in an unknown encoding and were guessed: Bär.png" in told(dataset)
+
+
+def test_small_pictures_are_said_on_the_command_line(tmp_path: Path) -> None:
+    folder = written(tmp_path / "in", {f"{k}.png": k for k in range(6)})  # 80 × 80
+
+    def findings(*options: str) -> set[str]:
+        done = CliRunner().invoke(
+            commands, ["dataset", "check", str(folder), "--json", "--workspace", str(tmp_path), *options]
+        )
+        assert done.exit_code == 0, done.output
+        return {one["code"] for one in json.loads(done.stdout.splitlines()[-1])["findings"]}
+
+    assert "too-small" in findings()
+    assert "too-small" not in findings("--resolution", "80")
+    assert "too-small" not in findings("--base", "emoji")

@@ -68,9 +68,17 @@ def test_same_and_long_captions(healthy, datasets):
 
 
 def test_too_small_for_the_resolution(healthy):
-    findings = check(healthy, 129)
+    """Buckets enlarge nothing, so that a picture is small by its area; without them its middle square is enlarged."""
+    item = healthy.items[0]
+    assert (item.width, item.height) == (160, 128)
+    assert codes(check(healthy, 160)) == set()
+    findings = check(healthy, 256)
     assert codes(findings) == {"too-small"}
     assert len(findings[0].items) == 6
+    assert "trained at their own size (the smallest, 0.png: 160 × 128)" in findings[0].text.en
+    squares = check(healthy, 129, buckets=False)
+    assert codes(squares) == {"too-small"}
+    assert "must be enlarged to 129 pixels" in squares[0].text.en
 
 
 def test_a_set_given_twice_is_told_shortly(draw, datasets):
@@ -104,7 +112,9 @@ def test_blur(add, healthy):
 
 def test_mixed_shapes(add):
     wide = Image.effect_noise((600, 100), 90).convert("RGB")
-    assert codes(check(add(wide))) == {"mixed-shapes"}
+    mixed = add(wide)
+    assert codes(check(mixed, buckets=False)) == {"mixed-shapes"}
+    assert codes(check(mixed)) == set(), "each is trained in its own shape"
 
 
 def test_a_damaged_picture_is_an_error_and_comes_first(three):

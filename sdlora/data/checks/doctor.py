@@ -1,4 +1,4 @@
-"""The doctor: what in a data set will hurt the training, and what to do about it."""
+"""The check-up of a data set: findings that will hurt the training, each with what to do about it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from sdlora.data.checks.image_stats import ImageStats, measure_image
 from sdlora.data.checks.near_duplicates import groups_alike
 from sdlora.data.dataset import Dataset, Item
 
-FEW = 5
-LONG_WORDS = 75  # CLIP reads 75 tokens and drops the rest; a word is a token or more
+MIN_PICTURES = 5  # fewer are said
+SMALL = 0.75  # of the training size, along a side: down to it the loss is not seen
+MAX_WORDS = 75  # CLIP reads 75 tokens and drops the rest; a word is a token or more
 JAPANESE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")  # a letter is a word here: there are no spaces to count
 BLUR_SIZE = 512  # sharpness is judged at this longer edge where no resolution is given
-GROUPS = 10  # of duplicates that are told one by one
-MIXED = 3  # how many times wider the widest picture is than the narrowest
+MAX_GROUPS = 10  # of duplicates with a finding each
+MIXED_RATIO = 3  # how many times wider the widest picture is than the narrowest
 
 Severity = Literal["note", "warning", "error"]
 
@@ -36,10 +37,12 @@ class Finding:
 StatsCache = dict[tuple[str, int], ImageStats]  # by a picture's file and the longer edge it was measured at
 
 
-def check(dataset: Dataset, resolution: int | None = None, cache: StatsCache | None = None) -> list[Finding]:
-    """Measure each picture once. `resolution`: the training size in pixels; without it no picture is too small.
+def check(
+    dataset: Dataset, resolution: int | None = None, cache: StatsCache | None = None, buckets: bool = True
+) -> list[Finding]:
+    """All findings, the worst first. `resolution`: the training size in pixels; without it no picture is too small.
 
-    The worst comes first. Statistics in `cache` are not measured again, and new ones are added.
+    `buckets`: as in `data.buckets`, each picture is trained in its own shape. Each picture is measured once: statistics in `cache` are not measured again, and new ones are added.
     """
     cache, size = {} if cache is None else cache, resolution or BLUR_SIZE
     stats: dict[str, ImageStats | None] = {}
@@ -54,9 +57,9 @@ def check(dataset: Dataset, resolution: int | None = None, cache: StatsCache | N
         *_few(dataset.items),
         *_same_pixels(dataset.items),
         *_alike(dataset.items, stats),
-        *_small(dataset.items, resolution),
+        *_small(dataset.items, resolution, buckets),
         *_blurry(dataset.items, stats),
-        *_shapes(dataset.items),
+        *([] if buckets else _shapes(dataset.items)),
         *_captions(dataset.items),
     ]
     return sorted(findings, key=lambda finding: ("error", "warning", "note").index(finding.severity))
@@ -76,7 +79,7 @@ def _damaged(items: Sequence[Item], stats: dict[str, ImageStats | None]) -> list
 
 
 def _few(items: Sequence[Item]) -> list[Finding]:
-    if len(items) >= FEW:
+    if len(items) >= MIN_PICTURES:
         return []
     text = Text(
         f"There {'is' if len(items) == 1 else 'are'} only {_count(items)}: the result will repeat them.",
@@ -120,10 +123,10 @@ def _alike(items: Sequence[Item], stats: dict[str, ImageStats | None]) -> list[F
 def _of_groups(code: str, groups: Sequence[Sequence[str]], how: Text, fix: Text) -> list[Finding]:
     """One finding a group; where there are very many, the rest in one: nobody reads a hundred lines."""
     findings = []
-    for names in groups[:GROUPS]:
+    for names in groups[:MAX_GROUPS]:
         text = Text(f"{_count(names)} are {how.en}.", f"{len(names)} 枚が{how.ja}です。")
         findings.append(Finding(code, "warning", tuple(names), text, fix))
-    rest = groups[GROUPS:]
+    rest = groups[MAX_GROUPS:]
     if rest:
         names = [name for group in rest for name in group]
         text = Text(
@@ -134,19 +137,31 @@ def _of_groups(code: str, groups: Sequence[Sequence[str]], how: Text, fix: Text)
     return findings
 
 
-def _small(items: Sequence[Item], resolution: int | None) -> list[Finding]:
-    names = _where(items, lambda item: resolution is not None and min(item.width, item.height) < resolution)
-    if not names:
+def _small(items: Sequence[Item], resolution: int | None, buckets: bool) -> list[Finding]:
+    """Buckets never enlarge, so that only the area counts; without them, the middle square of every picture gets one size."""
+    if resolution is None:
         return []
-    text = Text(
-        f"{_count(names)} must be enlarged to {resolution} pixels and will look soft.",
-        f"{len(names)} 枚は {resolution} ピクセルに拡大されるため、ぼやけた印象になります。",
-    )
     fix = Text(
         "Use larger originals, or train at a smaller resolution.",
         "もっと大きい元画像を使うか、学習の解像度を下げてください。",
     )
-    return [Finding("too-small", "warning", names, text, fix)]
+    if not buckets:
+        names = _where(items, lambda item: min(item.width, item.height) < resolution)
+        text = Text(
+            f"The middle square of {_count(names)} must be enlarged to {resolution} pixels and will look soft.",
+            f"{len(names)} 枚は中央の正方形が {resolution} ピクセルに拡大されるため、ぼやけた印象になります。",
+        )
+        return [Finding("too-small", "warning", names, text, fix)] if names else []
+    small = [item for item in items if item.width * item.height < (SMALL * resolution) ** 2]
+    if not small:
+        return []
+    least = min(small, key=lambda item: item.width * item.height)
+    size = f"{least.width} × {least.height}"
+    text = Text(
+        f"{_count(small)} smaller than {resolution} × {resolution}: trained at their own size (the smallest, {least.name}: {size}), nothing is enlarged, and details that they lack are not learned.",
+        f"{len(small)} 枚は {resolution} × {resolution} より小さく、元の大きさのまま学習します (最小は {least.name} の {size})。拡大はせず、ない細部は学習できません。",
+    )
+    return [Finding("too-small", "warning", tuple(item.name for item in small), text, fix)]
 
 
 def _blurry(items: Sequence[Item], stats: dict[str, ImageStats | None]) -> list[Finding]:
@@ -166,14 +181,17 @@ def _blurry(items: Sequence[Item], stats: dict[str, ImageStats | None]) -> list[
 
 def _shapes(items: Sequence[Item]) -> list[Finding]:
     shapes = [item.width / item.height for item in items]
-    if max(shapes) < MIXED * min(shapes):
+    if max(shapes) < MIXED_RATIO * min(shapes):
         return []
     wide, tall = items[shapes.index(max(shapes))], items[shapes.index(min(shapes))]
     text = Text(
-        "Very wide and very tall pictures are mixed: much is cut off where all are trained in one shape.",
-        "極端に横長の画像と縦長の画像が混ざっています。同じ形で学習すると大きく切り取られます。",
+        "Very wide and very tall pictures are mixed: much is cut off, since all are trained as squares.",
+        "極端に横長の画像と縦長の画像が混ざっています。すべて正方形で学習するため、大きく切り取られます。",
     )
-    fix = Text("Crop these to the part that matters.", "これらの画像は、必要な部分だけに切り抜いてください。")
+    fix = Text(
+        "Crop these to the part that matters, or turn aspect-ratio buckets on.",
+        "必要な部分だけに切り抜くか、アスペクト比バケットをオンにしてください。",
+    )
     return [Finding("mixed-shapes", "note", (wide.name, tall.name), text, fix)]
 
 
@@ -195,11 +213,11 @@ def _captions(items: Sequence[Item]) -> list[Finding]:
             "1 つのキャラクターや物なら問題ない場合もありますが、画風の学習では画像ごとに内容を書いてください。",
         )
         findings.append(Finding("same-captions", "note", (), text, fix))
-    long = _where(items, lambda item: _words(item.caption) > LONG_WORDS)
+    long = _where(items, lambda item: _words(item.caption) > MAX_WORDS)
     if long:
         text = Text(
-            f"{_count(long)} with a caption of more than {LONG_WORDS} words: the end is not read.",
-            f"{len(long)} 枚のキャプションが {LONG_WORDS} 語を超えています。後ろの部分は読まれません。",
+            f"{_count(long)} with a caption of more than {MAX_WORDS} words: the end is not read.",
+            f"{len(long)} 枚のキャプションが {MAX_WORDS} 語を超えています。後ろの部分は読まれません。",
         )
         fix = Text("Put what matters first, or shorten it.", "大事な内容を先に書くか、短くしてください。")
         findings.append(Finding("long-captions", "note", long, text, fix))

@@ -1,4 +1,4 @@
-"""The check-up of the current data set: repeated when the pictures, the base or the resolution change."""
+"""The check-up of the current data set: repeated when the pictures, the base, the resolution or the buckets change."""
 
 from __future__ import annotations
 
@@ -23,27 +23,28 @@ Listener = dict[str, Any]  # the arguments of a gradio event that runs the check
 
 def build(page: Page, pictures: Pictures, settings: Settings) -> Listener:
     """Connect it; returns the event's arguments, for the page that was just opened."""
-    base, resolution = (settings.form.fields[path] for path in ("model.base", "train.resolution"))
+    base, resolution, buckets = (settings.form.fields[p] for p in ("model.base", "train.resolution", "data.buckets"))
     listener: Listener = {
         "fn": event(page, examine),
-        "inputs": [*pictures.current, base, resolution],
+        "inputs": [*pictures.current, base, resolution, buckets],
         "outputs": pictures.doctor,
         "show_progress": "hidden",
         "concurrency_limit": 2,
     }
-    changes: list[Callable[..., Any]] = [c.change for c in (pictures.dataset_id, base, resolution)]  # type: ignore[attr-defined]
+    changes: list[Callable[..., Any]] = [c.change for c in (pictures.dataset_id, base, resolution, buckets)]  # type: ignore[attr-defined]
     gr.on(changes, **listener, trigger_mode="always_last")
     return listener
 
 
-def examine(page: Page, history: list[str], dataset_id: Any, base: Any, resolution: Any) -> Any:
+def examine(page: Page, history: list[str], dataset_id: Any, base: Any, resolution: Any, buckets: Any) -> Any:
     """Check every new picture, up to 0.1 s each: so after the gallery is shown."""
     if not history and not dataset_id:
         return ""
     dataset = find_dataset(page, history, dataset_id)
     if len(page.site.image_stats) > MAX_IMAGE_STATS:
         page.site.image_stats.clear()
-    return gallery.findings(page, data.check(dataset, _pixels(base, resolution), page.site.image_stats))
+    pixels = _pixels(base, resolution)
+    return gallery.findings(page, data.check(dataset, pixels, page.site.image_stats, bool(buckets)))
 
 
 def _pixels(base: Any, resolution: Any) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sdlora.adapters.inject import Adapters, inject
+from sdlora.adapters.kinds import FILE_KINDS
 from sdlora.adapters.layer_names import kohya_name, parse
 from sdlora.adapters.spec import AdapterConfig, Targets, count_adapter_parameters
 from sdlora.core.errors import BadInput
@@ -149,10 +151,10 @@ def test_sdxl_has_ldm_names_and_both_prefixes() -> None:
 def test_names_come_back(family: str) -> None:
     _, adapters = adapted(family, 1.0)
     for layer in kohya.to_lora(adapters, family).layers:
-        for ending, role in ((".lora_down.weight", "down"), (".lora_up.weight", "up"), (".alpha", "alpha")):
-            key = parse(kohya_name(layer.part, layer.path, family) + ending)
+        for ending in ("lora_down.weight", "lora_up.weight", "alpha"):
+            key = parse(f"{kohya_name(layer.part, layer.path, family)}.{ending}")
             assert key is not None
-            assert (key.part, key.path, key.role) == (layer.part, layer.path, role)
+            assert (key.part, key.path, key.ending) == (layer.part, layer.path, ending)
     assert ldm_names.to_diffusers("label_emb.0.2.weight") == "add_embedding.linear_2.weight"
 
 
@@ -185,10 +187,13 @@ def lycoris(kind: str) -> dict[str, Tensor]:
         "dora": {"lora_down.weight": (3, 8), "lora_up.weight": (8, 3), "dora_scale": (8, 1)},
         "glora": {"a1.weight": (8, 3), "a2.weight": (3, 8), "b1.weight": (8, 3), "b2.weight": (3, 8)},
         "oft": {"oft_blocks": (2, 4, 4)},
-        "ia3": {"weight.on_input": (8,)},
+        "ia3": {"weight": (8,), "on_input": ()},
         "full": {"diff": (8, 8)},
     }
     return {f"{name}.alpha": torch.tensor(3.0)} | {f"{name}.{e}": torch.ones(s) for e, s in ends[kind].items()}
+
+
+TITLES = {kind.name: kind.title for kind in FILE_KINDS.values()} | {"dora": "DoRA"}
 
 
 @pytest.mark.parametrize("kind", ["loha", "lokr", "dora", "glora", "oft", "ia3", "full"])
@@ -198,7 +203,7 @@ def test_what_is_no_plain_lora_is_named_and_not_damaged(tmp_path: Path, kind: st
     assert (found.network, found.alpha, found.trainer) == (kind, 3.0, "LyCORIS")
     assert found.rank == (0 if kind in ("oft", "ia3", "full") else 3)
     assert found.targets == {"unet.attention": 1}
-    with pytest.raises(BadInput, match=kind):
+    with pytest.raises(BadInput, match=re.escape(f"holds {TITLES[kind]} layers, which are not two matrices")):
         read_lora(tmp_path / "x.safetensors")
 
 

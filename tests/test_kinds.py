@@ -14,7 +14,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from sdlora import config
-from sdlora.adapters.file_tensors import group_by_layer
 from sdlora.adapters.inject import Adapters, eject, inject
 from sdlora.adapters.kinds import KINDS
 from sdlora.adapters.spec import AdapterConfig, Targets, count_adapter_parameters, target_pattern
@@ -24,7 +23,7 @@ from sdlora.core.errors import BadInput, Diverged, Unloadable
 from sdlora.families.base_model import Base
 from sdlora.lora_files import kohya
 from sdlora.lora_files.inspect import inspect_file
-from sdlora.lora_files.read import read_lora
+from sdlora.lora_files.read import read_file, read_lora
 from sdlora.models.bases import facts, resolve_base
 from sdlora.render.renderer import DrawRequest, Renderer
 from sdlora.render.verify import verify_file
@@ -119,7 +118,7 @@ def test_the_file_means_what_was_trained(tiny_base: Path, tmp_path: Path, kind: 
     adapters = moved(adapted(base, kind, rank))
     file = tmp_path / "x.safetensors"
     kohya.write(file, adapters, "sd1", about(), "fp32")
-    found = group_by_layer(load_file(file))
+    found = read_file(file).layers
     assert len(found) == sum(len(layers) for layers in adapters.parts.values())
     for part, layers in adapters.parts.items():
         for path, layer in layers.items():
@@ -209,7 +208,7 @@ def test_what_a_format_cannot_hold_is_refused(tiny_base: Path, tmp_path: Path, k
     adapters = moved(adapted(base, kind))
     file = tmp_path / "x.safetensors"
     kohya.write(file, adapters, "sd1", about(), "fp32")
-    with pytest.raises(BadInput, match=kind):
+    with pytest.raises(BadInput, match=f"{KINDS[kind].title} layers"):
         read_lora(file)
     next(iter(adapters.named_parameters().values())).data.flatten()[0] = float("nan")
     with pytest.raises(Diverged):

@@ -17,9 +17,10 @@ from sdlora.cli import commands
 from sdlora.core.errors import BadInput, SdloraError
 from sdlora.families.spec import Part
 from sdlora.lora_files import merge, resize, write
-from sdlora.lora_files.extract import apply_layers, extract, layers_by_weight
+from sdlora.lora_files.extract import extract
 from sdlora.lora_files.layers import Layer, Lora
-from sdlora.lora_files.read import read_lora
+from sdlora.lora_files.merge_into_base import apply_changes, changes_by_tensor
+from sdlora.lora_files.read import LoraFile, read_lora
 from sdlora.models.bases import resolve_base
 from sdlora.models.load import load_base
 from sdlora.models.weights import open_weights, write_modified_base
@@ -165,10 +166,13 @@ def fitting(base: Path, rank: int = 4) -> Lora:
 
 def test_a_merged_base_draws_what_base_and_lora_draw(tiny_base: Path, tmp_path: Path) -> None:
     found = fitting(tiny_base)
-    where = layers_by_weight([(found, 0.5)], open_weights(tiny_base))
+    where = changes_by_tensor([(LoraFile.of(found), 0.5)], open_weights(tiny_base))
     out = tmp_path / "merged"
     write_modified_base(
-        tiny_base, out, lambda p, n, w: apply_layers(w, where[p, n]) if (p, n) in where else w, lambda done, total: None
+        tiny_base,
+        out,
+        lambda p, n, w: apply_changes(w, where[p, n]) if (p, n) in where else w,
+        lambda done, total: None,
     )
     assert all(name.startswith("text_model.") for name in load_file(out / "text_encoder" / "model.safetensors"))
     before, after = open_weights(tiny_base), open_weights(out)
@@ -189,7 +193,7 @@ def test_a_merged_base_draws_what_base_and_lora_draw(tiny_base: Path, tmp_path: 
     with pytest.raises(BadInput, match="there already"):
         write_modified_base(tiny_base, out, lambda p, n, w: w, lambda done, total: None)
     with pytest.raises(BadInput, match="does not fit"):
-        layers_by_weight([(lora(2, 2.0, 0, "mid_block.attentions.7.proj_in"), 1.0)], before)
+        changes_by_tensor([(LoraFile.of(lora(2, 2.0, 0, "mid_block.attentions.7.proj_in")), 1.0)], before)
 
 
 def sdlora(*words: object, code: int = 0) -> Any:
@@ -243,10 +247,10 @@ def test_merging_into_a_single_file_makes_a_folder(tmp_path: Path) -> None:
 
     file = usable(tmp_path)
     found = fitting(file)
-    where = layers_by_weight([(found, 1.0)], open_weights(file))
+    where = changes_by_tensor([(LoraFile.of(found), 1.0)], open_weights(file))
     out = tmp_path / "merged"
     write_modified_base(
-        file, out, lambda p, n, w: apply_layers(w, where[p, n]) if (p, n) in where else w, lambda d, t: None
+        file, out, lambda p, n, w: apply_changes(w, where[p, n]) if (p, n) in where else w, lambda d, t: None
     )
     base = load_base(resolve_base(str(out)), "fp32", torch.device("cpu"))
     before = open_weights(file)

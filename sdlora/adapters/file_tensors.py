@@ -1,4 +1,4 @@
-"""Adapters as the tensors of a kohya-named file and back, and the change that a file's layer makes to a weight."""
+"""Adapters as the tensors of a kohya-named file and back, and the changes that a file's layer makes to a module's parameters."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from sdlora.adapters.inject import Adapters, trainable_parameters
-from sdlora.adapters.kinds import FILE_KINDS, dora
-from sdlora.adapters.layer_names import kohya_name, parse
+from sdlora.adapters.kinds import dora, kind_of
+from sdlora.adapters.layer_names import BIAS_ENDINGS, DORA, PEFT_DORA, SCALAR, kohya_name
 from sdlora.core.errors import BadInput
 from sdlora.core.text import Text
-from sdlora.families.spec import Part, canonical_path
+from sdlora.families.spec import canonical_path
 
 LayerTensors = dict[str, Tensor]  # one layer's tensors by what follows its name: "lora_down.weight", "alpha"
 
@@ -60,28 +60,32 @@ def from_file_tensors(tensors: Mapping[str, Tensor], adapters: Adapters, family:
     return found
 
 
-def group_by_layer(tensors: Mapping[str, Tensor]) -> dict[tuple[Part, str], LayerTensors]:
-    """A file's tensors by layer. Raises BadInput for a name of no layer."""
-    found: dict[tuple[Part, str], LayerTensors] = defaultdict(dict)
-    for name, tensor in tensors.items():
-        stem, _, ending = name.partition(".")
-        key = parse(f"{stem}.alpha")
-        if key is None or key.part is None:
-            raise BadInput(Text(f"{name!r} is no layer of a LoRA.", f"{name!r} は LoRA の層ではありません。"))
-        found[key.part, key.path][ending] = tensor
-    return dict(found)
+def changed_parameters(tensors: LayerTensors) -> list[str]:
+    """Which parameters of its module a file's layer changes: `weight`, `bias`."""
+    changes_bias = tensors.keys() & set(BIAS_ENDINGS)
+    return [*(["weight"] if kind_of(tensors) else []), *(["bias"] if changes_bias else [])]
 
 
-def file_delta(tensors: LayerTensors, weight: Tensor) -> Tensor:
-    """What a file's layer adds to `weight` (out, in, …) at strength 1, in fp32: as ComfyUI and A1111 compute it.
+def file_delta(tensors: LayerTensors, parameter: Tensor, name: str = "weight", strength: float = 1.0) -> Tensor:
+    """What a file's layer adds to its module's `weight` (out, in, …) or `bias` (out,), in fp32: as ComfyUI and A1111 compute it.
 
     Raises:
-        KeyError: no kind that is known here, or a tensor is missing.
+        NotImplementedError: a kind that is known by its name only.
+        KeyError: a tensor is missing.
+        RuntimeError: shapes that do not fit the parameter.
     """
-    weight = weight.float()
-    floats = {ending: tensor.to(weight.device, torch.float32) for ending, tensor in tensors.items()}
-    kind = next((kind for kind in FILE_KINDS.values() if kind.delta and floats.keys() & set(kind.endings)), None)
+    parameter = parameter.float()
+    floats = {ending: tensor.to(parameter.device, torch.float32) for ending, tensor in tensors.items()}
+    if name == "bias":
+        return strength * next(floats[e] for e in BIAS_ENDINGS if e in floats).reshape(parameter.shape)
+    kind = kind_of(tensors)
     if kind is None or kind.delta is None:
-        raise KeyError(next(iter(tensors)))
-    delta = kind.delta(floats, weight)
-    return dora.rescale(delta, weight, floats) if "dora_scale" in floats else delta
+        raise NotImplementedError
+    scalar = floats[SCALAR].item() if SCALAR in floats else 1.0
+    if PEFT_DORA in floats:  # its strength is the scale inside the norm
+        inner = kind.delta(floats, parameter, scalar * strength)
+        return dora.rescale(inner, parameter, floats[PEFT_DORA], by_rows=True)
+    if DORA in floats:
+        inner, lengths = kind.delta(floats, parameter, scalar), floats[DORA]
+        return strength * dora.rescale(inner, parameter, lengths, dora.is_by_rows(lengths, parameter))
+    return kind.delta(floats, parameter, scalar * strength)

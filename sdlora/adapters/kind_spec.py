@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 ADAPTER = "sdlora"  # PEFT's name of the adapter inside a layer
 
 
+def alpha_over_rank(tensors: Mapping[str, Tensor], rank: int) -> float:
+    """The scale of a layer in a file: without an alpha, 1."""
+    return tensors["alpha"].item() / rank if "alpha" in tensors else 1.0
+
+
 def unchanged(layer: Any) -> None:
     """PEFT's layer is used as it is."""
 
@@ -93,15 +98,14 @@ class AdapterKind:
 
 @dataclass(frozen=True)
 class FileKind:
-    """A kind of layer in files, whoever wrote them; some are read though they cannot be trained here."""
+    """A kind of layer in files, whoever wrote them. Not all of them can be trained here."""
 
     name: str
     title: str
     endings: tuple[str, ...]  # of its tensors; each belongs to this kind alone
-    delta: (
-        Callable[[Mapping[str, Tensor], Tensor], Tensor] | None
-    )  # (tensors by ending in fp32, weight in fp32) -> its change
+    # (tensors by ending, weight, strength) -> the change of the weight, all in fp32. None: known by name only
+    delta: Callable[[Mapping[str, Tensor], Tensor, float], Tensor] | None
     rank_endings: tuple[
         tuple[str, int], ...
-    ] = ()  # tensors with the rank as one side, and which; the first that a file has tells
+    ] = ()  # tensors with the rank as one side, and which; the first that is there tells
     input_ending: str = ""  # the tensor whose shape tells how wide the layer's input is

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from sdlora.lora_files.layers import Lora
+    from sdlora.lora_files.read import LoraFile
 
 Dtype = Literal["keep", "fp16", "bf16", "fp32"]
 DtypeOption = Annotated[Dtype, typer.Option("--dtype", help="Number format of the file.")]
@@ -37,7 +38,7 @@ def convert(
     as_json: JsonOption = False,
 ) -> None:
     """Write a LoRA in another format; names and header change, the weights do not."""
-    lora = _read(file)
+    lora = _read(file).lora()
     from sdlora.lora_files import metadata, write
 
     if minimal:
@@ -54,10 +55,10 @@ def merge(
     as_json: JsonOption = False,
 ) -> None:
     """Make one LoRA of several, or a new base of a base and LoRAs."""
-    loras = [(_read(path), strength) for path, strength in map(_with_strength, files)]
     if into:
-        _merge_into(loras, into, out, as_json)
+        _merge_into([(_read(path), strength) for path, strength in map(_with_strength, files)], into, out, as_json)
         return
+    loras = [(_read(path).lora(), strength) for path, strength in map(_with_strength, files)]
     import torch
 
     from sdlora.lora_files import merge, resize, write
@@ -74,19 +75,22 @@ def merge(
     _report(write.write_lora(out, replace(merged, metadata=named), "kohya"), as_json, **shares)
 
 
-def _merge_into(loras: list[tuple[Lora, float]], into: str, out: Path, as_json: bool) -> None:
-    from sdlora.lora_files.extract import apply_layers, layers_by_weight
+def _merge_into(loras: list[tuple[LoraFile, float]], into: str, out: Path, as_json: bool) -> None:
+    from sdlora.lora_files.inspect import refuse_other_family
+    from sdlora.lora_files.merge_into_base import apply_changes, changes_by_tensor
     from sdlora.models.bases import resolve_base
     from sdlora.models.hub import local_path
-    from sdlora.models.weights import open_weights, write_modified_base
+    from sdlora.models.weights import family_and_prediction, open_weights, write_modified_base
 
     base = local_path(resolve_base(into))
-    where = layers_by_weight(loras, open_weights(base))
+    for lora, _ in loras:
+        refuse_other_family(lora.name, lora.family, family_and_prediction(base)[0], into)
+    where = changes_by_tensor(loras, open_weights(base))
     with progress_bar("merging") as advance:
         write_modified_base(
             base,
             out,
-            lambda part, name, weight: apply_layers(weight, where[part, name]) if (part, name) in where else weight,
+            lambda part, name, weight: apply_changes(weight, where[part, name]) if (part, name) in where else weight,
             advance,
         )
     report = {"folder": str(out), "layers": len(where)}
@@ -145,7 +149,7 @@ def resize(
     """Make a LoRA smaller, keeping the most of it that a rank can."""
     if bool(rank) == bool(energy):
         raise BadInput(Text("Give either --rank or --energy.", "--rank と --energy のどちらか一方を指定してください。"))
-    lora = _read(file)
+    lora = _read(file).lora()
     from sdlora.lora_files import resize, write
 
     with progress_bar("resizing") as advance:
@@ -154,14 +158,14 @@ def resize(
     _report(write.write_lora(out, small.lora, "kohya"), as_json, energy=small.energy, least_energy=small.least_energy)
 
 
-def _read(file: Path) -> Lora:
+def _read(file: Path) -> LoraFile:
     if not file.exists():
         raise BadInput(Text(f"{file} does not exist.", f"{file} がありません。"))
     inspect_file(file)  # refuses before torch is loaded
     os.environ |= child_environment()  # before torch loads OpenMP
-    from sdlora.lora_files.read import read_lora
+    from sdlora.lora_files.read import read_file
 
-    return read_lora(file)
+    return read_file(file)
 
 
 def _with_strength(text: str) -> tuple[Path, float]:

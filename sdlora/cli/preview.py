@@ -16,6 +16,7 @@ from sdlora.core.errors import BadInput
 from sdlora.core.fast_import import gc_paused
 from sdlora.core.text import Text
 from sdlora.render.contact_sheet import contact_sheet
+from sdlora.render.fit import refuse_unfit
 
 
 def preview(
@@ -46,6 +47,8 @@ def preview(
                 "強さは -10 から 10 の数値です(通常 0〜1.5)。",
             )
         )
+    if lora is not None:
+        refuse_unfit(lora, base)
     os.environ |= child_environment()  # before torch loads OpenMP
     with gc_paused():
         from sdlora.render.renderer import DrawRequest, open_renderer

@@ -54,11 +54,18 @@ def parts() -> tuple[Part, ...]:
     return tuple(dict.fromkeys(everything))
 
 
-def part_of_path(path: str) -> Part:
-    """The part that a layer is in by its path in diffusers, where a file does not say."""
-    return next((f.denoiser for f in FAMILIES.values() if path.startswith(f.lora.denoiser_paths)), "text_encoder")
-
-
 def family_with_ldm_blocks() -> FamilySpec:
     """The family whose LoRAs alone name layers by LDM's blocks."""
     return next(family for family in FAMILIES.values() if family.lora.ldm_blocks)
+
+
+def dotted_prefixes() -> dict[str, Part]:
+    """What the dotted layer names of any family begin with -> the part."""
+    found = {prefix: part for family in FAMILIES.values() for prefix, part in family.lora.dotted_prefixes.items()}
+    return found | {f"{part}.": part for part in parts()}
+
+
+def is_layer(part: Part, path: str) -> bool:
+    """Whether a model of some family has such a layer."""
+    patterns = [f.lora.layers.get(part, ".+") for f in FAMILIES.values() if part in f.parts]
+    return any(re.fullmatch(pattern, path) for pattern in patterns)

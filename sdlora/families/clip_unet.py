@@ -47,7 +47,6 @@ UNET_TARGETS = {
 }
 _TEXT_ATTENTION = r".*\.self_attn\.(q_proj|k_proj|v_proj|out_proj)"
 _TEXT_ALL = r".*\.(self_attn\.(q_proj|k_proj|v_proj|out_proj)|mlp\.(fc1|fc2))"
-UNET_PATHS = ("down_blocks.", "mid_block.", "up_blocks.", "conv_in", "conv_out", "time_embedding.", "add_embedding.")
 TEXT_TARGETS = {
     "attention": _TEXT_ATTENTION,
     "attention+ff": _TEXT_ALL,
@@ -58,8 +57,33 @@ WORDS = (
     *("in_layers", "out_layers", "emb_layers", "skip_connection", "time_embed", "label_emb", "to_q", "to_k", "to_v"),
     *("to_out", "proj_in", "proj_out", "time_emb_proj", "conv_shortcut", "conv_in", "conv_out", "time_embedding"),
     *("add_embedding", "linear_1", "linear_2", "text_model", "self_attn", "q_proj", "k_proj", "v_proj", "out_proj"),
-    "text_projection",
+    *("text_projection", "conv_norm_out", "cond_proj", "layer_norm1", "layer_norm2", "final_layer_norm"),
+    *("token_embedding", "position_embedding"),
 )
+_BLOCK = (
+    rf"attentions\.\d+\.(norm|proj_in|proj_out|transformer_blocks\.\d+\.({_ATTENTION}|{_FF}|norm[123]))|"
+    r"resnets\.\d+\.(norm1|norm2|conv1|conv2|conv_shortcut|time_emb_proj)|(downsamplers|upsamplers)\.0\.conv"
+)
+# Every layer of UNet2DConditionModel and CLIPTextModel that has a weight: what a file can mean by a path.
+UNET_LAYERS = (
+    rf"((down|up)_blocks\.\d+|mid_block)\.({_BLOCK})|conv_in|conv_out|conv_norm_out|"
+    r"(time|add)_embedding\.(linear_1|linear_2|cond_proj)"
+)
+TEXT_LAYERS = (
+    r"text_model\.(encoder\.layers\.\d+\.(self_attn\.(q|k|v|out)_proj|mlp\.fc[12]|layer_norm[12])|final_layer_norm|"
+    r"embeddings\.(token|position)_embedding)|text_projection"
+)
+# ComfyUI's names of the models (its own save nodes, OneTrainer), and those of checkpoints in one file.
+DOTTED_PREFIXES = {
+    "diffusion_model.": "unet",
+    "model.diffusion_model.": "unet",
+    **{
+        f"{prefix}{name}{model}.": part
+        for name, part in (("clip_l", "text_encoder"), ("clip_h", "text_encoder"), ("clip_g", "text_encoder_2"))
+        for prefix in ("", "text_encoders.")
+        for model in ("", ".transformer")
+    },
+}
 KOHYA_UNET = r"(down_blocks|mid_block|up_blocks)_\w+"
 KOHYA_TEXT = r"text_model_encoder_layers_\d+_(self_attn_(q|k|v|out)_proj|mlp_fc[12])"
 

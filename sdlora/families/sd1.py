@@ -40,9 +40,10 @@ SD1 = FamilySpec(
         targets={"unet": clip_unet.UNET_TARGETS, "text_encoder": clip_unet.TEXT_TARGETS},
         prefixes={"unet": "lora_unet_", "text_encoder": "lora_te_"},
         words=clip_unet.WORDS,
-        denoiser_paths=clip_unet.UNET_PATHS,
         kohya_pattern=rf"lora_unet_{clip_unet.KOHYA_UNET}|lora_te_{clip_unet.KOHYA_TEXT}",
         detect=lambda part, path, shape: clip_unet.cross_attention_width(part, path, shape) == 768,
+        layers={"unet": clip_unet.UNET_LAYERS, "text_encoder": clip_unet.TEXT_LAYERS},
+        dotted_prefixes=clip_unet.DOTTED_PREFIXES,
         from_kohya=clip_unet.from_kohya,
     ),
     metadata=LoraMetadata(

@@ -96,11 +96,16 @@ SDXL = FamilySpec(
         },
         prefixes={"unet": "lora_unet_", "text_encoder": "lora_te1_", "text_encoder_2": "lora_te2_"},
         words=clip_unet.WORDS,
-        denoiser_paths=clip_unet.UNET_PATHS,
         ldm_blocks=True,
         kohya_pattern=rf"lora_unet_(input_blocks|middle_block|output_blocks)_\w+|lora_te[12]_{clip_unet.KOHYA_TEXT}",
         detect=_is_sdxl_layer,
         to_kohya=_to_kohya,
+        layers={
+            "unet": clip_unet.UNET_LAYERS,
+            "text_encoder": clip_unet.TEXT_LAYERS,
+            "text_encoder_2": clip_unet.TEXT_LAYERS,
+        },
+        dotted_prefixes=clip_unet.DOTTED_PREFIXES,
         from_kohya=clip_unet.from_kohya,
     ),
     metadata=LoraMetadata(

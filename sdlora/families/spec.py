@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sdlora.core.text import Text
@@ -37,11 +37,11 @@ class LoraLayout:
     )
     # (part, path, shape of `down`): whether only this family has such a layer
     detect: Callable[[Part, str, Sequence[int]], bool]
+    # Part -> regular expression for the paths of all its layers; without one, any path is taken for a layer.
+    layers: Mapping[Part, str] = field(default_factory=dict)
+    dotted_prefixes: Mapping[str, Part] = field(default_factory=dict)  # what paths begin with in files not by diffusers
     to_kohya: Callable[[Part, str], str] = lambda part, path: path  # path in diffusers -> path that is flattened
     from_kohya: Callable[[Part, str], str] = lambda part, path: path
-    denoiser_paths: tuple[
-        str, ...
-    ] = ()  # what the denoiser's paths begin with, for files that do not say a layer's part
     ldm_blocks: bool = False  # kohya files name the denoiser's layers by LDM's blocks
     diffusers_reads_kohya: bool = True  # else it is given LoRAs by its own names
 

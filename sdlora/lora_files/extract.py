@@ -1,9 +1,9 @@
-"""Difference tuning: what a fine-tuned model changed in its base, as a LoRA of low rank (by SVD); and a LoRA put into a base."""
+"""Extract a LoRA: what a fine-tuned model changed in its base, layer by layer, as the nearest of a low rank (by SVD)."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,7 @@ from sdlora.adapters.spec import Targets, target_pattern
 from sdlora.core.errors import BadInput
 from sdlora.core.text import Text
 from sdlora.families.spec import LoraLayout
-from sdlora.lora_files.layers import Layer, Lora, sort_layers
+from sdlora.lora_files.layers import Lora, sort_layers
 from sdlora.lora_files.merge import Progress
 from sdlora.lora_files.resize import Spectrum, truncate
 
@@ -86,35 +86,3 @@ def _leading(matrix: Tensor, rank: int) -> Spectrum:
         torch.manual_seed(0)
         u, s, v = torch.svd_lowrank(matrix, q=rank + max(16, rank // 2), niter=_ROUNDS)
     return u, s, v.T
-
-
-def layers_by_weight(
-    loras: Sequence[tuple[Lora, float]], base: Weights
-) -> dict[tuple[str, str], list[tuple[Layer, float]]]:
-    """Which weight of `base` each layer changes: (part, weight name) -> layers with their strengths.
-
-    Raises:
-        BadInput: a layer that this base does not have.
-    """
-    found: dict[tuple[str, str], list[tuple[Layer, float]]] = {}
-    for lora, strength in loras:
-        for layer in lora.layers:
-            weight = base.get(layer.part, {}).get(f"{layer.path}.weight")
-            size = layer.up.shape[0] * layer.down[0].numel()
-            if weight is None or weight.numel() != size or weight.shape[0] != layer.up.shape[0]:
-                raise BadInput(
-                    Text(
-                        f"The LoRA does not fit this base: {layer.part}.{layer.path} is {'not there' if weight is None else 'of another size'}.",
-                        f"この LoRA は基礎モデルに合いません({layer.part}.{layer.path})。",
-                    )
-                )
-            found.setdefault((layer.part, f"{layer.path}.weight"), []).append((layer, strength))
-    return found
-
-
-def apply_layers(weight: Tensor, layers: Sequence[tuple[Layer, float]]) -> Tensor:
-    """The weight with the layers added in fp32, in its own dtype."""
-    total = weight.float()
-    for layer, strength in layers:
-        total = total + layer.delta(strength).reshape(weight.shape)
-    return total.to(weight.dtype)

@@ -39,6 +39,10 @@ class Layer:
     def scale(self) -> float:
         return self.alpha / self.rank
 
+    def fits(self, shape: torch.Size) -> bool:
+        """Whether this layer changes a weight of this shape, (out, in, …)."""
+        return self.up.shape[0] == shape[0] and self.up.shape[0] * self.down[0].numel() == shape.numel()
+
     def empty(self) -> Layer:
         """A layer of rank 0 for the same weight."""
         return replace(self, down=self.down[:0], up=self.up[:, :0], alpha=0.0)

@@ -27,6 +27,7 @@ from sdlora.core.files import write_bytes
 from sdlora.core.oom_retry import once, retry_on_oom
 from sdlora.core.text import Text
 from sdlora.processes.protocol import PreviewJob
+from sdlora.render.fit import refuse_unfit
 
 if TYPE_CHECKING:
     from sdlora.render.renderer import Renderer
@@ -89,6 +90,8 @@ class Previewer:
                 raise Cancelled
             self.send(id=job.id, step=done, steps=total)
 
+        if request.lora is not None:
+            refuse_unfit(request.lora, request.base)
         on_step(0, request.steps)
         if self.renderer is None or self.base != request.base:
             self.renderer, self.base = None, ""  # frees the old base's memory before the new one is loaded

@@ -11,22 +11,23 @@ from typing import Any
 
 import diffusers
 import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
 from PIL import Image
 from torch import Tensor, nn
 
 from sdlora.adapters.inject import Adapters
-from sdlora.adapters.weight_patch import WeightPatch
+from sdlora.adapters.weight_patch import WeightPatch, layer_changes, misfit
 from sdlora.core.device_errors import is_out_of_memory
 from sdlora.core.errors import BadInput
 from sdlora.core.lru_cache import LruCache
 from sdlora.core.oom_retry import once, retry_on_oom
-from sdlora.core.safetensors_io.header import read_header
 from sdlora.core.text import Text
 from sdlora.families.autoencoder import smaller_tile, tiled, to_pixels
 from sdlora.families.base_model import Base
 from sdlora.families.conditioning import Conditioning
 from sdlora.families.spec import Part, tokenizer_of
-from sdlora.lora_files.file_kind import needs_weight_patch
+from sdlora.lora_files.inspect import refuse_other_family
+from sdlora.lora_files.read import LoraFile, read_file
 from sdlora.lora_files.to_diffusers import to_diffusers_state_dict
 from sdlora.models.bases import resolve_base
 from sdlora.models.load import load_base
@@ -89,27 +90,47 @@ class Renderer:
         self.file = file
 
     def _load(self, file: Path | None, verbatim: bool) -> None:
-        if file is not None and file.is_file() and needs_weight_patch(read_header(file)[0]):
-            self._patch = WeightPatch(file, self._models())
-            self._patch.set_strength(1.0)
+        if file is not None and verbatim:
+            self._load_into_pipe(file, str(file.parent), weight_name=file.name, local_files_only=True)
         elif file is not None:
-            try:
-                given: dict[str, Any] = {"weight_name": file.name, "local_files_only": True}
-                reads_kohya = self.base.family.lora.diffusers_reads_kohya
-                plain = None if verbatim and reads_kohya else to_diffusers_state_dict(file, reads_kohya)
-                self.pipe.load_lora_weights(
-                    plain or str(file.parent), adapter_name=_ADAPTER_NAME, **({} if plain else given)
+            self._load_layers(file, read_file(file))
+
+    def _load_layers(self, file: Path, lora: LoraFile) -> None:
+        """As diffusers' adapters where every layer is two matrices, else as changed weights."""
+        refuse_other_family(lora.name, lora.family, self.base.family.name, self.base.path.name)
+        patch = WeightPatch(layer_changes(lora.name, lora.layers), self._models())
+        if not lora.is_plain:
+            patch.set_strength(1.0)
+            self._patch = patch
+            return
+        layers = lora.plain_layers()
+        for layer in layers:
+            if not layer.fits(patch.shape_of(layer.part, layer.path)):
+                raise misfit(lora.name, layer.part, layer.path, is_there=True)
+        self._load_into_pipe(file, to_diffusers_state_dict(layers))
+        arrived = sum(isinstance(m, BaseTunerLayer) for model in self._models().values() for m in model.modules())
+        if arrived != len(layers):
+            self.pipe.unload_lora_weights()
+            raise BadInput(
+                Text(
+                    f"{file.name} cannot be drawn: only {arrived} of its {len(layers)} layers reach the base.",
+                    f"{file.name} を描画できません。{len(layers)} 層のうち {arrived} 層しか基礎モデルに読み込まれません。",
                 )
-            except (ValueError, KeyError, RuntimeError, OSError, TypeError) as error:
-                self.pipe.unload_lora_weights()
-                if is_out_of_memory(error):
-                    raise
-                raise BadInput(
-                    Text(
-                        f"{file.name} does not fit this base: {_first_line(error)}",
-                        f"{file.name} はこの基礎モデルに読み込めません: {_first_line(error)}",
-                    )
-                ) from error
+            )
+
+    def _load_into_pipe(self, file: Path, source: str | dict[str, Tensor], **more: Any) -> None:
+        try:
+            self.pipe.load_lora_weights(source, adapter_name=_ADAPTER_NAME, **more)
+        except (ValueError, KeyError, RuntimeError, OSError, TypeError) as error:
+            self.pipe.unload_lora_weights()
+            if is_out_of_memory(error):
+                raise
+            raise BadInput(
+                Text(
+                    f"{file.name} does not fit this base: diffusers does not load it.",
+                    f"{file.name} はこの基礎モデルに読み込めません。",
+                )
+            ) from error
 
     def _unload(self) -> None:
         if self._patch is not None:
@@ -233,7 +254,3 @@ def open_renderer(base_name: str) -> Renderer:
         BaseUnusable: no such base.
     """
     return Renderer(load_base(resolve_base(base_name)))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -15,7 +15,7 @@ from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from sdlora.adapters.file_tensors import file_delta, group_by_layer
+from sdlora.adapters.file_tensors import file_delta
 from sdlora.adapters.inject import Adapters, eject
 from sdlora.adapters.kind_spec import ADAPTER, AdapterKind
 from sdlora.adapters.kinds import KINDS
@@ -27,6 +27,7 @@ from sdlora.families.base_model import Base
 from sdlora.families.conditioning import Conditioning
 from sdlora.families.spec import LoraLayout, Part, canonical_path
 from sdlora.lora_files.layers import pad_to_rank
+from sdlora.lora_files.read import read_file
 from sdlora.render.renderer import DrawRequest, Renderer
 
 PROBE = DrawRequest("", seed=0, steps=2, guidance=1.0)
@@ -96,7 +97,7 @@ def verify_file(
     eject(parts)
     loaded = Renderer(base, text_cache=text_cache or {}, warn=warn)
     try:
-        loaded.load(file, verbatim=True)
+        loaded.load(file, verbatim=kind.two_matrices and base.family.lora.diffusers_reads_kohya)
     except BadInput as error:
         raise _unloadable(f"it cannot be loaded: {error.text.en}", f"読み込めません({error.text.ja})") from error
     try:
@@ -128,7 +129,7 @@ def _read(file: Path, adapters: Adapters) -> LayerTensors:
         for path, layer in layers.items()
     }
     try:
-        return {place: (file_delta(group, weights[place]),) for place, group in group_by_layer(load_file(file)).items()}
+        return {place: (file_delta(tensors, weights[place]),) for place, tensors in read_file(file).layers.items()}
     except (KeyError, RuntimeError) as error:
         if is_out_of_memory(error):
             raise

@@ -6,7 +6,7 @@ So PEFT's layers keep their matrices and get `column_magnitude.ColumnMagnitude` 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from sdlora.adapters.kind_spec import ADAPTER, AdapterKind
@@ -49,12 +49,25 @@ def delta(layer: Any) -> Tensor:
     return change
 
 
-def rescale(delta: Tensor, weight: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
-    """The change that a file's layer makes with its `dora_scale`, from the change that it makes without."""
-    from sdlora.adapters.column_magnitude import column_norms
+def rescale(delta: Tensor, weight: Tensor, lengths: Tensor, by_rows: bool) -> Tensor:
+    """The change that a layer makes with DoRA's lengths, from the change that it makes without: m (W + D) / |W + D| - W.
 
-    merged = weight + delta
-    return merged * (tensors["dora_scale"] / column_norms(merged)) - weight
+    A norm is over all that one input touches (columns), or all that makes one output (rows).
+    """
+    import torch
+
+    merged, side = weight + delta, 0 if by_rows else 1
+    others = [dimension for dimension in range(weight.dim()) if dimension != side]
+    norms = torch.linalg.vector_norm(merged, dim=others, keepdim=True)
+    return merged * (lengths.reshape(norms.shape) / norms) - weight
+
+
+def is_by_rows(lengths: Tensor, weight: Tensor) -> bool:
+    """Whether a file's `dora_scale` holds lengths of rows, (out, 1, …), as LyCORIS has them by default; else of columns, (1, in, …).
+
+    ComfyUI and Forge tell them apart by the same side.
+    """
+    return lengths.shape[0] == weight.shape[0] and lengths.numel() == weight.shape[0] and lengths.shape[0] != 1
 
 
 ADAPTER_KINDS = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from sdlora.adapters.kind_spec import AdapterKind, FileKind
+from sdlora.adapters.kind_spec import AdapterKind, FileKind, alpha_over_rank
 from sdlora.adapters.kinds import lora
 
 if TYPE_CHECKING:
@@ -27,11 +27,18 @@ def parameters(weight: Sequence[int], rank: int) -> int:
     return 2 * lora.parameters(weight, rank)
 
 
-def delta(tensors: Mapping[str, Tensor], weight: Tensor) -> Tensor:
-    """alpha / rank * (w1_a @ w1_b) * (w2_a @ w2_b)."""
-    t = tensors
-    product = (t["hada_w1_a"] @ t["hada_w1_b"]) * (t["hada_w2_a"] @ t["hada_w2_b"])
-    return (product * (t["alpha"] / t["hada_w1_b"].shape[0])).reshape(weight.shape)
+def delta(tensors: Mapping[str, Tensor], weight: Tensor, strength: float) -> Tensor:
+    """alpha / rank * w1 * w2, each w = a @ b, or of three factors where a convolution is split (Tucker)."""
+    w1, w2 = (low_rank(tensors[f"hada_w{n}_a"], tensors[f"hada_w{n}_b"], tensors.get(f"hada_t{n}")) for n in (1, 2))
+    scale = strength * alpha_over_rank(tensors, tensors["hada_w1_b"].shape[0])
+    return (w1 * w2 * scale).reshape(weight.shape)
+
+
+def low_rank(a: Tensor, b: Tensor, core: Tensor | None) -> Tensor:
+    """a (out, rank) @ b (rank, in); with a core (rank, rank, k, k), of a (rank, out) and b (rank, in): (out, in, k, k)."""
+    import torch
+
+    return a @ b if core is None else torch.einsum("ijkl,jr,ip->prkl", core, b, a)
 
 
 ADAPTER_KINDS = (

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from math import isqrt, prod
 from typing import TYPE_CHECKING
 
-from sdlora.adapters.kind_spec import AdapterKind, FileKind
+from sdlora.adapters.kind_spec import AdapterKind, FileKind, alpha_over_rank
+from sdlora.adapters.kinds.loha import low_rank
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -42,17 +43,18 @@ def _scale_carrier(parameters: Mapping[str, Tensor]) -> str | None:
     return "lokr_w2" if parameters.keys() == _FULL else None
 
 
-def delta(tensors: Mapping[str, Tensor], weight: Tensor) -> Tensor:
+def delta(tensors: Mapping[str, Tensor], weight: Tensor, strength: float) -> Tensor:
     """alpha / rank * kron(w1, w2); the rank is that of a factor that has one, without one alpha counts nothing."""
     import torch
 
     t = tensors
-    rank = next((t[name].shape[0] for name in ("lokr_w1_b", "lokr_w2_b") if name in t), None)
-    scale = t["alpha"] / rank if rank else torch.tensor(1.0)
-    w1, w2 = (t[name] if name in t else t[f"{name}_a"] @ t[f"{name}_b"] for name in ("lokr_w1", "lokr_w2"))
+    rank = next((t[name].shape[0] for name in ("lokr_w2_b", "lokr_w1_b") if name in t), None)
+    w1 = t["lokr_w1"] if "lokr_w1" in t else t["lokr_w1_a"] @ t["lokr_w1_b"]
+    w2 = t["lokr_w2"] if "lokr_w2" in t else low_rank(t["lokr_w2_a"], t["lokr_w2_b"], t.get("lokr_t2"))
     if w2.dim() == 4:
         w1 = w1[:, :, None, None]
-    return (scale * torch.kron(w1, w2)).reshape(weight.shape)
+    scale = strength * (alpha_over_rank(t, rank) if rank else 1.0)
+    return (scale * torch.kron(w1.contiguous(), w2.contiguous())).reshape(weight.shape)
 
 
 ADAPTER_KINDS = (

@@ -7,7 +7,7 @@ from dataclasses import replace
 from math import prod, sqrt
 from typing import TYPE_CHECKING, Any
 
-from sdlora.adapters.kind_spec import AdapterKind, FileKind
+from sdlora.adapters.kind_spec import AdapterKind, FileKind, alpha_over_rank
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -32,10 +32,19 @@ def parameters(weight: Sequence[int], rank: int) -> int:
     return rank * (weight[0] + prod(weight[1:]))
 
 
-def delta(tensors: Mapping[str, Tensor], weight: Tensor) -> Tensor:
+def delta(tensors: Mapping[str, Tensor], weight: Tensor, strength: float) -> Tensor:
     """alpha / rank * up @ down."""
-    down, up = tensors["lora_down.weight"], tensors["lora_up.weight"]
-    return (up.flatten(1) @ down.flatten(1) * (tensors["alpha"] / down.shape[0])).reshape(weight.shape)
+    down, up = joined_down(tensors), tensors["lora_up.weight"]
+    scale = strength * alpha_over_rank(tensors, down.shape[0])
+    return (up.flatten(1) @ down.flatten(1) * scale).reshape(weight.shape)
+
+
+def joined_down(tensors: Mapping[str, Tensor]) -> Tensor:
+    """`lora_down`, joined with `lora_mid` where LyCORIS splits a convolution into 1x1, k x k, 1x1: (rank, in, …)."""
+    import torch
+
+    down, mid = tensors["lora_down.weight"], tensors.get("lora_mid.weight")
+    return down if mid is None else torch.einsum("rsij,sc->rcij", mid, down.flatten(1))
 
 
 LORA = AdapterKind(

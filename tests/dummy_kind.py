@@ -24,10 +24,10 @@ def parameters(weight: Sequence[int], rank: int) -> int:
     return 2 * rank * (weight[0] + weight[1] * (weight[2] * weight[3] if len(weight) == 4 else 1))
 
 
-def delta(tensors: Mapping[str, Tensor], weight: Tensor) -> Tensor:
+def delta(tensors: Mapping[str, Tensor], weight: Tensor, strength: float) -> Tensor:
     t = tensors
     product = (t["dummy_w1_a"] @ t["dummy_w1_b"]) * (t["dummy_w2_a"] @ t["dummy_w2_b"])
-    return (product * (t["alpha"] / t["dummy_w1_b"].shape[0])).reshape(weight.shape)
+    return (product * (strength * t["alpha"] / t["dummy_w1_b"].shape[0])).reshape(weight.shape)
 
 
 ADAPTER_KINDS = (

@@ -46,6 +46,7 @@ PAGE = ("sdlora.cli", "sdlora.web.server", "sdlora.web.serve")
 SERVED = {
     "-m sdlora app": PAGE,
     "-m tests.web.walk": PAGE,
+    "-m tests.dummy_screen": PAGE,
     "-m sdlora": COMPUTE,
     "-m sdlora.processes.worker": COMPUTE,
     "-m sdlora.processes.previewer": COMPUTE,

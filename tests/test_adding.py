@@ -15,9 +15,9 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.mark.parametrize(("language", "title", "count"), [("en", "Dummy", "0 jobs"), ("ja", "ダミー", "0 件")])
-def test_a_screen(tmp_path: Path, language: str, title: str, count: str) -> None:
+def test_a_screen(tmp_path: Path, language: str, title: str, count: str, forking_python: str) -> None:
     """A file in `screens/`, a file in `strings/`, a line in `SCREENS`: header, section, restoring and live parts follow."""
-    command = [sys.executable, "-m", "tests.dummy_screen", str(tmp_path), language]
+    command = [forking_python, "-m", "tests.dummy_screen", str(tmp_path), language]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     config = json.loads(done.stdout.splitlines()[-1])
     parts = {c["props"].get("elem_id"): c for c in config["components"]}

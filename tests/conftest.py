@@ -19,9 +19,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Whoever starts a process would measure for up to 0.4 s whether the machine is idle: with one thread nothing spins.
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
-# A collection walks all that torch and diffusers have defined: while the tests are imported it sleeps, after that it skips them.
-gc.disable()
-
 # Begun first, in this order: at the end they would run alone.
 LONGEST = ("test_real.py", "test_distributed.py", "test_ray.py", "faults", "web")
 
@@ -35,10 +32,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=place)
 
 
-def pytest_collection_finish() -> None:
-    gc.collect()
-    gc.freeze()
-    gc.enable()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """The garbage collector would walk all that torch and diffusers define: it sleeps meanwhile, and leaves it out later."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="session")

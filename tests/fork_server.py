@@ -104,7 +104,7 @@ class ForkServers:
             assert server.wait(60) == 0
 
 
-@dataclass
+@dataclass(eq=False)
 class Fork:
     """One process that was asked for. Its end is told; when the one who asked is gone, it is killed."""
 
@@ -144,26 +144,26 @@ def main(listener: socket.socket, modules: list[str]) -> None:
     gc.collect()
     gc.freeze()  # a collection in a fork would copy every page
     assert len(os.listdir("/proc/self/task")) == 1, "a thread would not live on in a fork"
-    forks: dict[int, Fork] = {}  # by either of its descriptors
+    forks: list[Fork] = []
     with selectors.DefaultSelector() as ready:
         ready.register(sys.stdin, selectors.EVENT_READ)
         ready.register(listener, selectors.EVENT_READ)
         while True:
             for key, _ in ready.select():
                 if key.fileobj is sys.stdin:
-                    for fork in forks.values():
+                    for fork in forks:
                         os.kill(fork.pid, signal.SIGKILL)
                     return
                 if key.fileobj is listener:
                     fork = start(listener.accept()[0])
+                    forks.append(fork)
                     for descriptor in fork.descriptors:
-                        forks[descriptor] = fork
-                        ready.register(descriptor, selectors.EVENT_READ)
-                elif key.fd in forks and (fork := forks[key.fd]).serve(key.fd):
-                    for descriptor in fork.descriptors:
+                        ready.register(descriptor, selectors.EVENT_READ, fork)
+                elif key.data in forks and key.data.serve(key.fd):  # not one whose end was told a moment ago
+                    forks.remove(key.data)
+                    for descriptor in key.data.descriptors:
                         ready.unregister(descriptor)
-                        del forks[descriptor]
-                    fork.close()
+                    key.data.close()
 
 
 def start(asked: socket.socket) -> Fork:

@@ -12,7 +12,6 @@ from typing import Any
 import psutil
 import pytest
 
-from sdlora.core.text import Text
 from sdlora.data import import_pictures
 from sdlora.jobs import runner
 from sdlora.jobs.launchers.launcher import Launcher
@@ -76,7 +75,7 @@ def watch(queue: Queue, until: Callable[[], object]) -> None:
 
 def row(place: Workspace, paths: JobPaths) -> str:
     """The job's line on the page."""
-    page: Any = SimpleNamespace(workspace=place, say=lambda text, **_: text.en if isinstance(text, Text) else text)
+    page: Any = SimpleNamespace(workspace=place, language="en", say=lambda text, **_: text.say("en"))
     shown = next(found for found in runner.jobs(place) if found.spec.id == paths.id)
     notes: Notes = {}
     return str(progress.jobs(page, [shown], 0, paths.id, notes))

@@ -56,7 +56,7 @@ def test_other_layouts_are_left_to_diffusers(tiny_base: Path, tmp_path: Path) ->
     base = shutil.copytree(tiny_base, tmp_path / "base")
     weights = load_file(base / FILE)
     save_file({**weights, "stray": torch.zeros(1)}, base / FILE, {"format": "pt"})
-    assert load._read_lean(base / "unet", UNet2DConditionModel, torch.float32) is None
+    assert load._read_into_dtype(base / "unet", UNet2DConditionModel, torch.float32) is None
     assert load_base(resolve_base(str(base)), "fp32").denoiser
     (base / FILE).write_bytes((tiny_base / FILE).read_bytes()[:-100])
     with pytest.raises(BadInput):

@@ -157,7 +157,7 @@ def test_one_more_edit_reads_no_set_and_no_picture_again(place: Workspace) -> No
 
         def look(id: str = current.id) -> None:
             pictures.own_datasets(page)
-            checkup.examine(page, [id], "", "", 64)
+            checkup.examine(page, [id], "", "", 64, True)
 
         counts.append(files_opened(look))
     assert counts[1] < counts[0], "pictures are looked at once"

@@ -16,7 +16,7 @@ from sdlora.core.text import Text
 MAX_HEADER = 100_000_000  # bytes; the format's own limit
 # Bytes of a header outside its strings, and how many quotes it has. Parsed, that takes up to twenty times as much memory; SDXL's
 # checkpoint has 0.3 MB. One long string, such as a cover picture, costs only its own length.
-MAX_STRUCTURE, MAX_QUOTES = 25_000_000, 8_000_000
+MAX_STRUCTURE, MAX_QUOTES = 25_000_000, 2_000_000
 _PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x04")  # torch.save's zip, and bare pickles
 
 
@@ -85,8 +85,11 @@ def _header_text(file: BinaryIO, length: int) -> bytes:
 
 
 def _is_light(text: bytes) -> bool:
+    """Quotes are counted first, escaped ones too: without many of them what follows takes little memory."""
+    if text.count(b'"') > MAX_QUOTES:
+        return False
     unescaped = text.replace(rb"\\", b"").replace(rb"\"", b"")
-    return unescaped.count(b'"') <= MAX_QUOTES and sum(map(len, unescaped.split(b'"')[::2])) <= MAX_STRUCTURE
+    return sum(map(len, unescaped.split(b'"')[::2])) <= MAX_STRUCTURE
 
 
 def _too_long(limit: int) -> _Malformed:
